@@ -1,0 +1,233 @@
+//! What the program uses: a configuration that cannot be wrong.
+//!
+//! The text is read by [`file`], judged and converted by [`resolve`]; every mistake on the way is
+//! a [`problems::Problem`] with its place. Nothing outside this module sees the first stage.
+
+pub mod file;
+pub mod resolve;
+pub mod problems;
+pub mod target;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::proxy::headers::host::{Host, HostPattern};
+use crate::proxy::route::PathPrefix;
+pub use target::Target;
+
+/// The whole of it, after every check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[log]`.
+    pub log: Log,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[acme]`.
+    pub acme: Acme,
+    /// `[[site]]`, in the order of the file; at least one.
+    pub sites: Vec<Site>,
+}
+
+/// Where and as whom the program stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Plain HTTP listeners; empty for none.
+    pub http: Vec<Listen>,
+    /// TLS listeners; empty for none.
+    pub https: Vec<Listen>,
+    /// `None` for one worker per CPU that this process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// Whom to become after binding when started as root.
+    pub user: Option<String>,
+    /// How long open work may last after a stop was asked for.
+    pub grace: Duration,
+    /// Networks whose `X-Forwarded-*` fields and PROXY headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections from trusted proxies begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Whether a `Via` field is added to what is forwarded (RFC 9110 §7.6.3).
+    pub via: bool,
+}
+
+/// One address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Listen {
+    /// Every address of the host, IPv4 and IPv6: `":80"`.
+    Any(u16),
+    /// This address only: `"127.0.0.1:8080"`, `"[::1]:443"`.
+    Addr(SocketAddr),
+}
+
+/// Ceilings on what a peer may cost. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// From the first byte of a request head (on a new connection: from its start) to its end.
+    pub request_header_timeout: Duration,
+    /// The longest silence within a request body.
+    pub request_body_idle_timeout: Duration,
+    /// The longest silence between two requests, within a tunnel, or of a reader that takes nothing.
+    pub idle_timeout: Duration,
+    /// The whole of the TLS handshake.
+    pub tls_handshake_timeout: Duration,
+    /// The longest wait for the first byte of an answer from an application.
+    pub upstream_timeout: Duration,
+    /// How long a request waits for an application that refuses connections.
+    pub hold: Duration,
+    /// A request head, the request line counted.
+    pub header_size: usize,
+    /// Fields of a request head.
+    pub header_count: usize,
+    /// A request target.
+    pub target_size: usize,
+    /// A request body; `None` for no limit.
+    pub body_size: Option<u64>,
+    /// Open connections.
+    pub connections: usize,
+    /// Open connections of one client address (IPv6: of one /64).
+    pub connections_per_client: usize,
+}
+
+/// The access log and the program's own words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// Where a line per request goes.
+    pub access: AccessLog,
+    /// How that line is written.
+    pub format: LogFormat,
+    /// The least severe of the program's own messages that is written.
+    pub level: tracing::level_filters::LevelFilter,
+    /// Query parameters whose values are masked in the access log, in lower case.
+    pub mask: Vec<String>,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to this file.
+    File(PathBuf),
+}
+
+/// The form of a line of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The combined format of Apache httpd.
+    Combined,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the operator talks to the running program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// The control socket, mode 0600.
+    pub socket: PathBuf,
+    /// Where Prometheus may scrape; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Automatic certificates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acme {
+    /// Told to the authority for expiry warnings.
+    pub email: Option<String>,
+    /// The directory URL of the authority.
+    pub directory: String,
+    /// PEM file of roots to trust for the directory itself.
+    pub ca: Option<PathBuf>,
+    /// Where keys, certificates and the local authority are kept.
+    pub storage: PathBuf,
+}
+
+/// One site: names, a certificate, and where its requests go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// The names, at least one; no two sites share one.
+    pub hosts: Vec<HostPattern>,
+    /// Where the certificate comes from.
+    pub tls: TlsSource,
+    /// The value of `Strict-Transport-Security` on TLS answers; `None` for no such field.
+    pub hsts: Option<Duration>,
+    /// What a plain HTTP request for this site gets.
+    pub redirect: Redirect,
+    /// At least one; longest prefix first; the site's own `to`, where given, is the prefix `/`.
+    pub routes: Vec<Route>,
+}
+
+impl Site {
+    /// The first name, as shown in logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.hosts.first().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// Where a site's certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TlsSource {
+    /// ACME for names that are public, the local authority for the others.
+    Auto,
+    /// The local authority.
+    Local,
+    /// These PEM files.
+    Files {
+        /// The chain, the site's own certificate first.
+        cert: PathBuf,
+        /// The private key: PKCS#8, SEC1 or PKCS#1.
+        key: PathBuf,
+    },
+}
+
+/// What a plain HTTP request gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redirect {
+    /// 308 to the same place on HTTPS.
+    Https,
+    /// No redirect: served on plain HTTP too.
+    Off,
+    /// 308 for everything, on both listeners, to this URL (scheme and authority, and a path prefix
+    /// without its trailing slash) followed by the path and query of the request.
+    To(String),
+}
+
+/// Requests under one path prefix and where they go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The prefix.
+    pub path: PathPrefix,
+    /// The applications, at least one.
+    pub to: Vec<Target>,
+    /// See [`Limits::upstream_timeout`].
+    pub upstream_timeout: Duration,
+    /// See [`Limits::hold`].
+    pub hold: Duration,
+}
+
+impl Config {
+    /// The site that answers for `host`: an exact name before a wildcard before `"*"`.
+    ///
+    /// A scan, for tools; the path of a request uses the table of [`crate::proxy::route`].
+    #[must_use]
+    pub fn site(&self, host: &Host) -> Option<&Site> {
+        self.sites
+            .iter()
+            .filter_map(|site| {
+                let rank =
+                    site.hosts.iter().filter(|p| p.matches(host)).map(HostPattern::rank).max();
+                rank.map(|rank| (rank, site))
+            })
+            .max_by_key(|(rank, _)| *rank)
+            .map(|(_, site)| site)
+    }
+}

@@ -1,0 +1,1 @@
+//! The control plane: state, reload, stop, and the control socket.

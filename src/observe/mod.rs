@@ -1,0 +1,1 @@
+//! What the operator sees: the access log and the metrics.

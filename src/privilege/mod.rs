@@ -1,0 +1,1 @@
+//! Taking the one right that is needed, and giving it up.

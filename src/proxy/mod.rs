@@ -1,0 +1,4 @@
+//! A request in, a response out.
+
+pub mod headers;
+pub mod route;
