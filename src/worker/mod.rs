@@ -1,0 +1,3 @@
+//! One thread of the data plane and what belongs to it alone.
+
+pub mod deadline;
