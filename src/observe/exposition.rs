@@ -1,0 +1,1 @@
+//! A strict reader of the text format of Prometheus, for tests.

@@ -1,0 +1,284 @@
+//! The metrics as Prometheus reads them: text format 0.0.4.
+
+use std::fmt::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::metrics::{BUCKETS, HandshakeFailure, Label, Limit, Listener, StatusClass};
+use super::registry::Registry;
+
+/// The media type of what [`render`] returns.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is shown beside the counters.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The version of the program.
+    pub version: &'a str,
+    /// Certificates in use.
+    pub certificates: &'a [CertificateExpiry<'a>],
+    /// Whether the last reload took effect; true before the first.
+    pub reload_succeeded: bool,
+    /// When the configuration in force took effect.
+    pub configured: SystemTime,
+}
+
+/// When a certificate ends.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateExpiry<'a> {
+    /// The first name of the site that shows it.
+    pub site: &'a str,
+    /// The name that it is shown for.
+    pub name: &'a str,
+    /// The first moment at which it is no longer valid, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// The whole page.
+#[must_use]
+pub fn render(registry: &Registry, facts: &Facts<'_>) -> String {
+    let mut page = Page(String::with_capacity(16 * 1024));
+    program(&mut page, registry, facts);
+    connections(&mut page, registry);
+    upstreams(&mut page, registry);
+    requests(&mut page, registry);
+    durations(&mut page, registry);
+    page.0
+}
+
+fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
+    page.metric("build_info", Kind::Gauge, "Always 1; the version is the label.");
+    page.sample("build_info", &[("version", facts.version)], 1);
+    page.metric("start_time_seconds", Kind::Gauge, "When the program started, since 1970.");
+    page.sample("start_time_seconds", &[], Seconds::since_1970(registry.started()));
+    page.single("workers", Kind::Gauge, "Worker threads.", registry.worker_count());
+    let succeeded = u8::from(facts.reload_succeeded);
+    page.single(
+        "config_last_reload_successful",
+        Kind::Gauge,
+        "Whether the last reload took effect.",
+        succeeded,
+    );
+    page.single(
+        "config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        "When the configuration in force took effect, since 1970.",
+        Seconds::since_1970(facts.configured),
+    );
+    page.metric(
+        "certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the certificate shown for a name ends, since 1970.",
+    );
+    for expiry in facts.certificates {
+        let labels = [("site", expiry.site), ("name", expiry.name)];
+        page.sample("certificate_expiry_timestamp_seconds", &labels, expiry.not_after);
+    }
+    page.single(
+        "access_log_lines_lost_total",
+        Kind::Counter,
+        "Lines of the access log that could not be written.",
+        registry.lines_lost().get(),
+    );
+    page.single(
+        "panics_total",
+        Kind::Counter,
+        "Panics that were caught, each a defect of this program.",
+        registry.sum(|worker| worker.panics.get()),
+    );
+}
+
+fn connections(page: &mut Page, registry: &Registry) {
+    page.single(
+        "connections",
+        Kind::Gauge,
+        "Open connections of clients.",
+        registry.sum(|worker| worker.connections.get()),
+    );
+    page.single(
+        "tunnels",
+        Kind::Gauge,
+        "Open tunnels such as WebSockets.",
+        registry.sum(|worker| worker.tunnels.get()),
+    );
+    page.family("connections_total", "Accepted connections.", "listener", |kind: Listener| {
+        registry.sum(|worker| worker.accepted.get(kind))
+    });
+    page.single(
+        "tls_handshakes_total",
+        Kind::Counter,
+        "TLS handshakes that succeeded.",
+        registry.sum(|worker| worker.handshakes.get()),
+    );
+    page.family(
+        "tls_handshake_failures_total",
+        "TLS handshakes that failed.",
+        "reason",
+        |reason: HandshakeFailure| registry.sum(|worker| worker.handshake_failures.get(reason)),
+    );
+    page.family(
+        "limit_hits_total",
+        "Times that a limit of the configuration was reached.",
+        "limit",
+        |limit: Limit| registry.sum(|worker| worker.limits.get(limit)),
+    );
+    page.single(
+        "downstream_received_bytes_total",
+        Kind::Counter,
+        "Bytes received from clients.",
+        registry.sum(|worker| worker.received.get()),
+    );
+    page.single(
+        "downstream_sent_bytes_total",
+        Kind::Counter,
+        "Bytes sent to clients.",
+        registry.sum(|worker| worker.sent.get()),
+    );
+}
+
+fn upstreams(page: &mut Page, registry: &Registry) {
+    page.single(
+        "upstream_connects_total",
+        Kind::Counter,
+        "Connections made to applications.",
+        registry.sum(|worker| worker.upstream_connects.get()),
+    );
+    page.single(
+        "upstream_connect_failures_total",
+        Kind::Counter,
+        "Connections to applications that could not be made.",
+        registry.sum(|worker| worker.upstream_connect_failures.get()),
+    );
+    page.single(
+        "upstream_reuses_total",
+        Kind::Counter,
+        "Requests sent on a connection that had been used before.",
+        registry.sum(|worker| worker.upstream_reuses.get()),
+    );
+}
+
+fn requests(page: &mut Page, registry: &Registry) {
+    let routes = registry.all_routes();
+    page.metric("requests_total", Kind::Counter, "Requests by class of status.");
+    for (site, route, series) in &routes {
+        for class in StatusClass::ALL {
+            let labels = [("site", site.as_str()), ("route", route), ("class", class.text())];
+            page.sample("requests_total", &labels, series.sum(|w| w.requests.get(*class)));
+        }
+    }
+    page.metric("request_body_bytes_total", Kind::Counter, "Bytes of request bodies.");
+    for (site, route, series) in &routes {
+        let labels = [("site", site.as_str()), ("route", route)];
+        page.sample("request_body_bytes_total", &labels, series.sum(|w| w.bytes_in.get()));
+    }
+    page.metric("response_body_bytes_total", Kind::Counter, "Bytes of response bodies.");
+    for (site, route, series) in &routes {
+        let labels = [("site", site.as_str()), ("route", route)];
+        page.sample("response_body_bytes_total", &labels, series.sum(|w| w.bytes_out.get()));
+    }
+}
+
+fn durations(page: &mut Page, registry: &Registry) {
+    let help = "From the head of a request to the last byte of its response.";
+    page.metric("request_duration_seconds", Kind::Histogram, help);
+    for (site, route, series) in &registry.all_routes() {
+        let labels = [("site", site.as_str()), ("route", route)];
+        let mut total = 0_u64;
+        for index in 0..=BUCKETS.len() {
+            let bucket = series.sum(|w| w.buckets.get(index).map_or(0, |b| b.get()));
+            total = total.wrapping_add(bucket);
+            let end = BUCKETS
+                .get(index)
+                .map_or_else(|| "+Inf".to_owned(), |end| end.as_secs_f64().to_string());
+            let [site, route] = labels;
+            let labels = [site, route, ("le", end.as_str())];
+            page.sample("request_duration_seconds_bucket", &labels, total);
+        }
+        let sum = Seconds { nanoseconds: series.sum(|w| w.nanoseconds.get()).into() };
+        page.sample("request_duration_seconds_sum", &labels, sum);
+        page.sample("request_duration_seconds_count", &labels, total);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Every name gets the prefix `portcullis_`.
+struct Page(String);
+
+impl Page {
+    fn metric(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.line(format_args!("# HELP portcullis_{name} {help}"));
+        self.line(format_args!("# TYPE portcullis_{name} {kind}"));
+    }
+
+    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl fmt::Display) {
+        self.metric(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn family<L: Label>(&mut self, name: &str, help: &str, label: &str, value: impl Fn(L) -> u64) {
+        self.metric(name, Kind::Counter, help);
+        for each in L::ALL {
+            self.sample(name, &[(label, each.text())], value(*each));
+        }
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
+        self.line(format_args!("portcullis_{name}{} {value}", Labels(labels)));
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// `{site="example.com",route="/"}`.
+struct Labels<'a>(&'a [(&'a str, &'a str)]);
+
+impl fmt::Display for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            f.write_str(if index == 0 { "{" } else { "," })?;
+            write!(f, "{name}=\"")?;
+            for character in value.chars() {
+                match character {
+                    '\\' => f.write_str("\\\\")?,
+                    '"' => f.write_str("\\\"")?,
+                    '\n' => f.write_str("\\n")?,
+                    _ => f.write_char(character)?,
+                }
+            }
+            f.write_char('"')?;
+        }
+        if self.0.is_empty() { Ok(()) } else { f.write_char('}') }
+    }
+}
+
+/// Seconds with nine decimals, without the rounding of a floating point number.
+struct Seconds {
+    nanoseconds: u128,
+}
+
+impl Seconds {
+    fn since_1970(time: SystemTime) -> Self {
+        let nanoseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Self { nanoseconds }
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = 1_000_000_000;
+        write!(f, "{}.{:09}", self.nanoseconds / second, self.nanoseconds % second)
+    }
+}
