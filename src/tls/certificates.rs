@@ -1,0 +1,338 @@
+//! The certificates of a configuration: where each comes from, and all of them together.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::sign::CertifiedKey;
+
+use super::facts::{Facts, days_between, renew_at};
+use super::files::{self, FilesError};
+use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::store::Table;
+use crate::config::{Config, Site, TlsSource};
+use crate::proxy::headers::host::HostPattern;
+
+/// A local certificate whose renewal failed is tried again after this long, not at once.
+const RETRY: Duration = Duration::from_secs(3600);
+
+/// Every certificate that a configuration needs, loaded, checked and ready to be shown.
+#[derive(Debug)]
+pub struct Certificates {
+    table: Arc<Table>,
+    inventory: Vec<CertificateInfo>,
+    loaded: SystemTime,
+}
+
+impl Certificates {
+    /// Loads certificate files and opens the local authority, which is made on first use. Without an
+    /// HTTPS listener there is nothing to do and nothing is made. What can be served but is not right
+    /// (see [`files::judge`]) is logged as a warning.
+    ///
+    /// # Errors
+    /// Every certificate that cannot be had, each with its site and the remedy.
+    pub fn load(config: &Config, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
+        let mut table = Table::default();
+        let mut inventory = Vec::new();
+        let mut errors = Vec::new();
+        let mut authority = None;
+        for want in wanted(config) {
+            if want.no_public_authority {
+                tracing::warn!(
+                    "site {}: automatic public certificates are not available in this version; \
+                     serving one from the local authority, which browsers do not trust until \
+                     `portcullis certs trust`",
+                    want.site
+                );
+            }
+            match want.obtain(config, &mut authority, now) {
+                Ok(certified) => {
+                    for warning in want.judge(&certified, now) {
+                        tracing::warn!("site {}: {warning}", want.site);
+                    }
+                    inventory.extend(want.describe(&certified));
+                    table.insert(&want.hosts, &certified);
+                }
+                Err(reason) => errors.push(CertificateError { site: want.site, reason }),
+            }
+        }
+        if errors.is_empty() {
+            Ok(Self { table: Arc::new(table), inventory, loaded: now })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// What is loaded, in the order of the sites.
+    #[must_use]
+    pub fn inventory(&self) -> &[CertificateInfo] {
+        &self.inventory
+    }
+
+    /// When to load again so that no local certificate runs out; `None` when there is none. Files
+    /// are renewed by whoever wrote them.
+    #[must_use]
+    pub fn next_renewal(&self) -> Option<SystemTime> {
+        let due = self.inventory.iter().filter(|info| info.source == Source::LocalAuthority);
+        let due = due.map(CertificateInfo::renew_at).min()?;
+        Some(due.max(self.loaded + RETRY))
+    }
+
+    pub(super) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+}
+
+/// One certificate, as `certs list`, `status` and the metrics tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// The site's name in logs and metrics.
+    pub site: String,
+    /// The names that the certificate is for.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// Not valid before this moment.
+    pub not_before: SystemTime,
+    /// Not valid after this moment.
+    pub not_after: SystemTime,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+impl CertificateInfo {
+    /// Whole days until the certificate expires; negative once it has.
+    #[must_use]
+    pub fn days_left(&self, now: SystemTime) -> i64 {
+        days_between(now, self.not_after)
+    }
+
+    fn renew_at(&self) -> SystemTime {
+        renew_at(self.not_before, self.not_after)
+    }
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This PEM file.
+    File(PathBuf),
+    /// The authority of this host.
+    LocalAuthority,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File(path) => path.display().fmt(f),
+            Source::LocalAuthority => f.write_str("local authority"),
+        }
+    }
+}
+
+/// Why a site has no certificate.
+#[derive(Debug)]
+pub struct CertificateError {
+    /// The site's name.
+    pub site: String,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Files(FilesError),
+    /// Shared, because one broken authority fails every site that needs it.
+    Local(Arc<LocalError>),
+}
+
+impl CertificateError {
+    /// Whether a right is missing: the program ends with another exit code then.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match &self.reason {
+            Reason::Files(error) => error.is_permission(),
+            Reason::Local(error) => error.is_permission(),
+        }
+    }
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site {}: ", self.site)?;
+        match &self.reason {
+            Reason::Files(error) => error.fmt(f),
+            Reason::Local(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            Reason::Files(error) => Some(error),
+            Reason::Local(error) => Some(&**error),
+        }
+    }
+}
+
+/// One entry of [`survey`]: a certificate as it is found, without making any.
+#[derive(Debug)]
+pub struct Found {
+    /// The site's name.
+    pub site: String,
+    /// The names that the site asks for.
+    pub hosts: Vec<String>,
+    /// Where the certificate comes from.
+    pub source: Source,
+    /// The certificate; `None` for a local one that the first start will make.
+    pub certificate: Result<Option<CertificateInfo>, CertificateError>,
+    /// What is not right with it although it can be served.
+    pub warnings: Vec<String>,
+}
+
+/// Looks at every certificate that the configuration needs, writing nothing: for `check` and
+/// `certs list`.
+#[must_use]
+pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
+    wanted(config).into_iter().map(|want| want.look(config, now)).collect()
+}
+
+/// The authority once it was asked for.
+type Opened = Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>;
+
+/// A certificate that the configuration needs.
+#[derive(Debug)]
+struct Want {
+    site: String,
+    hosts: Vec<HostPattern>,
+    from: From,
+    no_public_authority: bool,
+}
+
+#[derive(Debug)]
+enum From {
+    Files { cert: PathBuf, key: PathBuf },
+    LocalAuthority,
+}
+
+impl Want {
+    fn obtain(
+        &self,
+        config: &Config,
+        authority: &mut Opened,
+        now: SystemTime,
+    ) -> Result<Arc<CertifiedKey>, Reason> {
+        match &self.from {
+            From::Files { cert, key } => files::load(cert, key).map_err(Reason::Files),
+            From::LocalAuthority => authority
+                .get_or_insert_with(|| {
+                    let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
+                    opened.map(Arc::new).map_err(Arc::new)
+                })
+                .as_ref()
+                .map_err(|error| Reason::Local(error.clone()))?
+                .certificate(&names_for(&self.hosts), now)
+                .map_err(|error| Reason::Local(Arc::new(error))),
+        }
+    }
+
+    fn look(self, config: &Config, now: SystemTime) -> Found {
+        let certified = match &self.from {
+            From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
+            From::LocalAuthority => LocalAuthority::open(&config.acme.storage, now)
+                .and_then(|authority| match authority {
+                    Some(authority) => authority.stored(&names_for(&self.hosts), now),
+                    None => Ok(None),
+                })
+                .map(|stored| stored.map(|(leaf, _)| leaf))
+                .map_err(|error| Reason::Local(Arc::new(error))),
+        };
+        let warnings = match &certified {
+            Ok(Some(certified)) => self.judge(certified, now),
+            _ => Vec::new(),
+        };
+        Found {
+            hosts: self.hosts.iter().map(ToString::to_string).collect(),
+            source: self.source(),
+            certificate: certified
+                .map(|certified| certified.and_then(|certified| self.describe(&certified)))
+                .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
+            warnings,
+            site: self.site,
+        }
+    }
+
+    /// The authority of this host knows what it signed; other people's files are judged.
+    fn judge(&self, certified: &CertifiedKey, now: SystemTime) -> Vec<String> {
+        match self.from {
+            From::Files { .. } => files::judge(certified, now, &self.hosts),
+            From::LocalAuthority => Vec::new(),
+        }
+    }
+
+    fn describe(&self, certified: &CertifiedKey) -> Option<CertificateInfo> {
+        let facts = Facts::of(certified.cert.first()?).ok()?;
+        Some(CertificateInfo {
+            site: self.site.clone(),
+            names: facts.names,
+            issuer: facts.issuer,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            source: self.source(),
+        })
+    }
+
+    fn source(&self) -> Source {
+        match &self.from {
+            From::Files { cert, .. } => Source::File(cert.clone()),
+            From::LocalAuthority => Source::LocalAuthority,
+        }
+    }
+}
+
+fn wanted(config: &Config) -> Vec<Want> {
+    if config.server.https.is_empty() {
+        return Vec::new();
+    }
+    config.sites.iter().flat_map(wanted_by).collect()
+}
+
+/// One certificate for a site, or two when only some of its names are public: a public authority
+/// can vouch for those alone.
+fn wanted_by(site: &Site) -> Vec<Want> {
+    let want = |hosts, from, no_public_authority| Want {
+        site: site.name(),
+        hosts,
+        from,
+        no_public_authority,
+    };
+    match &site.tls {
+        TlsSource::Files { cert, key } => {
+            let from = From::Files { cert: cert.clone(), key: key.clone() };
+            vec![want(site.hosts.clone(), from, false)]
+        }
+        TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority, false)],
+        TlsSource::Auto => {
+            let (public, private): (Vec<_>, Vec<_>) =
+                site.hosts.iter().cloned().partition(is_public);
+            [(public, true), (private, false)]
+                .into_iter()
+                .filter(|(hosts, _)| !hosts.is_empty())
+                .map(|(hosts, public)| want(hosts, From::LocalAuthority, public))
+                .collect()
+        }
+    }
+}
+
+/// Whether a public authority could vouch for the name: not for addresses, for the names of this
+/// host (RFC 6761 §6.3) and of private networks (`.internal`), and not for "any".
+fn is_public(host: &HostPattern) -> bool {
+    let name = match host {
+        HostPattern::Any => return false,
+        HostPattern::Exact(host) if host.is_ip() => return false,
+        HostPattern::Exact(name) | HostPattern::Wildcard(name) => name.as_str(),
+    };
+    let top = name.rsplit('.').next().unwrap_or(name);
+    !matches!(top, "localhost" | "internal")
+}

@@ -1,0 +1,113 @@
+//! Which certificate is shown: by the name that the client asks for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::proxy::headers::host::HostPattern;
+
+/// The fatal alert `unrecognized_name` (RFC 6066 §3) as the plaintext record that answers a
+/// ClientHello (RFC 8446 §5.1, §6). rustls itself sends `access_denied` when a [`Resolver`] has no
+/// certificate; whoever reads the ClientHello first can send this instead and close.
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Every certificate by the names of its site. Built once per configuration, read by all workers.
+#[derive(Debug, Default)]
+pub struct Table {
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// By the name behind `*.`.
+    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    addresses: HashMap<IpAddr, Arc<CertifiedKey>>,
+    any: Option<Arc<CertifiedKey>>,
+}
+
+impl Table {
+    /// Shows `certificate` to clients that ask for one of `hosts`.
+    pub fn insert(&mut self, hosts: &[HostPattern], certificate: &Arc<CertifiedKey>) {
+        for host in hosts {
+            match host {
+                HostPattern::Any => self.any = Some(certificate.clone()),
+                HostPattern::Wildcard(parent) => {
+                    self.wildcard.insert(parent.as_str().into(), certificate.clone());
+                }
+                HostPattern::Exact(host) => match host.as_str().parse::<IpAddr>() {
+                    Ok(address) => {
+                        self.addresses.insert(address, certificate.clone());
+                    }
+                    Err(_) => {
+                        self.exact.insert(host.as_str().into(), certificate.clone());
+                    }
+                },
+            }
+        }
+    }
+
+    /// The certificate for a server name: of the site with this name, else of the site with the
+    /// wildcard one label up, else of the site `"*"`. Upper case and a trailing dot do not matter.
+    #[must_use]
+    pub fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        };
+        let wildcard = || {
+            let (label, parent) = name.split_once('.')?;
+            if label.is_empty() { None } else { self.wildcard.get(parent) }
+        };
+        self.exact.get(&*name).or_else(wildcard).or(self.any.as_ref())
+    }
+
+    /// The certificate for a client that names no server, as clients do that connect to an IP
+    /// address: of the site whose host is the address that they reached, else of the site `"*"`.
+    /// Behind address translation the address that they reached is not the one that they meant;
+    /// where a single certificate is for IP addresses at all, it is shown last of all.
+    #[must_use]
+    pub fn for_address(&self, local: Option<IpAddr>) -> Option<&Arc<CertifiedKey>> {
+        local
+            .and_then(|local| self.addresses.get(&local.to_canonical()))
+            .or(self.any.as_ref())
+            .or_else(|| self.only_address_certificate())
+    }
+
+    /// The addresses for which [`Table::for_address`] may differ.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.keys().copied()
+    }
+
+    fn only_address_certificate(&self) -> Option<&Arc<CertifiedKey>> {
+        let mut certificates = self.addresses.values();
+        let first = certificates.next()?;
+        certificates.all(|other| Arc::ptr_eq(first, other)).then_some(first)
+    }
+}
+
+/// Answers rustls from a [`Table`].
+#[derive(Debug)]
+pub struct Resolver {
+    table: Arc<Table>,
+    /// For a client that names no server.
+    nameless: Option<Arc<CertifiedKey>>,
+}
+
+impl Resolver {
+    /// A resolver for connections to `local`, where that is known.
+    #[must_use]
+    pub fn new(table: &Arc<Table>, local: Option<IpAddr>) -> Self {
+        Self { table: table.clone(), nameless: table.for_address(local).cloned() }
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        match hello.server_name() {
+            Some(name) => self.table.for_name(name).cloned(),
+            None => self.nameless.clone(),
+        }
+    }
+}
