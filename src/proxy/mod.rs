@@ -1,4 +1,15 @@
 //! A request in, a response out.
+//!
+//! [`handle`] is the whole journey on one page; [`failure`] says what happens when a step of it
+//! fails, and [`record`] remembers it for the log.
 
+pub mod handle;
 pub mod headers;
+pub mod path;
 pub mod route;
+pub mod forward;
+pub mod upgrade;
+pub mod body;
+pub mod failure;
+pub mod respond;
+pub mod record;

@@ -135,6 +135,18 @@ impl Lease {
         self.connection.as_deref_mut()
     }
 
+    /// Whether the answer on it has been read to its end.
+    #[must_use]
+    pub fn is_body_ended(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| connection.is_body_ended())
+    }
+
+    /// How much of the answer's body is to come, where that is known.
+    #[must_use]
+    pub fn body_length(&self) -> Option<u64> {
+        self.connection.as_ref().map_or(Some(0), |connection| connection.body_length())
+    }
+
     /// The application that it leads to.
     #[must_use]
     pub fn backend(&self) -> &Rc<Backend> {
