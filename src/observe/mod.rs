@@ -7,10 +7,14 @@
 
 pub mod access_log;
 mod line;
+mod address;
 mod escape;
 mod mask;
 mod clock;
 pub mod log_writer;
+mod sink;
+mod counter;
+mod label;
 pub mod metrics;
 pub mod registry;
 pub mod prometheus;

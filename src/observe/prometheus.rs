@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::metrics::{BUCKETS, HandshakeFailure, Label, Limit, Listener, StatusClass};
+use super::metrics::{BUCKETS, Counter, HandshakeFailure, Label, Limit, Listener, StatusClass};
 use super::registry::Registry;
 
 /// The media type of what [`render`] returns.
@@ -184,7 +184,7 @@ fn durations(page: &mut Page, registry: &Registry) {
         let labels = [("site", site.as_str()), ("route", route)];
         let mut total = 0_u64;
         for index in 0..=BUCKETS.len() {
-            let bucket = series.sum(|w| w.buckets.get(index).map_or(0, |b| b.get()));
+            let bucket = series.sum(|w| w.buckets.get(index).map_or(0, Counter::get));
             total = total.wrapping_add(bucket);
             let end = BUCKETS
                 .get(index)
