@@ -128,3 +128,41 @@ impl StatusClass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_one_class() {
+        for (status, class) in [
+            (100, "1xx"),
+            (101, "1xx"),
+            (200, "2xx"),
+            (308, "3xx"),
+            (400, "4xx"),
+            (498, "4xx"),
+            (499, "499"),
+            (500, "5xx"),
+            (599, "5xx"),
+            (0, "other"),
+            (99, "other"),
+            (600, "other"),
+            (u16::MAX, "other"),
+        ] {
+            assert_eq!(StatusClass::of(status).text(), class, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_the_place_in_the_list() {
+        fn check<L: Label>() {
+            let indices: Vec<usize> = L::ALL.iter().map(|label| label.index()).collect();
+            assert_eq!(indices, (0..L::ALL.len()).collect::<Vec<_>>());
+        }
+        check::<Listener>();
+        check::<HandshakeFailure>();
+        check::<Limit>();
+        check::<StatusClass>();
+    }
+}

@@ -110,3 +110,41 @@ impl RouteMetrics {
         self.bytes_out.add(bytes_out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_no_cache_line() {
+        assert_eq!(size_of::<WorkerMetrics>() % 128, 0);
+        assert_eq!(align_of::<WorkerMetrics>(), 128);
+        assert_eq!(size_of::<RouteMetrics>() % 128, 0);
+        assert_eq!(align_of::<RouteMetrics>(), 128);
+    }
+
+    #[test]
+    fn what_is_held_is_given_back() {
+        let metrics = Arc::new(WorkerMetrics::default());
+        let first = metrics.hold(|m| &m.connections);
+        let second = metrics.hold(|m| &m.connections);
+        let tunnel = metrics.hold(|m| &m.tunnels);
+        assert_eq!((metrics.connections.get(), metrics.tunnels.get()), (2, 1));
+        drop((first, tunnel));
+        assert_eq!((metrics.connections.get(), metrics.tunnels.get()), (1, 0));
+        drop(second);
+        assert_eq!(metrics.connections.get(), 0);
+    }
+
+    #[test]
+    fn a_duration_belongs_to_the_bucket_that_it_ends() {
+        let route = RouteMetrics::default();
+        let in_bucket = |index: usize| route.buckets[index].get();
+        route.record(200, Duration::ZERO, 0, 0);
+        route.record(200, BUCKETS[0], 0, 0);
+        route.record(200, BUCKETS[0] + Duration::from_nanos(1), 0, 0);
+        route.record(200, BUCKETS[11], 0, 0);
+        route.record(200, Duration::MAX, 0, 0);
+        assert_eq!((in_bucket(0), in_bucket(1), in_bucket(11), in_bucket(12)), (2, 1, 1, 1));
+    }
+}

@@ -282,3 +282,124 @@ impl fmt::Display for Seconds {
         write!(f, "{}.{:09}", self.nanoseconds / second, self.nanoseconds % second)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::observe::exposition::{Samples, read};
+
+    fn registry() -> Registry {
+        let registry = Registry::new(2, UNIX_EPOCH + Duration::from_millis(1_700_000_000_250));
+        let _ = registry.series("example.com", "/");
+        let _ = registry.series("example.com", "/api");
+        registry
+    }
+
+    fn page(registry: &Registry) -> Samples {
+        let expiry = CertificateExpiry {
+            site: "example.com",
+            name: "*.example.org",
+            not_after: 1_800_000_000,
+        };
+        let facts = Facts {
+            version: "0.1.0",
+            certificates: &[expiry],
+            reload_succeeded: true,
+            configured: UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        };
+        read(&render(registry, &facts)).unwrap()
+    }
+
+    #[test]
+    fn a_page_has_every_series_from_the_start() {
+        let page = page(&registry());
+        assert_eq!(page["portcullis_build_info{version=\"0.1.0\"}"], 1.0);
+        assert_eq!(page["portcullis_start_time_seconds"], 1_700_000_000.25);
+        assert_eq!(page["portcullis_workers"], 2.0);
+        assert_eq!(page["portcullis_config_last_reload_successful"], 1.0);
+        assert_eq!(
+            page["portcullis_certificate_expiry_timestamp_seconds{site=\"example.com\",\
+                  name=\"*.example.org\"}"],
+            1_800_000_000.0
+        );
+        for zero in [
+            "portcullis_connections",
+            "portcullis_connections_total{listener=\"https\"}",
+            "portcullis_tls_handshake_failures_total{reason=\"timeout\"}",
+            "portcullis_limit_hits_total{limit=\"connections_per_client\"}",
+            "portcullis_requests_total{site=\"\",route=\"\",class=\"499\"}",
+            "portcullis_requests_total{site=\"example.com\",route=\"/api\",class=\"2xx\"}",
+            "portcullis_access_log_lines_lost_total",
+        ] {
+            assert_eq!(page[zero], 0.0, "{zero}");
+        }
+    }
+
+    #[test]
+    fn workers_are_added_up_and_buckets_accumulate() {
+        let registry = registry();
+        let series = registry.series("example.com", "/api");
+        let millis = Duration::from_millis;
+        series.worker(0).record(200, millis(1), 10, 100);
+        series.worker(1).record(204, millis(30), 10, 0);
+        series.worker(1).record(499, millis(11_000), 0, 5);
+        let page = page(&registry);
+        let labels = "site=\"example.com\",route=\"/api\"";
+        let value = |name: &str, more: &str| page[&format!("portcullis_{name}{{{labels}{more}}}")];
+        assert_eq!(value("requests_total", ",class=\"2xx\""), 2.0);
+        assert_eq!(value("requests_total", ",class=\"4xx\""), 0.0);
+        assert_eq!(value("requests_total", ",class=\"499\""), 1.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"0.001\""), 1.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"0.025\""), 1.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"0.05\""), 2.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"10\""), 2.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"+Inf\""), 3.0);
+        assert_eq!(value("request_duration_seconds_count", ""), 3.0);
+        assert_eq!(value("request_duration_seconds_sum", ""), 11.031);
+        assert_eq!(value("request_body_bytes_total", ""), 20.0);
+        assert_eq!(value("response_body_bytes_total", ""), 105.0);
+    }
+
+    #[test]
+    fn the_buckets_are_those_that_are_documented() {
+        let ends: Vec<String> = BUCKETS.iter().map(|b| b.as_secs_f64().to_string()).collect();
+        let documented = "0.001 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10";
+        assert_eq!(ends.join(" "), documented);
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let registry = Registry::new(1, UNIX_EPOCH);
+        let _ = registry.series("a\"b", "/\\\n{},");
+        let series =
+            "portcullis_requests_total{site=\"a\\\"b\",route=\"/\\\\\\n{},\",class=\"2xx\"}";
+        assert_eq!(page(&registry)[series], 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_makes_a_series(
+            requests: Vec<(u16, Duration, u32, u32)>,
+            others in proptest::collection::vec((0..2_usize, 0..12_usize), 0..50),
+        ) {
+            let registry = registry();
+            let before: Vec<String> = page(&registry).into_keys().collect();
+            for (status, duration, bytes_in, bytes_out) in &requests {
+                let worker = registry.unmatched();
+                let worker = worker.worker(usize::from(status % 3));
+                worker.record(*status, *duration, (*bytes_in).into(), (*bytes_out).into());
+            }
+            for (worker, limit) in others {
+                registry.worker(worker).unwrap().limits.count(Limit::ALL[limit]);
+            }
+            let after = page(&registry);
+            let count = "portcullis_request_duration_seconds_count{site=\"\",route=\"\"}";
+            prop_assert_eq!(after[count], requests.len() as f64);
+            prop_assert_eq!(before, after.into_keys().collect::<Vec<_>>());
+        }
+    }
+}

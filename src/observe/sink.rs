@@ -130,3 +130,49 @@ fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_lost_while_writing_fails_and_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let mut sink = Sink::file(&path).unwrap();
+        sink.file = open(Path::new("/dev/full")).unwrap();
+        assert_eq!(sink.write(b"one\ntwo\n"), 2);
+        assert_eq!(sink.write(b"three\n"), 1);
+        assert_eq!(sink.failing, Some(3));
+        sink.reopen();
+        assert_eq!(sink.write(b"four\n"), 0);
+        assert_eq!(sink.failing, None);
+        assert_eq!(fs::read(&path).unwrap(), b"four\n");
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_is_a_line_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let mut sink = Sink::file(&path).unwrap();
+        assert_eq!(sink.write(b"whole\nhalf a l"), 0);
+        assert!(sink.torn);
+        assert_eq!(sink.write(b"whole again\n"), 0);
+        assert_eq!(fs::read(&path).unwrap(), b"whole\nhalf a l\nwhole again\n");
+    }
+
+    #[test]
+    fn a_reopen_that_fails_goes_on_with_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let moved = directory.path().join("moved");
+        let mut sink = Sink::file(&path).unwrap();
+        fs::rename(&path, &moved).unwrap();
+        fs::create_dir(&path).unwrap();
+        sink.reopen();
+        assert_eq!(sink.write(b"line\n"), 0);
+        assert_eq!(fs::read(&moved).unwrap(), b"line\n");
+    }
+}
