@@ -1,139 +1,108 @@
-//! A strict reader of the text format of Prometheus, so that the tests believe no scraper's
-//! leniency.
+//! The text format of Prometheus, version 0.0.4, written and, in tests, read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The value of each sample, by its name and labels as written.
-pub(super) type Samples = BTreeMap<String, f64>;
+use super::label::Label;
 
-/// Reads a whole page.
-///
-/// # Errors
-/// What the format forbids, and the habits of Prometheus that `promtool check metrics` insists on:
-/// a help text, one group of lines for a metric, `_total` for counters alone, histograms whole.
-pub(super) fn read(page: &str) -> Result<Samples, String> {
-    let mut samples = Samples::new();
-    let mut seen = BTreeSet::new();
-    let mut current = ("", "");
-    let mut helped = "";
-    if !page.ends_with('\n') {
-        return Err("the last line has no end".to_owned());
-    }
-    for line in page.lines() {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            let (name, text) = help.split_once(' ').ok_or(line)?;
-            ensure(is_name(name) && !text.trim().is_empty(), line)?;
-            ensure(seen.insert(name), &format!("twice: {line}"))?;
-            helped = name;
-        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = kind.split_once(' ').ok_or(line)?;
-            ensure(name == helped, &format!("no help: {line}"))?;
-            ensure(matches!(kind, "counter" | "gauge" | "histogram"), line)?;
-            ensure((kind == "counter") == name.ends_with("_total"), line)?;
-            current = (name, kind);
-        } else {
-            let (series, value) = line.rsplit_once(' ').ok_or(line)?;
-            let (name, labels) = split(series)?;
-            let expected = match current {
-                (metric, "histogram") => ["_bucket", "_sum", "_count"]
-                    .iter()
-                    .any(|suffix| name.strip_suffix(suffix) == Some(metric)),
-                (metric, _) => name == metric,
-            };
-            ensure(expected, &format!("outside of its group: {line}"))?;
-            ensure(name.ends_with("_bucket") == labels.contains_key("le"), line)?;
-            let value: f64 = value.parse().map_err(|_| line)?;
-            ensure(value >= 0.0, line)?;
-            ensure(samples.insert(series.to_owned(), value).is_none(), &format!("twice: {line}"))?;
-        }
-    }
-    histograms(&samples)?;
-    Ok(samples)
+#[cfg(test)]
+pub(super) mod reader;
+
+/// The type of a metric.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
 }
 
-/// Buckets rise, the last is `+Inf`, and it is the count.
-fn histograms(samples: &Samples) -> Result<(), String> {
-    let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-    for (series, value) in samples {
-        let (name, mut labels) = split(series)?;
-        if let Some(end) = labels.remove("le") {
-            let name = name.trim_end_matches("_bucket");
-            let end = end.parse().map_err(|_| format!("not a number: {end}"))?;
-            buckets.entry(format!("{name} {labels:?}")).or_default().push((end, *value));
+/// A page in the making. Every name gets the prefix `portcullis_`.
+#[derive(Default)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// Begins a metric; its samples follow.
+    pub(super) fn metric(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.line(format_args!("# HELP portcullis_{name} {help}"));
+        self.line(format_args!("# TYPE portcullis_{name} {kind}"));
+    }
+
+    /// A metric of one sample without labels.
+    pub(super) fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl fmt::Display) {
+        self.metric(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// A counter with a sample for each value of a label.
+    pub(super) fn family<L: Label>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        value: impl Fn(L) -> u64,
+    ) {
+        self.metric(name, Kind::Counter, help);
+        for each in L::ALL {
+            self.sample(name, &[(label, each.text())], value(*each));
         }
     }
-    for (series, value) in samples {
-        let (name, labels) = split(series)?;
-        if let Some(name) = name.strip_suffix("_count") {
-            let mut of = buckets.remove(&format!("{name} {labels:?}")).ok_or("no buckets")?;
-            of.sort_by(|a, b| a.0.total_cmp(&b.0));
-            ensure(of.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), &format!("{series}: {of:?}"))?;
-            ensure(of.last() == Some(&(f64::INFINITY, *value)), &format!("{series}: {of:?}"))?;
-            let sum = series.replacen("_count", "_sum", 1);
-            ensure(samples.contains_key(&sum), &format!("no {sum}"))?;
-        }
+
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
+        self.line(format_args!("portcullis_{name}{} {value}", Labels(labels)));
     }
-    ensure(buckets.is_empty(), "buckets without a count")
+
+    pub(super) fn text(self) -> String {
+        self.0
+    }
+
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "{line}");
+    }
 }
 
-/// The name and the labels of `name{label="value",...}`.
-fn split(series: &str) -> Result<(&str, BTreeMap<String, String>), String> {
-    let (name, rest) = match series.split_once('{') {
-        Some((name, rest)) => (name, rest.strip_suffix('}').ok_or(series)?),
-        None => (series, ""),
-    };
-    ensure(is_name(name), series)?;
-    let mut labels = BTreeMap::new();
-    let mut rest = rest.chars();
-    while !rest.as_str().is_empty() {
-        let label: String = rest.by_ref().take_while(|c| *c != '=').collect();
-        ensure(is_name(&label) && !label.contains(':'), series)?;
-        ensure(rest.next() == Some('"'), series)?;
-        let mut value = String::new();
-        loop {
-            match rest.next().ok_or(series)? {
-                '"' => break,
-                '\\' => value.push(match rest.next() {
-                    Some('n') => '\n',
-                    Some(escaped @ ('\\' | '"')) => escaped,
-                    _ => return Err(format!("not an escape: {series}")),
-                }),
-                plain => value.push(plain),
+/// `{site="example.com",route="/"}`.
+struct Labels<'a>(&'a [(&'a str, &'a str)]);
+
+impl fmt::Display for Labels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            f.write_str(if index == 0 { "{" } else { "," })?;
+            write!(f, "{name}=\"")?;
+            for character in value.chars() {
+                match character {
+                    '\\' => f.write_str("\\\\")?,
+                    '"' => f.write_str("\\\"")?,
+                    '\n' => f.write_str("\\n")?,
+                    _ => f.write_char(character)?,
+                }
             }
+            f.write_char('"')?;
         }
-        ensure(labels.insert(label, value).is_none(), &format!("a label twice: {series}"))?;
-        ensure(matches!(rest.next(), None | Some(',')), series)?;
+        if self.0.is_empty() { Ok(()) } else { f.write_char('}') }
     }
-    Ok((name, labels))
 }
 
-fn is_name(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
+/// Seconds with nine decimals, without the rounding of a floating point number.
+pub(super) struct Seconds {
+    pub(super) nanoseconds: u128,
 }
 
-fn ensure(holds: bool, otherwise: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(otherwise.to_owned()) }
+impl Seconds {
+    pub(super) fn since_1970(time: SystemTime) -> Self {
+        let nanoseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Self { nanoseconds }
+    }
 }
 
-#[test]
-fn the_reader_is_strict() {
-    let head = "# HELP a_total A.\n# TYPE a_total counter\n";
-    assert!(read(&format!("{head}a_total{{x=\"1\"}} 1\n")).is_ok());
-    for wrong in [
-        "a_total 1",
-        "a_total{x=\"1\"} 1\na_total{x=\"1\"} 2\n",
-        "b_total 1\n",
-        "a_total -1\n",
-        "a_total one\n",
-        "a_total{x=\"\\q\"} 1\n",
-        "a_total{x=1} 1\n",
-        "a_total{x=\"1} 1\n",
-        "a_total{le=\"1\"} 1\n",
-        "# TYPE b_total counter\n",
-        "# HELP a_total Again.\n",
-    ] {
-        assert!(read(&format!("{head}{wrong}")).is_err(), "{wrong}");
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = 1_000_000_000;
+        write!(f, "{}.{:09}", self.nanoseconds / second, self.nanoseconds % second)
     }
 }

@@ -18,7 +18,6 @@ mod label;
 pub mod metrics;
 pub mod registry;
 pub mod prometheus;
-#[cfg(test)]
 mod exposition;
 pub mod program_log;
 pub mod rate_limited;

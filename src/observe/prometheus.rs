@@ -1,8 +1,8 @@
 //! The metrics as Prometheus reads them: text format 0.0.4.
 
-use std::fmt::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
+use super::exposition::{Kind, Page, Seconds};
 use super::metrics::{BUCKETS, Counter, HandshakeFailure, Label, Limit, Listener, StatusClass};
 use super::registry::Registry;
 
@@ -36,13 +36,13 @@ pub struct CertificateExpiry<'a> {
 /// The whole page.
 #[must_use]
 pub fn render(registry: &Registry, facts: &Facts<'_>) -> String {
-    let mut page = Page(String::with_capacity(16 * 1024));
+    let mut page = Page::default();
     program(&mut page, registry, facts);
     connections(&mut page, registry);
     upstreams(&mut page, registry);
     requests(&mut page, registry);
     durations(&mut page, registry);
-    page.0
+    page.text()
 }
 
 fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
@@ -199,98 +199,14 @@ fn durations(page: &mut Page, registry: &Registry) {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// Every name gets the prefix `portcullis_`.
-struct Page(String);
-
-impl Page {
-    fn metric(&mut self, name: &str, kind: Kind, help: &str) {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        self.line(format_args!("# HELP portcullis_{name} {help}"));
-        self.line(format_args!("# TYPE portcullis_{name} {kind}"));
-    }
-
-    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl fmt::Display) {
-        self.metric(name, kind, help);
-        self.sample(name, &[], value);
-    }
-
-    fn family<L: Label>(&mut self, name: &str, help: &str, label: &str, value: impl Fn(L) -> u64) {
-        self.metric(name, Kind::Counter, help);
-        for each in L::ALL {
-            self.sample(name, &[(label, each.text())], value(*each));
-        }
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
-        self.line(format_args!("portcullis_{name}{} {value}", Labels(labels)));
-    }
-
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a String does not fail.
-        let _ = writeln!(self.0, "{line}");
-    }
-}
-
-/// `{site="example.com",route="/"}`.
-struct Labels<'a>(&'a [(&'a str, &'a str)]);
-
-impl fmt::Display for Labels<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.0.iter().enumerate() {
-            f.write_str(if index == 0 { "{" } else { "," })?;
-            write!(f, "{name}=\"")?;
-            for character in value.chars() {
-                match character {
-                    '\\' => f.write_str("\\\\")?,
-                    '"' => f.write_str("\\\"")?,
-                    '\n' => f.write_str("\\n")?,
-                    _ => f.write_char(character)?,
-                }
-            }
-            f.write_char('"')?;
-        }
-        if self.0.is_empty() { Ok(()) } else { f.write_char('}') }
-    }
-}
-
-/// Seconds with nine decimals, without the rounding of a floating point number.
-struct Seconds {
-    nanoseconds: u128,
-}
-
-impl Seconds {
-    fn since_1970(time: SystemTime) -> Self {
-        let nanoseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Self { nanoseconds }
-    }
-}
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let second = 1_000_000_000;
-        write!(f, "{}.{:09}", self.nanoseconds / second, self.nanoseconds % second)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observe::exposition::{Samples, read};
+    use crate::observe::exposition::reader::{Samples, read};
 
     fn registry() -> Registry {
         let registry = Registry::new(2, UNIX_EPOCH + Duration::from_millis(1_700_000_000_250));
