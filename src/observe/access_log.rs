@@ -10,9 +10,10 @@ use jiff::tz::TimeZone;
 
 use super::clock::Clock;
 use super::line;
-use super::log_writer::{Message, count_lines};
+use super::log_writer::Message;
 use super::mask::Mask;
 use super::metrics::SharedCounter;
+use super::sink::count_lines;
 use crate::config::{Log, LogFormat};
 
 /// A worker hands its lines over when there are more bytes than this.
@@ -171,5 +172,106 @@ pub(super) fn give_back(mut lines: Vec<u8>, to: &SyncSender<Vec<u8>>) {
         lines.clear();
         // The worker has enough of them, or is gone: the room is simply freed.
         let _ = to.try_send(lines);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::config::AccessLog;
+
+    /// A usual request.
+    pub(in crate::observe) fn entry() -> Entry<'static> {
+        Entry {
+            time: UNIX_EPOCH + Duration::from_secs(971_211_336),
+            id: "01hx",
+            client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+            host: "example.com",
+            method: "GET",
+            path: b"/index.html?lang=en",
+            proto: "HTTP/1.1",
+            status: 200,
+            bytes_in: 0,
+            bytes_out: 1024,
+            duration: Duration::from_micros(250),
+            upstream: Some("127.0.0.1:8080"),
+            upstream_time: Some(Duration::from_micros(180)),
+            tls: Some("TLSv1.3"),
+            user_agent: Some(b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101"),
+            referer: Some(b"https://example.com/"),
+            error: None,
+        }
+    }
+
+    fn buffer(room: usize) -> (Buffer, Receiver<Message>, Arc<SharedCounter>) {
+        let log = Log {
+            access: AccessLog::Stdout,
+            format: LogFormat::Combined,
+            level: tracing::level_filters::LevelFilter::INFO,
+            mask: Vec::new(),
+        };
+        let (full, waiting) = sync_channel(room);
+        let lost = Arc::new(SharedCounter::default());
+        (Buffer::new(&log, TimeZone::UTC, full, Arc::clone(&lost)), waiting, lost)
+    }
+
+    fn received(waiting: &Receiver<Message>) -> Option<(Vec<u8>, SyncSender<Vec<u8>>)> {
+        match waiting.try_recv() {
+            Ok(Message::Lines(lines, back)) => Some((lines, back)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn lines_are_handed_over_in_large_pieces_or_when_flushed() {
+        let (mut buffer, waiting, lost) = buffer(8);
+        buffer.record(&entry());
+        assert!(received(&waiting).is_none());
+        buffer.flush();
+        assert_eq!(count_lines(&received(&waiting).unwrap().0), 1);
+        buffer.flush();
+        assert!(received(&waiting).is_none(), "nothing is nothing to hand over");
+        while buffer.lines.is_empty() || buffer.lines.len() + 1024 < HAND_OVER {
+            buffer.record(&entry());
+        }
+        assert!(received(&waiting).is_none());
+        (0..10).for_each(|_| buffer.record(&entry()));
+        assert!(received(&waiting).unwrap().0.len() > HAND_OVER);
+        drop(buffer);
+        assert!(received(&waiting).is_some(), "what is left is handed over at the end");
+        assert_eq!(lost.get(), 0);
+    }
+
+    #[test]
+    fn a_writer_that_is_behind_or_gone_costs_lines_which_are_counted() {
+        let (mut buffer, waiting, lost) = buffer(1);
+        for _ in 0..3 {
+            buffer.record(&entry());
+            buffer.record(&entry());
+            buffer.flush();
+        }
+        assert_eq!(lost.get(), 4);
+        assert_eq!(count_lines(&received(&waiting).unwrap().0), 2);
+        drop(waiting);
+        buffer.record(&entry());
+        drop(buffer);
+        assert_eq!(lost.get(), 5);
+    }
+
+    #[test]
+    fn room_is_used_again() {
+        let (mut buffer, waiting, _) = buffer(8);
+        buffer.record(&entry());
+        buffer.flush();
+        let (lines, back) = received(&waiting).unwrap();
+        let room = lines.as_ptr();
+        give_back(lines, &back);
+        buffer.record(&entry());
+        buffer.flush();
+        assert_eq!(buffer.lines.as_ptr(), room);
+        assert!(buffer.lines.is_empty());
     }
 }

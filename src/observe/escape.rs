@@ -9,13 +9,16 @@ pub(super) enum Style {
     /// `\xhh` for every byte, as Apache httpd writes unprintable ones; also for quotes and
     /// backslashes, so that no reader that looks for the next quote is led astray.
     Apache,
+    /// As [`Style::Apache`], and spaces too: a word of a request line, which readers part at its
+    /// spaces.
+    ApacheWord,
     /// As a JSON string (RFC 8259 §7). Bytes that are no UTF-8 become the text `\xhh`.
     Json,
 }
 
 /// Appends `text`, escaped.
 pub(super) fn escape(out: &mut Vec<u8>, text: &[u8], style: Style) {
-    if is_plain(text) {
+    if is_plain(text, style) {
         out.extend_from_slice(text);
         return;
     }
@@ -45,31 +48,33 @@ pub(super) fn is_printable(character: char) -> bool {
 }
 
 /// Nearly all text is; written without a branch per byte so that it is checked many at a time.
-fn is_plain(text: &[u8]) -> bool {
+fn is_plain(text: &[u8], style: Style) -> bool {
+    let lowest = if style == Style::ApacheWord { b'!' } else { b' ' };
     text.iter().fold(true, |plain, byte| {
-        plain & (*byte >= b' ') & (*byte < 0x7f) & (*byte != b'"') & (*byte != b'\\')
+        plain & (*byte >= lowest) & (*byte < 0x7f) & (*byte != b'"') & (*byte != b'\\')
     })
 }
 
 fn push(out: &mut Vec<u8>, character: char, style: Style) {
     let mut bytes = [0; 4];
     let bytes = character.encode_utf8(&mut bytes).as_bytes();
-    match (character, style) {
-        ('"' | '\\', Style::Json) => {
-            out.push(b'\\');
-            out.extend_from_slice(bytes);
+    let (json, special) = (style == Style::Json, matches!(character, '"' | '\\'));
+    if special && json {
+        out.push(b'\\');
+        out.extend_from_slice(bytes);
+    } else if special || character == ' ' && style == Style::ApacheWord {
+        bytes.iter().for_each(|byte| push_hex(out, *byte));
+    } else if is_printable(character) {
+        out.extend_from_slice(bytes);
+    } else if json {
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let [high, low] = unit.to_be_bytes();
+            out.extend_from_slice(b"\\u");
+            push_digits(out, high);
+            push_digits(out, low);
         }
-        ('"' | '\\', Style::Apache) => bytes.iter().for_each(|byte| push_hex(out, *byte)),
-        _ if is_printable(character) => out.extend_from_slice(bytes),
-        (_, Style::Apache) => bytes.iter().for_each(|byte| push_hex(out, *byte)),
-        (_, Style::Json) => {
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                let [high, low] = unit.to_be_bytes();
-                out.extend_from_slice(b"\\u");
-                push_digits(out, high);
-                push_digits(out, low);
-            }
-        }
+    } else {
+        bytes.iter().for_each(|byte| push_hex(out, *byte));
     }
 }
 

@@ -1,9 +1,9 @@
 //! The two forms of a line of the access log.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::access_log::Entry;
+use super::address::address;
 use super::clock::Clock;
 use super::escape::{Style, escape};
 use super::mask::Mask;
@@ -29,13 +29,10 @@ pub(super) fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, clock: &mut Clock, 
     if entry.method.is_empty() {
         out.push(b'-');
     } else {
-        let method_at = out.len();
-        capped(out, entry.method.as_bytes(), NAME, Style::Apache);
-        one_word(out, method_at);
+        capped(out, entry.method.as_bytes(), NAME, Style::ApacheWord);
         out.push(b' ');
-        let target_at = out.len();
-        url(out, entry.path, TARGET, mask, Style::Apache);
-        one_word(out, target_at);
+        let target = if entry.path.is_empty() { b"-" } else { entry.path };
+        url(out, target, TARGET, mask, Style::ApacheWord);
         out.push(b' ');
         out.extend_from_slice(entry.proto.as_bytes());
     }
@@ -137,23 +134,6 @@ fn mark(out: &mut Vec<u8>, cut: usize) {
     }
 }
 
-/// Makes what was written since `start` one word, as readers part a request line at its spaces.
-fn one_word(out: &mut Vec<u8>, start: usize) {
-    let Some(written) = out.get(start..) else { return };
-    if written.is_empty() {
-        out.push(b'-');
-    } else if memchr::memchr(b' ', written).is_some() {
-        let written = out.split_off(start);
-        for byte in written {
-            if byte == b' ' {
-                out.extend_from_slice(b"\\x20");
-            } else {
-                out.push(byte);
-            }
-        }
-    }
-}
-
 fn number(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
@@ -174,57 +154,161 @@ fn milliseconds(out: &mut Vec<u8>, value: Option<Duration>) {
     }
 }
 
-/// An address; of IPv4 also where it came in through an IPv6 socket.
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => ipv4(out, address),
-        IpAddr::V6(address) => ipv6(out, address),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::{Duration, UNIX_EPOCH};
 
-fn ipv4(out: &mut Vec<u8>, address: Ipv4Addr) {
-    let [a, b, c, d] = address.octets();
-    number(out, a);
-    for octet in [b, c, d] {
-        out.push(b'.');
-        number(out, octet);
-    }
-}
+    use jiff::tz::{Offset, TimeZone};
+    use proptest::prelude::*;
 
-/// The form of RFC 5952 §4: no leading zeros, the longest run of zero groups (the first of equal
-/// ones, never a single group) as `::`.
-fn ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
-    let groups = address.segments();
-    let (mut run, mut length) = (0, 0);
-    let mut zeros = 0;
-    for (index, group) in groups.iter().enumerate() {
-        zeros = if *group == 0 { zeros + 1 } else { 0 };
-        if zeros > length {
-            (run, length) = (index + 1 - zeros, zeros);
+    use super::*;
+    use crate::config::LogFormat;
+
+    fn entry() -> Entry<'static> {
+        Entry {
+            time: UNIX_EPOCH + Duration::from_millis(971_211_336_007),
+            id: "01hx",
+            client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+            host: "example.com",
+            method: "GET",
+            path: b"/apache_pb.gif?a=1",
+            proto: "HTTP/1.1",
+            status: 200,
+            bytes_in: 17,
+            bytes_out: 2326,
+            duration: Duration::from_micros(12_045),
+            upstream: Some("127.0.0.1:8080"),
+            upstream_time: Some(Duration::from_micros(999)),
+            tls: Some("TLSv1.3"),
+            user_agent: Some(b"curl/8.5.0"),
+            referer: Some(b"https://example.com/start?token=s3cret"),
+            error: None,
         }
     }
-    if length < 2 {
-        (run, length) = (groups.len(), 0);
+
+    fn bare() -> Entry<'static> {
+        Entry {
+            host: "",
+            method: "",
+            path: b"",
+            status: 400,
+            bytes_out: 0,
+            upstream: None,
+            upstream_time: None,
+            tls: None,
+            user_agent: None,
+            referer: None,
+            error: Some("the request line is no HTTP"),
+            ..entry()
+        }
     }
-    for (index, group) in groups.into_iter().enumerate() {
-        if index == run {
-            out.extend_from_slice(b"::");
-        } else if index < run || index >= run + length {
-            if index > 0 && index != run + length {
-                out.push(b':');
+
+    fn written(format: LogFormat, entry: &Entry<'_>) -> String {
+        let zone = TimeZone::fixed(Offset::from_seconds(-7 * 3600).unwrap());
+        let mut clock = Clock::new(format, zone);
+        let mask = Mask::new(&["token".to_owned()]);
+        let mut out = Vec::new();
+        match format {
+            LogFormat::Combined => combined(&mut out, entry, &mut clock, &mask),
+            LogFormat::Json => json(&mut out, entry, &mut clock, &mask),
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn combined_is_what_apache_writes() {
+        assert_eq!(
+            written(LogFormat::Combined, &entry()),
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 -0700] \"GET /apache_pb.gif?a=1 HTTP/1.1\" 200 \
+             2326 \"https://example.com/start?token=***\" \"curl/8.5.0\"\n"
+        );
+        assert_eq!(
+            written(LogFormat::Combined, &bare()),
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 -0700] \"-\" 400 - \"-\" \"-\"\n"
+        );
+    }
+
+    #[test]
+    fn json_has_every_key_in_every_line() {
+        assert_eq!(
+            written(LogFormat::Json, &entry()),
+            "{\"ts\":\"2000-10-10T20:55:36.007Z\",\"id\":\"01hx\",\"client\":\"192.0.2.7\",\
+             \"host\":\"example.com\",\"method\":\"GET\",\"path\":\"/apache_pb.gif?a=1\",\
+             \"proto\":\"HTTP/1.1\",\"status\":200,\"bytes_in\":17,\"bytes_out\":2326,\
+             \"duration_ms\":12.045,\"upstream\":\"127.0.0.1:8080\",\"upstream_ms\":0.999,\
+             \"tls\":\"TLSv1.3\",\"ua\":\"curl/8.5.0\",\
+             \"referer\":\"https://example.com/start?token=***\",\"error\":null}\n"
+        );
+        assert_eq!(
+            written(LogFormat::Json, &bare()),
+            "{\"ts\":\"2000-10-10T20:55:36.007Z\",\"id\":\"01hx\",\"client\":\"192.0.2.7\",\
+             \"host\":\"\",\"method\":\"\",\"path\":\"\",\"proto\":\"HTTP/1.1\",\"status\":400,\
+             \"bytes_in\":17,\"bytes_out\":0,\"duration_ms\":12.045,\"upstream\":null,\
+             \"upstream_ms\":null,\"tls\":null,\"ua\":null,\"referer\":null,\
+             \"error\":\"the request line is no HTTP\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_request_line_stays_three_words_in_quotes() {
+        let forged =
+            Entry { method: "GE T", path: b"/\" 200 5 \"-\" \"x\"\n203.0.113.9 - -", ..entry() };
+        let line = written(LogFormat::Combined, &forged);
+        let request = line.split('"').nth(1).unwrap();
+        assert_eq!(
+            request,
+            "GE\\x20T /\\x22\\x20200\\x205\\x20\\x22-\\x22\\x20\\x22x\\x22\\x0a203.0.113.9\
+             \\x20-\\x20- HTTP/1.1"
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_says_so() {
+        let long = vec![b'a'; 64 * 1024];
+        let entry = Entry { path: &long, user_agent: Some(&long), referer: Some(&long), ..entry() };
+        for format in [LogFormat::Combined, LogFormat::Json] {
+            let line = written(format, &entry);
+            assert!(line.len() < TARGET + 2 * FIELD + 1024, "{}", line.len());
+            assert!(line.contains(&format!("a[+{}]", long.len() - TARGET)));
+            assert_eq!(line.matches(&format!("a[+{}]", long.len() - FIELD)).count(), 2);
+        }
+    }
+
+    #[test]
+    fn a_cut_never_uncovers_a_masked_value() {
+        for filler in TARGET - 20..TARGET {
+            let path = format!("/?{}&token=s3cret", "a".repeat(filler));
+            let entry = Entry { path: path.as_bytes(), ..entry() };
+            assert!(!written(LogFormat::Combined, &entry).contains("s3"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_gives_one_line_that_reads_back(
+            path: Vec<u8>, agent: Option<Vec<u8>>, referer: Option<Vec<u8>>,
+            id: String, host: String, method: String, error: Option<String>,
+            status: u16, bytes: u64, time: Duration,
+        ) {
+            let entry = Entry {
+                id: &id, host: &host, method: &method, path: &path, status,
+                bytes_in: bytes, bytes_out: bytes, duration: time, upstream_time: Some(time),
+                user_agent: agent.as_deref(), referer: referer.as_deref(),
+                error: error.as_deref(), ..entry()
+            };
+            let line = written(LogFormat::Combined, &entry);
+            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+            prop_assert_eq!(line.matches('"').count(), 6);
+            let line = written(LogFormat::Json, &entry);
+            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read.as_object().unwrap().len(), 17);
+            prop_assert_eq!(&read["status"], &status);
+            prop_assert_eq!(&read["bytes_out"], &bytes);
+            if method.len() <= NAME {
+                prop_assert_eq!(&read["method"], &method);
             }
-            hexadecimal(out, group);
-        }
-    }
-}
-
-fn hexadecimal(out: &mut Vec<u8>, group: u16) {
-    let mut seen = false;
-    for shift in [12, 8, 4, 0] {
-        let digit = u32::from(group >> shift & 0xf);
-        seen |= digit != 0 || shift == 0;
-        if seen {
-            out.push(char::from_digit(digit, 16).map_or(b'?', |digit| digit as u8));
         }
     }
 }

@@ -3,30 +3,22 @@
 //! A disk that is full or a pipe that nobody reads costs lines, which are counted, and one
 //! message; it never costs a request.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::tz::TimeZone;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
 
 use super::access_log::{Buffer, give_back};
 use super::metrics::SharedCounter;
+use super::sink::Sink;
 use crate::config::{AccessLog, Log};
 
 /// Buffers of about 64 KiB that may wait to be written: 8 MiB, half a second of a busy server.
 const WAITING: usize = 128;
-
-/// How long the writer waits at once for a pipe that takes nothing.
-const PIPE_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The access log of one destination, and the thread behind it.
 ///
@@ -127,11 +119,6 @@ impl Running {
     }
 }
 
-/// The number of lines in `lines`.
-pub(super) fn count_lines(lines: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', lines).count().try_into().unwrap_or(u64::MAX)
-}
-
 /// Ends when nobody can send any more, or after a finish was asked for and the queue is empty.
 fn write_all_that_comes(
     waiting: &Receiver<Message>,
@@ -159,120 +146,145 @@ fn write_all_that_comes(
     }
 }
 
-/// An open destination and the state of its trouble.
-#[derive(Debug)]
-struct Sink {
-    file: File,
-    /// `None` for standard output.
-    path: Option<PathBuf>,
-    /// Lines lost since writing began to fail; `None` while it works.
-    failing: Option<u64>,
-    /// The last thing written was a piece of a line.
-    torn: bool,
-}
-
-impl Sink {
-    fn stdout() -> io::Result<Self> {
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self { file, path: None, failing: None, torn: false })
-    }
-
-    fn file(path: &Path) -> io::Result<Self> {
-        let file = open(path)?;
-        Ok(Self { file, path: Some(path.to_owned()), failing: None, torn: false })
-    }
-
-    /// For messages.
-    fn name(&self) -> String {
-        self.path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string())
-    }
-
-    fn reopen(&mut self) {
-        let Some(path) = &self.path else { return };
-        match open(path) {
-            Ok(file) => {
-                self.file = file;
-                self.torn = false;
-            }
-            Err(error) => tracing::error!(
-                path = self.name(),
-                errno = error.raw_os_error(),
-                %error,
-                "the access log cannot be reopened; going on with the old file"
-            ),
-        }
-    }
-
-    /// Writes `lines`; the number of those lost.
-    fn write(&mut self, lines: &[u8]) -> u64 {
-        let mut rest = lines;
-        match self.write_rest(&mut rest) {
-            Ok(()) => {
-                if let Some(lost) = self.failing.take() {
-                    let path = self.name();
-                    tracing::warn!(path, lost, "the access log is written again");
-                }
-                0
-            }
-            Err(error) => {
-                let lost = count_lines(rest);
-                let path = self.name();
-                match &mut self.failing {
-                    Some(before) => *before = before.saturating_add(lost),
-                    None => {
-                        self.failing = Some(lost);
-                        tracing::error!(
-                            path,
-                            errno = error.raw_os_error(),
-                            %error,
-                            "the access log cannot be written; its lines are lost until it can"
-                        );
-                    }
-                }
-                lost
-            }
-        }
-    }
-
-    /// Writes from the front of `rest`, which is left with what was not written.
-    fn write_rest(&mut self, rest: &mut &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.write_some(b"\n")?;
-            self.torn = false;
-        }
-        while !rest.is_empty() {
-            let written = self.write_some(rest)?;
-            let (done, left) = rest.split_at_checked(written).unwrap_or((rest, b""));
-            self.torn = !done.ends_with(b"\n");
-            *rest = left;
-        }
-        Ok(())
-    }
-
-    /// Writes at least one byte of `bytes`. Waits for a pipe that is full.
-    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.file.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => return Ok(written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Whatever comes of it, the next write tells.
-                    let mut file = [PollFd::new(&self.file, PollFlags::OUT)];
-                    let _ = poll(&mut file, Some(&PIPE_PATIENCE));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// Opened without blocking, so that a FIFO without a reader is an error and not a start that hangs.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
-}
-
-/// How long tests wait for the thread.
 #[cfg(test)]
-const PATIENCE: Duration = Duration::from_secs(10);
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+    use crate::config::LogFormat;
+    use crate::observe::access_log::tests::entry;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn log(path: &Path) -> Log {
+        Log {
+            access: AccessLog::File(path.to_owned()),
+            format: LogFormat::Combined,
+            level: tracing::level_filters::LevelFilter::INFO,
+            mask: Vec::new(),
+        }
+    }
+
+    fn start(log: &Log) -> (Writer, Arc<SharedCounter>) {
+        let lost = Arc::new(SharedCounter::default());
+        (Writer::start(&log.access, Arc::clone(&lost)).unwrap(), lost)
+    }
+
+    fn lines(path: &Path) -> usize {
+        fs::read_to_string(path).unwrap_or_default().lines().count()
+    }
+
+    fn until(what: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !what() {
+            assert!(Instant::now() < deadline, "in vain");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn every_worker_s_lines_are_in_the_file_after_a_finish() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log(&directory.path().join("access.log"));
+        let AccessLog::File(path) = &log.access else { unreachable!() };
+        fs::write(path, "before\n").unwrap();
+        let (writer, lost) = start(&log);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let mut buffer = writer.buffer(&log);
+                scope.spawn(move || (0..2000).for_each(|_| buffer.record(&entry())));
+            }
+        });
+        assert!(writer.finish(Instant::now() + PATIENCE));
+        assert_eq!(lines(path), 6001);
+        assert_eq!(lost.get(), 0);
+    }
+
+    #[test]
+    fn a_new_file_is_not_for_everybody() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log(&directory.path().join("access.log"));
+        let AccessLog::File(path) = &log.access else { unreachable!() };
+        let (_writer, _) = start(&log);
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o137, 0);
+    }
+
+    #[test]
+    fn after_a_rotation_lines_go_to_the_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = log(&directory.path().join("access.log"));
+        let AccessLog::File(path) = &log.access else { unreachable!() };
+        let rotated = path.with_extension("log.1");
+        let (writer, lost) = start(&log);
+        let mut buffer = writer.buffer(&log);
+        buffer.record(&entry());
+        buffer.flush();
+        until(|| lines(path) == 1);
+        fs::rename(path, &rotated).unwrap();
+        buffer.record(&entry());
+        buffer.flush();
+        until(|| lines(&rotated) == 2);
+        writer.reopen();
+        until(|| path.exists());
+        buffer.record(&entry());
+        drop(buffer);
+        assert!(writer.finish(Instant::now() + PATIENCE));
+        assert_eq!((lines(&rotated), lines(path)), (2, 1));
+        assert_eq!(lost.get(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_nothing_else() {
+        let log = log(Path::new("/dev/full"));
+        let (writer, lost) = start(&log);
+        let mut buffer = writer.buffer(&log);
+        (0..1000).for_each(|_| buffer.record(&entry()));
+        drop(buffer);
+        assert!(writer.finish(Instant::now() + PATIENCE));
+        assert_eq!(lost.get(), 1000);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_empties_blocks_no_worker_and_a_stop_only_until_its_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let log = log(&path);
+        assert!(Writer::start(&log.access, Arc::default()).is_err(), "nobody reads");
+        let reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let (writer, lost) = start(&log);
+        let mut buffer = writer.buffer(&log);
+        let before = Instant::now();
+        while lost.get() == 0 {
+            buffer.record(&entry());
+            assert!(before.elapsed() < PATIENCE);
+        }
+        assert!(!writer.finish(Instant::now() + Duration::from_millis(20)));
+        drop(reader);
+    }
+
+    #[test]
+    fn off_is_off() {
+        let log = Log { access: AccessLog::Off, ..log(Path::new("/nowhere")) };
+        let (writer, lost) = start(&log);
+        let mut buffer = writer.buffer(&log);
+        assert!(!buffer.is_on());
+        buffer.record(&entry());
+        buffer.flush();
+        writer.reopen();
+        assert!(writer.finish(Instant::now()));
+        assert_eq!(lost.get(), 0);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_an_error_at_once() {
+        let destination = AccessLog::File("/nonexistent/access.log".into());
+        let error = Writer::start(&destination, Arc::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,240 +1,11 @@
-//! Counters that one thread writes and any thread may read.
-//!
-//! An addition is a plain load and a plain store, without the locked instruction that a shared
-//! counter costs; therefore each set of counters belongs to one thread.
+//! What a worker counts. Each set belongs to one worker's thread, which alone writes it.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that only grows. Single writer: two threads adding at once lose additions.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only for the thread that owns this counter.
-    pub fn add(&self, n: u64) {
-        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// The number as of now, from any thread.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A counter for rare events that happen on several threads.
-#[derive(Debug, Default)]
-pub struct SharedCounter(AtomicU64);
-
-impl SharedCounter {
-    /// Adds `n`, from any thread.
-    pub fn add(&self, n: u64) {
-        if n > 0 {
-            self.0.fetch_add(n, Ordering::Relaxed);
-        }
-    }
-
-    /// The number as of now.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How many of something there are. Single writer, as [`Counter`].
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    /// The number as of now, from any thread.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn raise(&self) {
-        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
-    }
-
-    fn lower(&self) {
-        self.0.store(self.get().saturating_sub(1), Ordering::Relaxed);
-    }
-}
-
-/// One more in a gauge for as long as this lives. To be dropped on the thread that made it.
-pub struct Held {
-    metrics: Arc<WorkerMetrics>,
-    gauge: fn(&WorkerMetrics) -> &Gauge,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        (self.gauge)(&self.metrics).lower();
-    }
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").finish_non_exhaustive()
-    }
-}
-
-/// A closed set of values of a label, so that no stranger can invent one.
-pub trait Label: Copy + 'static {
-    /// Every value, in the order of [`Label::index`].
-    const ALL: &'static [Self];
-    /// The position in [`Label::ALL`].
-    fn index(self) -> usize;
-    /// The text of the label.
-    fn text(self) -> &'static str;
-}
-
-/// Declares an enum with a label text for each variant.
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)* }
-
-        impl Label for $name {
-            const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            fn index(self) -> usize {
-                self as usize
-            }
-
-            fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-    };
-}
-
-labels! {
-    /// The kind of a listener.
-    Listener {
-        /// Plain HTTP.
-        Http = "http",
-        /// TLS.
-        Https = "https",
-    }
-}
-
-labels! {
-    /// Why a TLS handshake came to nothing.
-    HandshakeFailure {
-        /// `tls_handshake_timeout` passed.
-        Timeout = "timeout",
-        /// No certificate for the name that was asked for.
-        NoCertificate = "no_certificate",
-        /// No version, cipher, group, signature scheme or ALPN protocol in common.
-        NothingInCommon = "nothing_in_common",
-        /// The client sent an alert.
-        Alert = "alert",
-        /// The client spoke plain HTTP.
-        PlainHttp = "plain_http",
-        /// What came was not TLS, or broke its rules.
-        Malformed = "malformed",
-        /// The connection closed or broke.
-        Io = "io",
-        /// Anything else.
-        Other = "other",
-    }
-}
-
-labels! {
-    /// A key of `[limits]`.
-    Limit {
-        /// `request_header_timeout`.
-        RequestHeaderTimeout = "request_header_timeout",
-        /// `request_body_idle_timeout`.
-        RequestBodyIdleTimeout = "request_body_idle_timeout",
-        /// `idle_timeout`.
-        IdleTimeout = "idle_timeout",
-        /// `tls_handshake_timeout`.
-        TlsHandshakeTimeout = "tls_handshake_timeout",
-        /// `upstream_timeout`.
-        UpstreamTimeout = "upstream_timeout",
-        /// `hold`.
-        Hold = "hold",
-        /// `header_size`.
-        HeaderSize = "header_size",
-        /// `header_count`.
-        HeaderCount = "header_count",
-        /// `target_size`.
-        TargetSize = "target_size",
-        /// `body_size`.
-        BodySize = "body_size",
-        /// `connections`.
-        Connections = "connections",
-        /// `connections_per_client`.
-        ConnectionsPerClient = "connections_per_client",
-    }
-}
-
-labels! {
-    /// The status of an answer, by class.
-    StatusClass {
-        /// 100-199.
-        Informational = "1xx",
-        /// 200-299.
-        Success = "2xx",
-        /// 300-399.
-        Redirection = "3xx",
-        /// 400-499 but 499.
-        ClientError = "4xx",
-        /// 500-599.
-        ServerError = "5xx",
-        /// The client went away before the answer.
-        ClientGone = "499",
-        /// A number outside of the standard (RFC 9110 §15).
-        Other = "other",
-    }
-}
-
-impl StatusClass {
-    /// The class of `status`.
-    #[must_use]
-    pub fn of(status: u16) -> Self {
-        match status {
-            499 => Self::ClientGone,
-            100..=199 => Self::Informational,
-            200..=299 => Self::Success,
-            300..=399 => Self::Redirection,
-            400..=498 => Self::ClientError,
-            500..=599 => Self::ServerError,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// One counter for each value of a label; `N` is the number of values.
-#[derive(Debug)]
-pub struct Family<const N: usize>([Counter; N]);
-
-impl<const N: usize> Default for Family<N> {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
-}
-
-impl<const N: usize> Family<N> {
-    /// Counts one `label`. Single writer, as [`Counter`].
-    pub fn count(&self, label: impl Label) {
-        if let Some(counter) = self.0.get(label.index()) {
-            counter.add(1);
-        }
-    }
-
-    /// The number of `label` so far.
-    #[must_use]
-    pub fn get(&self, label: impl Label) -> u64 {
-        self.0.get(label.index()).map_or(0, Counter::get)
-    }
-}
+pub use super::counter::{Counter, Family, Gauge, SharedCounter};
+pub use super::label::{HandshakeFailure, Label, Limit, Listener, StatusClass};
 
 /// What a worker counts beside requests. Two cache lines apart from any other worker's.
 #[derive(Debug, Default)]
@@ -272,6 +43,24 @@ impl WorkerMetrics {
     pub fn hold(self: &Arc<Self>, gauge: fn(&Self) -> &Gauge) -> Held {
         gauge(self).raise();
         Held { metrics: Arc::clone(self), gauge }
+    }
+}
+
+/// One more in a gauge for as long as this lives. To be dropped on the thread that made it.
+pub struct Held {
+    metrics: Arc<WorkerMetrics>,
+    gauge: fn(&WorkerMetrics) -> &Gauge,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        (self.gauge)(&self.metrics).lower();
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
     }
 }
 
@@ -319,5 +108,43 @@ impl RouteMetrics {
         self.nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         self.bytes_in.add(bytes_in);
         self.bytes_out.add(bytes_out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_no_cache_line() {
+        assert_eq!(size_of::<WorkerMetrics>() % 128, 0);
+        assert_eq!(align_of::<WorkerMetrics>(), 128);
+        assert_eq!(size_of::<RouteMetrics>() % 128, 0);
+        assert_eq!(align_of::<RouteMetrics>(), 128);
+    }
+
+    #[test]
+    fn what_is_held_is_given_back() {
+        let metrics = Arc::new(WorkerMetrics::default());
+        let first = metrics.hold(|m| &m.connections);
+        let second = metrics.hold(|m| &m.connections);
+        let tunnel = metrics.hold(|m| &m.tunnels);
+        assert_eq!((metrics.connections.get(), metrics.tunnels.get()), (2, 1));
+        drop((first, tunnel));
+        assert_eq!((metrics.connections.get(), metrics.tunnels.get()), (1, 0));
+        drop(second);
+        assert_eq!(metrics.connections.get(), 0);
+    }
+
+    #[test]
+    fn a_duration_belongs_to_the_bucket_that_it_ends() {
+        let route = RouteMetrics::default();
+        let in_bucket = |index: usize| route.buckets[index].get();
+        route.record(200, Duration::ZERO, 0, 0);
+        route.record(200, BUCKETS[0], 0, 0);
+        route.record(200, BUCKETS[0] + Duration::from_nanos(1), 0, 0);
+        route.record(200, BUCKETS[11], 0, 0);
+        route.record(200, Duration::MAX, 0, 0);
+        assert_eq!((in_bucket(0), in_bucket(1), in_bucket(11), in_bucket(12)), (2, 1, 1, 1));
     }
 }

@@ -7,14 +7,17 @@
 
 pub mod access_log;
 mod line;
+mod address;
 mod escape;
 mod mask;
 mod clock;
 pub mod log_writer;
+mod sink;
+mod counter;
+mod label;
 pub mod metrics;
 pub mod registry;
 pub mod prometheus;
-#[cfg(test)]
 mod exposition;
 pub mod program_log;
 pub mod rate_limited;

@@ -27,7 +27,7 @@ static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 /// Begins to write events of at least `level` to standard error. A second call changes the level.
 pub fn init(level: LevelFilter) {
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines = Lines { style: Style::of_stderr(), clock: Mutex::new(utc()) };
+    let lines = Lines::new(Style::of_stderr());
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let _ = FILTER.set(handle);
@@ -48,10 +48,6 @@ pub fn set_level(level: LevelFilter) {
 fn targets(level: LevelFilter) -> Targets {
     let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
     Targets::new().with_default(others).with_target(env!("CARGO_CRATE_NAME"), level)
-}
-
-fn utc() -> Clock {
-    Clock::new(LogFormat::Json, TimeZone::UTC)
 }
 
 /// How lines begin.
@@ -87,20 +83,30 @@ struct Lines {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Vec::with_capacity(256);
-        if self.style != Style::Journal {
-            let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-            clock.write(&mut line, SystemTime::now());
-            line.push(b' ');
-        }
+        let line = self.line(event, SystemTime::now());
+        // There is nobody left to tell of a standard error that cannot be written.
+        let _ = io::stderr().lock().write_all(&line);
+    }
+}
+
+impl Lines {
+    fn new(style: Style) -> Self {
+        Self { style, clock: Mutex::new(Clock::new(LogFormat::Json, TimeZone::UTC)) }
+    }
+
+    fn line(&self, event: &Event<'_>, now: SystemTime) -> Vec<u8> {
         let mut words = Words::default();
         event.record(&mut words);
+        let mut line = Vec::with_capacity(256);
+        if self.style != Style::Journal {
+            self.clock.lock().unwrap_or_else(PoisonError::into_inner).write(&mut line, now);
+            line.push(b' ');
+        }
         line.extend_from_slice(opening(self.style, *event.metadata().level()).as_bytes());
         line.extend_from_slice(words.message.as_bytes());
         line.extend_from_slice(words.fields.as_bytes());
         line.push(b'\n');
-        // There is nobody left to tell of a standard error that cannot be written.
-        let _ = io::stderr().lock().write_all(&line);
+        line
     }
 }
 
@@ -171,5 +177,79 @@ fn escape(out: &mut String, text: &str, in_quotes: bool) {
         } else {
             out.push(character);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    /// Keeps the lines instead of writing them.
+    #[derive(Clone)]
+    struct Kept(Arc<(Lines, Mutex<String>)>);
+
+    impl<S: Subscriber> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let line = self.0.0.line(event, UNIX_EPOCH + Duration::from_millis(1500));
+            self.0.1.lock().unwrap().push_str(std::str::from_utf8(&line).unwrap());
+        }
+    }
+
+    fn said(style: Style, level: LevelFilter, say: impl FnOnce()) -> String {
+        let kept = Kept(Arc::new((Lines::new(style), Mutex::default())));
+        let subscriber = tracing_subscriber::registry().with(targets(level)).with(kept.clone());
+        tracing::subscriber::with_default(subscriber, say);
+        kept.0.1.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn a_line_is_plain_words() {
+        let say = || {
+            tracing::warn!(path = "/var/log/a b", errno = 28, gone = ?None::<u8>, "no room");
+            tracing::info!(address = %"127.0.0.1:80", empty = "", "listening {}", "https");
+        };
+        assert_eq!(
+            said(Style::Plain, LevelFilter::INFO, say),
+            "1970-01-01T00:00:01.500Z WARN no room path=\"/var/log/a b\" errno=28 gone=None\n\
+             1970-01-01T00:00:01.500Z INFO listening https address=127.0.0.1:80 empty=\"\"\n"
+        );
+        assert_eq!(
+            said(Style::Journal, LevelFilter::INFO, || tracing::error!("no room")),
+            "<3>ERROR no room\n"
+        );
+        assert_eq!(
+            said(Style::Colour, LevelFilter::INFO, || tracing::error!("no room")),
+            "1970-01-01T00:00:01.500Z \x1b[31mERROR\x1b[0m no room\n"
+        );
+    }
+
+    #[test]
+    fn a_stranger_s_words_stay_in_their_line() {
+        let say = || {
+            let host = "a\x1b]0;x\x07\u{202e}\u{9b}\n<0>EMERG";
+            tracing::info!(host, debug = ?host, quoted = "a \"b\"", "no site for {host}");
+        };
+        assert_eq!(
+            said(Style::Journal, LevelFilter::INFO, say),
+            "<6>INFO no site for a\\u{1b}]0;x\\u{7}\\u{202e}\\u{9b}\\n<0>EMERG \
+             host=a\\u{1b}]0;x\\u{7}\\u{202e}\\u{9b}\\n<0>EMERG \
+             debug=\"a\\u{1b}]0;x\\u{7}\\u{202e}\\u{9b}\\n<0>EMERG\" quoted=\"a \\\"b\\\"\"\n"
+        );
+    }
+
+    #[test]
+    fn libraries_are_quiet_below_warnings() {
+        let say = || {
+            tracing::debug!("ours");
+            tracing::debug!(target: "h2::codec", "theirs");
+            tracing::warn!(target: "h2::codec", "their warning");
+        };
+        let lines = said(Style::Journal, LevelFilter::DEBUG, say);
+        assert_eq!(lines, "<7>DEBUG ours\n<4>WARN their warning\n");
+        assert_eq!(said(Style::Journal, LevelFilter::OFF, say), "");
+        assert_eq!(said(Style::Journal, LevelFilter::TRACE, say).lines().count(), 3);
     }
 }

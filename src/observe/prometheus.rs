@@ -1,9 +1,9 @@
 //! The metrics as Prometheus reads them: text format 0.0.4.
 
-use std::fmt::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use super::metrics::{BUCKETS, HandshakeFailure, Label, Limit, Listener, StatusClass};
+use super::exposition::{Kind, Page, Seconds};
+use super::metrics::{BUCKETS, Counter, HandshakeFailure, Label, Limit, Listener, StatusClass};
 use super::registry::Registry;
 
 /// The media type of what [`render`] returns.
@@ -36,13 +36,13 @@ pub struct CertificateExpiry<'a> {
 /// The whole page.
 #[must_use]
 pub fn render(registry: &Registry, facts: &Facts<'_>) -> String {
-    let mut page = Page(String::with_capacity(16 * 1024));
+    let mut page = Page::default();
     program(&mut page, registry, facts);
     connections(&mut page, registry);
     upstreams(&mut page, registry);
     requests(&mut page, registry);
     durations(&mut page, registry);
-    page.0
+    page.text()
 }
 
 fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
@@ -184,7 +184,7 @@ fn durations(page: &mut Page, registry: &Registry) {
         let labels = [("site", site.as_str()), ("route", route)];
         let mut total = 0_u64;
         for index in 0..=BUCKETS.len() {
-            let bucket = series.sum(|w| w.buckets.get(index).map_or(0, |b| b.get()));
+            let bucket = series.sum(|w| w.buckets.get(index).map_or(0, Counter::get));
             total = total.wrapping_add(bucket);
             let end = BUCKETS
                 .get(index)
@@ -199,86 +199,123 @@ fn durations(page: &mut Page, registry: &Registry) {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
 
-/// Every name gets the prefix `portcullis_`.
-struct Page(String);
+    use proptest::prelude::*;
 
-impl Page {
-    fn metric(&mut self, name: &str, kind: Kind, help: &str) {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+    use super::*;
+    use crate::observe::exposition::reader::{Samples, read};
+
+    fn registry() -> Registry {
+        let registry = Registry::new(2, UNIX_EPOCH + Duration::from_millis(1_700_000_000_250));
+        let _ = registry.series("example.com", "/");
+        let _ = registry.series("example.com", "/api");
+        registry
+    }
+
+    fn page(registry: &Registry) -> Samples {
+        let expiry = CertificateExpiry {
+            site: "example.com",
+            name: "*.example.org",
+            not_after: 1_800_000_000,
         };
-        self.line(format_args!("# HELP portcullis_{name} {help}"));
-        self.line(format_args!("# TYPE portcullis_{name} {kind}"));
+        let facts = Facts {
+            version: "0.1.0",
+            certificates: &[expiry],
+            reload_succeeded: true,
+            configured: UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+        };
+        read(&render(registry, &facts)).unwrap()
     }
 
-    fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl fmt::Display) {
-        self.metric(name, kind, help);
-        self.sample(name, &[], value);
-    }
-
-    fn family<L: Label>(&mut self, name: &str, help: &str, label: &str, value: impl Fn(L) -> u64) {
-        self.metric(name, Kind::Counter, help);
-        for each in L::ALL {
-            self.sample(name, &[(label, each.text())], value(*each));
+    #[test]
+    fn a_page_has_every_series_from_the_start() {
+        let page = page(&registry());
+        assert_eq!(page["portcullis_build_info{version=\"0.1.0\"}"], 1.0);
+        assert_eq!(page["portcullis_start_time_seconds"], 1_700_000_000.25);
+        assert_eq!(page["portcullis_workers"], 2.0);
+        assert_eq!(page["portcullis_config_last_reload_successful"], 1.0);
+        assert_eq!(
+            page["portcullis_certificate_expiry_timestamp_seconds{site=\"example.com\",\
+                  name=\"*.example.org\"}"],
+            1_800_000_000.0
+        );
+        for zero in [
+            "portcullis_connections",
+            "portcullis_connections_total{listener=\"https\"}",
+            "portcullis_tls_handshake_failures_total{reason=\"timeout\"}",
+            "portcullis_limit_hits_total{limit=\"connections_per_client\"}",
+            "portcullis_requests_total{site=\"\",route=\"\",class=\"499\"}",
+            "portcullis_requests_total{site=\"example.com\",route=\"/api\",class=\"2xx\"}",
+            "portcullis_access_log_lines_lost_total",
+        ] {
+            assert_eq!(page[zero], 0.0, "{zero}");
         }
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
-        self.line(format_args!("portcullis_{name}{} {value}", Labels(labels)));
+    #[test]
+    fn workers_are_added_up_and_buckets_accumulate() {
+        let registry = registry();
+        let series = registry.series("example.com", "/api");
+        let millis = Duration::from_millis;
+        series.worker(0).record(200, millis(1), 10, 100);
+        series.worker(1).record(204, millis(30), 10, 0);
+        series.worker(1).record(499, millis(11_000), 0, 5);
+        let page = page(&registry);
+        let labels = "site=\"example.com\",route=\"/api\"";
+        let value = |name: &str, more: &str| page[&format!("portcullis_{name}{{{labels}{more}}}")];
+        assert_eq!(value("requests_total", ",class=\"2xx\""), 2.0);
+        assert_eq!(value("requests_total", ",class=\"4xx\""), 0.0);
+        assert_eq!(value("requests_total", ",class=\"499\""), 1.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"0.001\""), 1.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"0.025\""), 1.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"0.05\""), 2.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"10\""), 2.0);
+        assert_eq!(value("request_duration_seconds_bucket", ",le=\"+Inf\""), 3.0);
+        assert_eq!(value("request_duration_seconds_count", ""), 3.0);
+        assert_eq!(value("request_duration_seconds_sum", ""), 11.031);
+        assert_eq!(value("request_body_bytes_total", ""), 20.0);
+        assert_eq!(value("response_body_bytes_total", ""), 105.0);
     }
 
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a String does not fail.
-        let _ = writeln!(self.0, "{line}");
+    #[test]
+    fn the_buckets_are_those_that_are_documented() {
+        let ends: Vec<String> = BUCKETS.iter().map(|b| b.as_secs_f64().to_string()).collect();
+        let documented = "0.001 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10";
+        assert_eq!(ends.join(" "), documented);
     }
-}
 
-/// `{site="example.com",route="/"}`.
-struct Labels<'a>(&'a [(&'a str, &'a str)]);
+    #[test]
+    fn labels_are_escaped() {
+        let registry = Registry::new(1, UNIX_EPOCH);
+        let _ = registry.series("a\"b", "/\\\n{},");
+        let series =
+            "portcullis_requests_total{site=\"a\\\"b\",route=\"/\\\\\\n{},\",class=\"2xx\"}";
+        assert_eq!(page(&registry)[series], 0.0);
+    }
 
-impl fmt::Display for Labels<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.0.iter().enumerate() {
-            f.write_str(if index == 0 { "{" } else { "," })?;
-            write!(f, "{name}=\"")?;
-            for character in value.chars() {
-                match character {
-                    '\\' => f.write_str("\\\\")?,
-                    '"' => f.write_str("\\\"")?,
-                    '\n' => f.write_str("\\n")?,
-                    _ => f.write_char(character)?,
-                }
+    proptest! {
+        #[test]
+        fn no_request_makes_a_series(
+            requests: Vec<(u16, Duration, u32, u32)>,
+            others in proptest::collection::vec((0..2_usize, 0..12_usize), 0..50),
+        ) {
+            let registry = registry();
+            let before: Vec<String> = page(&registry).into_keys().collect();
+            for (status, duration, bytes_in, bytes_out) in &requests {
+                let worker = registry.unmatched();
+                let worker = worker.worker(usize::from(status % 3));
+                worker.record(*status, *duration, (*bytes_in).into(), (*bytes_out).into());
             }
-            f.write_char('"')?;
+            for (worker, limit) in others {
+                registry.worker(worker).unwrap().limits.count(Limit::ALL[limit]);
+            }
+            let after = page(&registry);
+            let count = "portcullis_request_duration_seconds_count{site=\"\",route=\"\"}";
+            prop_assert_eq!(after[count], requests.len() as f64);
+            prop_assert_eq!(before, after.into_keys().collect::<Vec<_>>());
         }
-        if self.0.is_empty() { Ok(()) } else { f.write_char('}') }
-    }
-}
-
-/// Seconds with nine decimals, without the rounding of a floating point number.
-struct Seconds {
-    nanoseconds: u128,
-}
-
-impl Seconds {
-    fn since_1970(time: SystemTime) -> Self {
-        let nanoseconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Self { nanoseconds }
-    }
-}
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let second = 1_000_000_000;
-        write!(f, "{}.{:09}", self.nanoseconds / second, self.nanoseconds % second)
     }
 }

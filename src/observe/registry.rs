@@ -136,3 +136,54 @@ impl RouteSeries {
         workers.fold(0, |sum, worker| sum.wrapping_add(read(worker)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::config::{Redirect, Route, TlsSource};
+    use crate::proxy::headers::host::HostPattern;
+    use crate::proxy::route::PathPrefix;
+
+    fn everything_else() -> Site {
+        Site {
+            hosts: vec![HostPattern::Any],
+            tls: TlsSource::Local,
+            hsts: None,
+            redirect: Redirect::Https,
+            routes: vec![Route {
+                path: PathPrefix::root(),
+                to: Vec::new(),
+                upstream_timeout: Duration::from_secs(60),
+                hold: Duration::from_secs(3),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_reload_keeps_the_counts_of_what_stays_and_forgets_the_rest() {
+        let registry = Registry::new(1, UNIX_EPOCH);
+        let site = everything_else();
+        let stays = registry.series(&site.name(), "/");
+        stays.worker(0).record(200, Duration::ZERO, 0, 7);
+        let goes = registry.series("gone.example", "/");
+        registry.retain(&[site]);
+        goes.worker(0).record(200, Duration::ZERO, 0, 7);
+        let labels: Vec<_> = registry.all_routes().into_iter().map(|(s, r, _)| (s, r)).collect();
+        let expected = [("", ""), ("*", "/")].map(|(s, r)| (s.to_owned(), r.to_owned()));
+        assert_eq!(labels, expected);
+        assert_eq!(registry.series("*", "/").sum(|worker| worker.bytes_out.get()), 7);
+        assert_eq!(registry.series("gone.example", "/").sum(|worker| worker.bytes_out.get()), 0);
+    }
+
+    #[test]
+    fn threads_are_added_up() {
+        let registry = Registry::new(2, UNIX_EPOCH);
+        registry.worker(0).unwrap().sent.add(1);
+        registry.worker(1).unwrap().sent.add(10);
+        registry.control().sent.add(100);
+        assert!(registry.worker(2).is_none());
+        assert_eq!(registry.sum(|thread| thread.sent.get()), 111);
+    }
+}
