@@ -74,6 +74,22 @@ impl<'a> AuthorityRef<'a> {
         AuthorityRef { host: Cow::Owned(self.host.into_owned()), port: self.port }
     }
 
+    /// Appends what [`fmt::Display`] shows, without its machinery.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let v6 = self.host.contains(':');
+        if v6 {
+            out.push(b'[');
+        }
+        out.extend_from_slice(self.host.as_bytes());
+        if v6 {
+            out.push(b']');
+        }
+        if let Some(port) = self.port {
+            out.push(b':');
+            out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
+    }
+
     /// Whether both name the same place where a missing port means `default`.
     fn agrees(&self, other: &Self, default: Option<u16>) -> bool {
         self.host == other.host && self.port.or(default) == other.port.or(default)

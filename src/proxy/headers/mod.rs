@@ -2,3 +2,6 @@
 
 pub mod host;
 pub mod authority;
+pub mod hop;
+pub mod forwarded;
+pub mod request_id;
