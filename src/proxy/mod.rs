@@ -1,4 +1,6 @@
 //! A request in, a response out.
 
 pub mod headers;
+pub mod path;
 pub mod route;
+mod view;
