@@ -4,3 +4,4 @@ pub mod headers;
 pub mod path;
 pub mod route;
 mod view;
+pub mod respond;
