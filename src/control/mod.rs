@@ -1,1 +1,3 @@
 //! The control plane: state, reload, stop, and the control socket.
+
+pub mod state;

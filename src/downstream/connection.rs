@@ -49,7 +49,12 @@ pub struct Tls {
 impl Connection {
     /// A connection without requests yet.
     #[must_use]
-    pub fn new(worker: &Rc<Worker>, stream: Stream, peer: SocketAddr, tls: Option<Tls>) -> Rc<Self> {
+    pub fn new(
+        worker: &Rc<Worker>,
+        stream: Stream,
+        peer: SocketAddr,
+        tls: Option<Tls>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             worker: Rc::clone(worker),
             stream,

@@ -1,7 +1,11 @@
 //! The PROXY protocol, versions 1 and 2: who the client of a trusted balancer is
 //! (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
 
 /// The longest header that is read, in bytes; TLVs beyond are no use to us.
 pub const MAX_HEADER: usize = 4096;
@@ -34,6 +38,10 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         Parsed::Invalid("the connection does not begin with a PROXY header")
     }
 }
+
+/// Between two looks at a header that has begun to come: it fits into one segment, so that this
+/// hardly ever happens.
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -147,6 +155,32 @@ fn check_tlvs(mut tlvs: &[u8]) -> Result<(), &'static str> {
         tlvs = rest.get(length..).ok_or("a TLV of the PROXY header runs past its end")?;
     }
     if tlvs.is_empty() { Ok(()) } else { Err("a TLV of the PROXY header runs past its end") }
+}
+
+/// Takes the header from the front of `socket`, and nothing beyond it; who the client is, where
+/// it says so.
+///
+/// # Errors
+/// When there is none, or the connection breaks. To be called under a deadline.
+pub async fn read(socket: &TcpStream) -> io::Result<Option<SocketAddr>> {
+    let mut seen = vec![0; MAX_HEADER];
+    let mut before = 0;
+    loop {
+        let n = socket.peek(&mut seen).await?;
+        match parse(seen.get(..n).unwrap_or_default()) {
+            Parsed::Header { consumed, source } => {
+                let header = seen.get_mut(..consumed).unwrap_or_default();
+                let taken = socket.try_read(header)?;
+                debug_assert_eq!(taken, consumed, "what was peeked at is there to be read");
+                return Ok(source);
+            }
+            Parsed::Invalid(reason) => return Err(io::Error::new(ErrorKind::InvalidData, reason)),
+            Parsed::NeedMore if n == 0 => return Err(ErrorKind::UnexpectedEof.into()),
+            // A peek at the same bytes returns at once: the rest is on its way.
+            Parsed::NeedMore if n == before => tokio::time::sleep(PEEK_PAUSE).await,
+            Parsed::NeedMore => before = n,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! holds none.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,6 +19,7 @@ use super::record::Record;
 use crate::downstream::connection::Connection;
 use crate::upstream::h1;
 use crate::upstream::pool::Lease;
+use crate::worker::deadline::Deadline;
 
 /// A request's body, counted and limited.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct RequestBody {
     limit: Option<u64>,
     seen: Rc<Cell<u64>>,
     connection: Option<Rc<Connection>>,
+    /// For whoever cannot watch over the client's silence: the longest, and where the time runs.
+    idle: Option<(Deadline, Duration)>,
 }
 
 /// Why a request's body ended early.
@@ -33,6 +37,8 @@ pub struct RequestBody {
 pub enum RequestBodyError {
     /// It is longer than `limits.body_size`.
     TooLarge,
+    /// Nothing came for `limits.request_body_idle_timeout`.
+    Idle,
     /// It broke the protocol, or the client went away.
     Broken(Arc<hyper::Error>),
 }
@@ -41,6 +47,7 @@ impl fmt::Display for RequestBodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RequestBodyError::TooLarge => f.write_str("the request body is over limits.body_size"),
+            RequestBodyError::Idle => f.write_str("over limits.request_body_idle_timeout"),
             RequestBodyError::Broken(error) => write!(f, "the request body broke off: {error}"),
         }
     }
@@ -64,7 +71,16 @@ impl RequestBody {
         seen: Rc<Cell<u64>>,
         connection: &Rc<Connection>,
     ) -> Self {
-        Self { source: Some(source), limit, seen, connection: Some(Rc::clone(connection)) }
+        let connection = Some(Rc::clone(connection));
+        Self { source: Some(source), limit, seen, connection, idle: None }
+    }
+
+    /// Fails when the client is silent for longer than `limit`.
+    #[must_use]
+    pub fn with_idle(mut self, deadline: Deadline, limit: Duration) -> Self {
+        deadline.set(limit);
+        self.idle = Some((deadline, limit));
+        self
     }
 }
 
@@ -78,7 +94,14 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = self.get_mut();
         let Some(source) = &mut this.source else { return Poll::Ready(None) };
-        let frame = match ready!(Pin::new(source).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(source).poll_frame(cx) else {
+            let Some((deadline, _)) = &this.idle else { return Poll::Pending };
+            return deadline.poll(cx).map(|()| Some(Err(RequestBodyError::Idle)));
+        };
+        if let Some((deadline, limit)) = &this.idle {
+            deadline.set(*limit);
+        }
+        let frame = match frame {
             None => {
                 this.source = None;
                 return Poll::Ready(None);
@@ -174,6 +197,12 @@ impl Body {
         Self::new(source, record)
     }
 
+    /// No body, and nobody who cares when it ends.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { source: Source::Empty, record: None }
+    }
+
     fn new(source: Source, record: Box<Record>) -> Self {
         let mut body = Self { source, record: Some(record) };
         if body.is_end_stream() {
@@ -193,9 +222,7 @@ impl Body {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
-            Source::Full(bytes) => {
-                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
-            }
+            Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Http1(lease) => match lease.connection() {
                 None => Poll::Ready(None),
                 Some(connection) => connection

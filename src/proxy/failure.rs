@@ -7,7 +7,8 @@ use http::StatusCode;
 use super::body::RequestBodyError;
 use super::headers::authority::HostError;
 use super::path::PathError;
-use crate::observe::label::Limit;
+use crate::downstream::redirect::InvalidTarget;
+use crate::observe::metrics::Limit;
 use crate::upstream::send::SendError;
 
 /// A request that we answer ourselves, with an error.
@@ -23,6 +24,8 @@ pub enum Failure {
     NoRoute,
     /// Its path is not one, or means different things to different readers.
     Path(PathError),
+    /// The target cannot stand in a redirect.
+    Target(InvalidTarget),
     /// A key of `[limits]`, and what it was exceeded by.
     Limit(Limit, StatusCode),
     /// TRACE, CONNECT: what a proxy in front of an application has no use for.
@@ -42,7 +45,7 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Host(_) | Failure::Path(_) => StatusCode::BAD_REQUEST,
+            Failure::Host(_) | Failure::Path(_) | Failure::Target(_) => StatusCode::BAD_REQUEST,
             Failure::NoSite | Failure::NoRoute => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::Limit(_, status) => *status,
@@ -85,8 +88,9 @@ impl Failure {
             Failure::Misdirected => "the TLS handshake asked for another site's name".into(),
             Failure::NoRoute => "no route of the site has this path".into(),
             Failure::Path(error) => error.to_string().into(),
+            Failure::Target(error) => error.to_string().into(),
             Failure::Limit(limit, _) => {
-                use crate::observe::label::Label as _;
+                use crate::observe::metrics::Label as _;
                 format!("over limits.{}", limit.text()).into()
             }
             Failure::Method => "this method is not forwarded".into(),
@@ -111,6 +115,12 @@ impl From<HostError> for Failure {
 impl From<PathError> for Failure {
     fn from(error: PathError) -> Self {
         Failure::Path(error)
+    }
+}
+
+impl From<InvalidTarget> for Failure {
+    fn from(error: InvalidTarget) -> Self {
+        Failure::Target(error)
     }
 }
 

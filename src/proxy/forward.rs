@@ -113,9 +113,7 @@ async fn over_http1(
     let body = match &upgrade {
         // What follows the head of such a request is the tunnel's, not a body.
         Some(_) => RequestBody::empty(),
-        None => {
-            RequestBody::new(body, limits.body_size, Rc::clone(&record.bytes_in), &connection)
-        }
+        None => RequestBody::new(body, limits.body_size, Rc::clone(&record.bytes_in), &connection),
     };
     let expects_continue = parts.headers.contains_key(header::EXPECT)
         && parts.version == Version::HTTP_11

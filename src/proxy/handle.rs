@@ -8,18 +8,19 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
+use super::answer;
 use super::body::Body;
 use super::failure::Failure;
 use super::forward;
 use super::headers::authority::{AuthorityRef, request_authority};
+use super::headers::forwarded::X_FORWARDED_PROTO;
 use super::record::Record;
-use super::respond;
 use crate::config::{Limits, Redirect};
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;
 use crate::downstream::connection::Connection;
-use crate::downstream::redirect;
-use crate::observe::label::Limit;
+use crate::downstream::redirect::{self, Advice, LOOP_EXPLANATION};
+use crate::observe::metrics::Limit;
 use crate::worker::view::View;
 
 /// Answers one request on `connection`. It always answers: what goes wrong becomes a response and
@@ -39,18 +40,21 @@ pub async fn handle(
     let request = Request::from_parts(head, body);
     let mut response = match answer(&mut record, request).await {
         Ok(Answer::Forwarded(forwarded)) => forward::respond(forwarded, record),
-        Ok(Answer::Redirect(location)) => respond::redirect(location, record),
+        Ok(Answer::Redirect(location)) => answer::redirect(location, record),
         Err(failure) => {
             if let Some(limit) = failure.limit() {
                 connection.worker.metrics.limits.count(limit);
             }
             record.error = Some(failure.reason());
-            respond::failure(failure.status(), accept.as_ref(), record)
+            match failure {
+                Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
+                _ => answer::failure(failure.status(), accept.as_ref(), record),
+            }
         }
     };
     // A client that is still sending is told that nobody listens any more.
     if has_body && connection.unread.get() && response.version() != Version::HTTP_2 {
-        respond::close(&mut response);
+        answer::close(&mut response);
     }
     Ok(response)
 }
@@ -76,7 +80,7 @@ async fn answer(record: &mut Record, request: Request<Incoming>) -> Result<Answe
     let path = request.uri().path();
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     match &service.redirect {
-        Redirect::To(url) => return Ok(Answer::Redirect(redirect::elsewhere(url, target)?)),
+        Redirect::To(url) => return Ok(Answer::Redirect(redirect::location_under(url, target)?)),
         Redirect::Https if connection.kind() == ListenerKind::Http => {
             record.series = service.series.first().cloned();
             return to_https(record, &view, &authority, &request);
@@ -113,9 +117,8 @@ fn within_limits(limits: &Limits, request: &Request<Incoming>) -> Result<(), Fai
 
 /// Methods and expectations that mean something else to a proxy than to an application.
 fn acceptable(request: &Request<Incoming>) -> Result<(), Failure> {
-    let websocket = || {
-        request.extensions().get::<Protocol>().is_some_and(|p| p.as_str() == "websocket")
-    };
+    let websocket =
+        || request.extensions().get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
     match *request.method() {
         Method::TRACE => return Err(Failure::Method),
         Method::CONNECT if request.version() != Version::HTTP_2 || !websocket() => {
@@ -178,13 +181,18 @@ fn to_https(
     request: &Request<Incoming>,
 ) -> Result<Answer, Failure> {
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let proto = request.headers().get("x-forwarded-proto");
-    if proto.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https")) {
-        let mut guard = record.connection().worker.redirects.borrow_mut();
-        let now = record.began();
-        if guard.is_loop(record.connection().peer.ip(), &authority.host, target, now) {
-            return Err(Failure::RedirectLoop);
-        }
+    let proto = request.headers().get(X_FORWARDED_PROTO);
+    let claims_https = proto.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"https"));
+    let connection = record.connection();
+    let advice = connection.worker.redirects.borrow_mut().judge(
+        record.client.address,
+        &authority.host,
+        request.uri().path(),
+        claims_https,
+        record.began(),
+    );
+    if advice == Advice::Explain {
+        return Err(Failure::RedirectLoop);
     }
     let location = redirect::location(&authority.host, view.state.https_port, target)?;
     Ok(Answer::Redirect(location))

@@ -162,7 +162,8 @@ impl Tunnel {
         let _open = worker.metrics.hold(|metrics| &metrics.tunnels);
         let idle = record.view.limits().idle_timeout;
         let (mut down, mut up) = (downstream, upstream);
-        let (mut to_up, mut to_down) = (Half::default(), Half { pending: early.into(), ..Half::default() });
+        let (mut to_up, mut to_down) =
+            (Half::default(), Half { pending: early.into(), ..Half::default() });
         deadline.set(idle);
         let result = poll_fn(|cx| {
             let before = to_up.moved + to_down.moved;

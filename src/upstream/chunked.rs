@@ -85,7 +85,11 @@ impl Chunked {
 /// The size of the next chunk: hexadecimal digits, then perhaps extensions, then CRLF.
 fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Malformed> {
     let Some(end) = memchr::memchr(b'\n', input) else {
-        return if input.len() > LINE { Err(Malformed("endless chunk size line")) } else { Ok(None) };
+        return if input.len() > LINE {
+            Err(Malformed("endless chunk size line"))
+        } else {
+            Ok(None)
+        };
     };
     let line = input.split_to(end + 1);
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed("chunk size line ends without CR"))?;

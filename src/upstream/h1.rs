@@ -170,13 +170,8 @@ impl Connection {
         mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<Head, Error> {
         let Request { method, head, body, expects_continue, first_byte, body_idle } = request;
-        let mut flow = Flow {
-            held: expects_continue,
-            first_byte,
-            body_idle,
-            waiting: None,
-            set_for: None,
-        };
+        let mut flow =
+            Flow { held: expects_continue, first_byte, body_idle, waiting: None, set_for: None };
         self.upload = Upload::new(head, body);
         let mut seen = 0;
         loop {

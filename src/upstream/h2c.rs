@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
 
 use super::connect::{self, ConnectError};
-use super::io::Io;
 use super::pool::Backend;
 use crate::proxy::body::RequestBody;
 use crate::worker::LocalExecutor;
@@ -61,7 +61,7 @@ pub async fn sender(backend: &Backend) -> Result<Sender, Error> {
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake::<_, RequestBody>(Hyper(io))
+        .handshake::<_, RequestBody>(TokioIo::new(io))
         .await
         .map_err(Error::Http)?;
     tokio::task::spawn_local(async move {
@@ -72,6 +72,3 @@ pub async fn sender(backend: &Backend) -> Result<Sender, Error> {
     *backend.h2c.borrow_mut() = Some(sender.clone());
     Ok(sender)
 }
-
-/// The stream in the traits of the HTTP library.
-struct Hyper(Io);

@@ -64,18 +64,18 @@ pub fn parse(
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let length =
-        match config.parse_response_with_uninit_headers(&mut response, input, &mut fields) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if input.len() > HEAD => {
-                return Err(Malformed("its head is over 64 KiB"));
-            }
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => {
-                return Err(Malformed("it has more than 128 fields"));
-            }
-            Err(_) => return Err(Malformed("its head is not HTTP/1")),
-        };
+    let length = match config.parse_response_with_uninit_headers(&mut response, input, &mut fields)
+    {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if input.len() > HEAD => {
+            return Err(Malformed("its head is over 64 KiB"));
+        }
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Malformed("it has more than 128 fields"));
+        }
+        Err(_) => return Err(Malformed("its head is not HTTP/1")),
+    };
     let status = response
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
@@ -190,7 +190,10 @@ fn copy(
 ) -> Result<(), Malformed> {
     let name = name(field)?;
     let listed = facts.listed.iter().any(|listed| name.as_str().eq_ignore_ascii_case(listed));
-    if listed || name == header::CONTENT_LENGTH || hop::response_field(&name) != Fate::Forward {
+    if listed
+        || name == header::CONTENT_LENGTH
+        || hop::response_field(&name, &hop::Listed::default()) != Fate::Forward
+    {
         return Ok(());
     }
     headers.append(name, value(field, input)?);

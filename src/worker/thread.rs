@@ -103,6 +103,7 @@ impl Worker {
             ids: RequestIds::new().map_err(|_| "the system has no randomness".to_owned())?,
             draining: Cell::new(false),
             complaints: RateLimited::per_second(),
+            redirects: RefCell::default(),
             view: RefCell::new(Rc::new(view)),
             backends: RefCell::new(backends),
             connections: RefCell::default(),

@@ -83,7 +83,11 @@ impl View {
 
     /// A route of a service.
     #[must_use]
-    pub fn route(&self, service: usize, route: usize) -> Option<(&crate::config::Route, &RouteView)> {
+    pub fn route(
+        &self,
+        service: usize,
+        route: usize,
+    ) -> Option<(&crate::config::Route, &RouteView)> {
         let config = self.state.config.sites.get(service)?.routes.get(route)?;
         Some((config, self.routes.get(service)?.get(route)?))
     }

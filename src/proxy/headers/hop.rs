@@ -78,6 +78,16 @@ pub fn response_field(name: &HeaderName, listed: &Listed<'_>) -> Fate {
     if is_hop_by_hop(name.as_str()) || listed.removes(name) { Fate::Drop } else { Fate::Forward }
 }
 
+/// Removes the response fields that end here.
+pub fn strip_response(headers: &mut HeaderMap) {
+    let listed = Listed::of(headers);
+    let names = headers.keys().filter(|name| response_field(name, &listed) != Fate::Forward);
+    let names: Vec<HeaderName> = names.cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
 /// Whether a field may be forwarded in a trailer section (RFC 9110 §6.5.1): nothing that frames,
 /// routes, authenticates, says who the client is, or changes how the message is handled.
 ///

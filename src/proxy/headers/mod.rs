@@ -5,3 +5,4 @@ pub mod authority;
 pub mod hop;
 pub mod forwarded;
 pub mod request_id;
+pub mod request_head;
