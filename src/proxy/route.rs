@@ -7,7 +7,29 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathPrefix(String);
 
+/// Why a text is no path prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathError(pub String);
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl PathPrefix {
+    /// Parses.
+    ///
+    /// # Errors
+    /// When it is no path prefix.
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        if !text.starts_with('/') || text.contains("//") || text.contains(['?', '#', ' ']) {
+            return Err(PathError("a path begins with `/`".to_owned()));
+        }
+        let text = text.strip_suffix('/').unwrap_or(text);
+        Ok(if text.is_empty() { Self::root() } else { Self(text.to_owned()) })
+    }
+
     /// `/`: everything.
     #[must_use]
     pub fn root() -> Self {

@@ -24,6 +24,17 @@ pub enum HostPattern {
 pub struct InvalidHost;
 
 impl Host {
+    /// Parses.
+    ///
+    /// # Errors
+    /// When it is no host.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidHost> {
+        let text = std::str::from_utf8(text).map_err(|_| InvalidHost)?.to_ascii_lowercase();
+        let ok = !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
+        if ok { Ok(Self(text)) } else { Err(InvalidHost) }
+    }
+
     /// The normalised text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -48,6 +59,20 @@ impl Host {
 }
 
 impl HostPattern {
+    /// Parses.
+    ///
+    /// # Errors
+    /// When it is no pattern.
+    pub fn parse(text: &str) -> Result<Self, InvalidHost> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        match text.strip_prefix("*.") {
+            Some(parent) => Host::parse(parent.as_bytes()).map(Self::Wildcard),
+            None => Host::parse(text.as_bytes()).map(Self::Exact),
+        }
+    }
+
     /// Whether `host` is meant.
     #[must_use]
     pub fn matches(&self, host: &Host) -> bool {
