@@ -21,6 +21,8 @@ pub mod problems;
 pub mod size;
 pub mod duration;
 pub mod target;
+#[cfg(test)]
+mod mistakes;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_caret_line_copies_tabs() {
-        assert!(rendered("\ta\t= é1\r\n", 6..8).contains("1 | \ta\t= é1\n  | \t \t  ^\n"));
+        assert!(rendered("\ta\t= é1\r\n", 5..8).contains("1 | \ta\t= é1\n  | \t \t  ^^\n"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Fault {
             rest.contains('\n')
                 && before.get(..*at).is_some_and(|text| text.trim_end().ends_with('='))
         });
-        let wants_more = message.starts_with("missing comma") || message.starts_with("unclosed");
+        let wants_more = message.starts_with("missing ") || message.starts_with("unclosed");
         match opened.filter(|_| wants_more) {
             Some(at) => {
                 let start = blank.start + at;
