@@ -45,9 +45,9 @@ fn colour() -> bool {
 }
 
 fn count(problems: &Problems) -> String {
-    let number = problems.list().len();
+    let number = problems.list().len() + problems.unlisted();
     let plural = if number == 1 { "" } else { "s" };
-    format!("{number} problem{plural} in {}: nothing was changed", problems.file())
+    format!("{number} problem{plural} in {}", problems.file())
 }
 
 fn as_json(loaded: &Result<Loaded, Problems>) -> serde_json::Value {

@@ -55,10 +55,9 @@ impl Period {
             }
             let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
                 let help = meant(unit).map(|name| format!("write `{number}{name}`"));
-                return Err((
-                    format!("`{text}` is not a duration: the unit `{}` is not known", unit.trim()),
-                    help,
-                ));
+                let message =
+                    format!("`{text}` is not a duration: its units are ms, s, m, h, d and y");
+                return Err((message, help));
             };
             let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
             total = part

@@ -1,18 +1,19 @@
 //! From what the operator wrote to the [`Config`]: defaults, bounds, and what keys say together.
 
 use std::fmt::Display;
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use super::duration::Period;
 use super::file::{self, File};
 use super::kinds::{BodySize, Count, FilePath, Metrics, Workers};
+use super::listeners::{judge_listeners, judge_trust, listeners, overlap};
+use super::pem::judge_pem;
 use super::problems::Problem;
 use super::read::{At, Field, OneOrMany};
+use super::redirects::judge_redirects;
 use super::report::Report;
 use super::size::Size;
 use super::source::Span;
@@ -33,7 +34,7 @@ pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Opti
     let acme = acme(file.acme.value().unwrap_or(&none), base, report);
     let sites = sites::sites(file, &server, &limits, base, report);
     let config = Config { server, limits, log, admin, acme, sites };
-    sites::judge_redirects(file, &config, report);
+    judge_redirects(file, &config, report);
     (!config.sites.is_empty()).then_some(config)
 }
 
@@ -82,96 +83,6 @@ fn server(file: &file::Server, place: &Span, report: &mut Report<'_>) -> Server 
         trusted_proxies,
         proxy_protocol: file.proxy_protocol.value().copied().unwrap_or(false),
         via: file.via.value().copied().unwrap_or(false),
-    }
-}
-
-fn listeners(field: &Field<OneOrMany<Listen>>, port: u16) -> Vec<Listen> {
-    if field.is_absent() { vec![Listen::Any(port)] } else { values(field) }
-}
-
-/// The values of a list, without their places.
-pub(super) fn values<T: Clone>(field: &Field<OneOrMany<T>>) -> Vec<T> {
-    field
-        .value()
-        .map(|list| list.items.iter().map(|at| at.value.clone()).collect())
-        .unwrap_or_default()
-}
-
-/// Two listeners that cannot both be bound, and none at all.
-fn judge_listeners(
-    file: &file::Server,
-    place: &Span,
-    http: &[Listen],
-    https: &[Listen],
-    report: &mut Report<'_>,
-) {
-    let whole = |field: &Field<OneOrMany<Listen>>| {
-        !matches!(field, Field::Wrong) && field.value().is_none_or(|list| !list.partial)
-    };
-    if http.is_empty() && https.is_empty() && whole(&file.http) && whole(&file.https) {
-        let span = file.https.given().map_or(place, |at| &at.span);
-        let problem = Problem::error("`http` and `https` are both empty: nothing would be served")
-            .help("leave one of them out to have its default, `\":80\"` and `\":443\"`");
-        report.add(span, problem);
-    }
-    let written = [("http", &file.http, http), ("https", &file.https, https)];
-    let mut taken: Vec<(&str, Listen)> = Vec::new();
-    for (key, field, list) in written {
-        for (index, listen) in list.iter().enumerate() {
-            if let Some((other, first)) = taken.iter().find(|(_, first)| overlap(*first, *listen)) {
-                let at = field.value().and_then(|list| list.items.get(index)).map(|at| &at.span);
-                // The default of `https` collides with what was written for `http`.
-                let at = at.or_else(|| file.http.given().map(|at| &at.span));
-                let problem = Problem::error(format!(
-                    "`{listen}` in `{key}` is taken by `{first}` in `{other}`"
-                ))
-                .allowed("every address once; `:PORT` is every address with that port");
-                report.add(at.unwrap_or(place), problem);
-            }
-            taken.push((key, *listen));
-        }
-    }
-}
-
-/// Whether two listeners cannot be bound at the same time. Port 0 is a new port each time.
-pub(super) fn overlap(a: Listen, b: Listen) -> bool {
-    let (ip_a, port_a) = parts(a);
-    let (ip_b, port_b) = parts(b);
-    let meets = match (ip_a, ip_b) {
-        (Some(a), Some(b)) => {
-            a == b
-                || a.is_unspecified() && a.is_ipv4() == b.is_ipv4()
-                || b.is_unspecified() && a.is_ipv4() == b.is_ipv4()
-        }
-        (None, _) | (_, None) => true,
-    };
-    port_a == port_b && port_a != 0 && meets
-}
-
-fn parts(listen: Listen) -> (Option<std::net::IpAddr>, u16) {
-    match listen {
-        Listen::Any(port) => (None, port),
-        Listen::Addr(address) => (Some(address.ip()), address.port()),
-    }
-}
-
-fn judge_trust(file: &file::Server, report: &mut Report<'_>) {
-    let list = file.trusted_proxies.value();
-    for At { value, span } in list.map(|list| &*list.items).unwrap_or_default() {
-        if IpNet::prefix_len(value) == 0 {
-            let problem = Problem::warning(format!(
-                "`{value}` believes everybody: any client can name any address as its own"
-            ))
-            .help("name the networks of the proxies in front");
-            report.add(span, problem);
-        }
-    }
-    if let Some(At { value: true, span }) = file.proxy_protocol.given()
-        && list.is_none_or(|list| list.items.is_empty() && !list.partial)
-    {
-        let problem = Problem::warning("`proxy_protocol` has no effect: no proxy is trusted")
-            .help("name the networks of the proxies in `trusted_proxies`");
-        report.add(span, problem);
     }
 }
 
@@ -348,35 +259,16 @@ fn path_or(field: &Field<FilePath>, base: &Path, default: &str) -> PathBuf {
     field.value().map_or_else(|| PathBuf::from(default), |path| base.join(&path.0))
 }
 
+/// The values of a list, without their places.
+pub(super) fn values<T: Clone>(field: &Field<OneOrMany<T>>) -> Vec<T> {
+    field
+        .value()
+        .map(|list| list.items.iter().map(|at| at.value.clone()).collect())
+        .unwrap_or_default()
+}
+
 /// Whether this pair of PEM files can serve TLS.
 pub(super) fn judge_certificate(cert: &Path, key: &Path) -> Result<(), String> {
     judge_pem(cert)?;
     judge_pem(key)
-}
-
-/// Whether a file can be read and has something of PEM in it (RFC 7468 §2).
-pub(super) fn judge_pem(path: &Path) -> Result<(), String> {
-    let bytes = read_some(path)?;
-    if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
-        return Err(format!("`{}` is not PEM: it has no `-----BEGIN` line", path.display()));
-    }
-    Ok(())
-}
-
-/// A chain has a few KiB.
-const LARGEST_PEM: u64 = 1 << 20;
-
-fn read_some(path: &Path) -> Result<Vec<u8>, String> {
-    use std::io::Read;
-    let shown = path.display();
-    let told = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no file `{shown}`"),
-        io::ErrorKind::PermissionDenied => format!("this user may not read `{shown}`"),
-        io::ErrorKind::IsADirectory => format!("`{shown}` is a directory, not a file"),
-        _ => format!("`{shown}` cannot be read: {error}"),
-    };
-    let file = std::fs::File::open(path).map_err(told)?;
-    let mut bytes = Vec::new();
-    file.take(LARGEST_PEM).read_to_end(&mut bytes).map_err(told)?;
-    Ok(bytes)
 }

@@ -6,17 +6,13 @@ use std::path::Path;
 use super::duration::Period;
 use super::file::{self, File};
 use super::kinds::{Hsts, Tls};
+use super::pem::judge_pem;
 use super::problems::Problem;
-use super::read::{At, Field, OneOrMany, Sections, Text};
+use super::read::{At, Field, Sections, Text};
 use super::report::Report;
-use super::resolve::{
-    HOLD, UPSTREAM_TIMEOUT, bounded, judge_certificate, judge_pem, overlap, values,
-};
-use super::source::Span;
-use super::target::Address;
-use super::{Config, Limits, Listen, Redirect, Route, Server, Site, Target, TlsSource};
-use crate::proxy::headers::host::{Host, HostPattern};
-use crate::proxy::route::PathPrefix;
+use super::resolve::{HOLD, UPSTREAM_TIMEOUT, bounded, judge_certificate, values};
+use super::{Limits, Redirect, Server, Site, TlsSource};
+use crate::proxy::headers::host::HostPattern;
 
 /// Judges every site.
 pub(super) fn sites(
@@ -42,13 +38,13 @@ pub(super) fn sites(
 }
 
 /// What is known while one site after the other is judged.
-struct Judge<'j, 's> {
-    server: &'j Server,
-    limits: &'j Limits,
-    base: &'j Path,
+pub(super) struct Judge<'j, 's> {
+    pub server: &'j Server,
+    pub limits: &'j Limits,
+    pub base: &'j Path,
     /// The line on which each name was first given.
-    names: HashMap<HostPattern, usize>,
-    report: &'j mut Report<'s>,
+    pub names: HashMap<HostPattern, usize>,
+    pub report: &'j mut Report<'s>,
 }
 
 impl Judge<'_, '_> {
@@ -164,168 +160,4 @@ impl Judge<'_, '_> {
         }
         TlsSource::Files { cert, key }
     }
-
-    fn routes(&mut self, file: &At<file::Site>, outer: (Period, Period)) -> Vec<Route> {
-        let written = file.route.value().map(|routes| &*routes.0).unwrap_or_default();
-        let mut paths: HashMap<&PathPrefix, usize> = HashMap::new();
-        let mut routes = Vec::with_capacity(written.len() + 1);
-        let root = PathPrefix::root();
-        if let Some(own) = file.to.given() {
-            paths.insert(&root, self.report.source.line_of(own.span.start));
-            let to = self.targets(&file.to);
-            routes.push(Route {
-                path: root.clone(),
-                to,
-                upstream_timeout: outer.0.0,
-                hold: outer.1.0,
-            });
-        }
-        for route in written {
-            let route_path = self.path(route);
-            if let (Some(path), Some(at)) = (route_path, route.path.given()) {
-                let line = self.report.source.line_of(at.span.start);
-                if let Some(first) = paths.insert(path, line) {
-                    let problem = Problem::error(format!(
-                        "this route is unreachable: line {first} takes `{path}` already"
-                    ))
-                    .allowed("every path once in a site; the site's own `to` is the path `/`");
-                    self.report.add(&at.span, problem);
-                }
-            }
-            if route.to.is_absent() {
-                let problem = Problem::missing("this route has no `to`")
-                    .allowed(Target::ALLOWED)
-                    .help("add `to = \"127.0.0.1:8080\"`");
-                self.report.add(&route.span, problem);
-            }
-            let timeout = bounded(
-                "upstream_timeout",
-                &route.upstream_timeout,
-                outer.0,
-                UPSTREAM_TIMEOUT,
-                self.report,
-            );
-            let hold = bounded("hold", &route.hold, outer.1, HOLD, self.report);
-            let to = self.targets(&route.to);
-            if let Some(path) = route_path {
-                routes.push(Route {
-                    path: path.clone(),
-                    to,
-                    upstream_timeout: timeout.0,
-                    hold: hold.0,
-                });
-            }
-        }
-        let redirected = matches!(file.redirect.value(), Some(Redirect::To(_)));
-        if file.to.is_absent() && file.route.is_absent() && !redirected {
-            let problem = Problem::missing("this site has nowhere to send its requests")
-                .help("add `to = \"127.0.0.1:8080\"`, a `[[site.route]]`, or a URL in `redirect`");
-            self.report.add(&file.span, problem);
-        }
-        routes.sort_by_key(|route| std::cmp::Reverse(route.path.as_str().len()));
-        routes
-    }
-
-    fn path<'r>(&mut self, route: &'r At<file::Route>) -> Option<&'r PathPrefix> {
-        if route.path.is_absent() {
-            let problem = Problem::missing("this route has no `path`")
-                .allowed(PathPrefix::ALLOWED)
-                .help("add `path = \"/api\"`");
-            self.report.add(&route.span, problem);
-        }
-        route.path.value()
-    }
-
-    fn targets(&mut self, field: &Field<OneOrMany<Target>>) -> Vec<Target> {
-        let Some(At { value: list, span }) = field.given() else {
-            return Vec::new();
-        };
-        if list.items.is_empty() && !list.partial {
-            self.report.add(span, Problem::error("`to` is empty").allowed(Target::ALLOWED));
-        }
-        for (index, At { value, span }) in list.items.iter().enumerate() {
-            if list.items.iter().take(index).any(|earlier| earlier.value == *value) {
-                let problem =
-                    Problem::warning(format!("`{value}` is listed twice: it gets twice the share"));
-                self.report.add(span, problem);
-            }
-            self.judge_loop(value, span);
-        }
-        list.items.iter().map(|at| at.value.clone()).collect()
-    }
-
-    /// An application that is this program itself: the request would come back for ever.
-    fn judge_loop(&mut self, target: &Target, span: &Span) {
-        let Address::Tcp(host, port) = &target.address else {
-            return;
-        };
-        let host = if host == "localhost" { "127.0.0.1" } else { host };
-        let Ok(ip) = host.parse::<std::net::IpAddr>() else {
-            return;
-        };
-        let there = Listen::Addr((ip, *port).into());
-        let mut own = self.server.http.iter().chain(&self.server.https);
-        let same = own.find(|own| match own {
-            Listen::Any(_) => ip.is_loopback() && overlap(**own, there),
-            Listen::Addr(_) => overlap(**own, there),
-        });
-        if let Some(own) = same {
-            let problem = Problem::warning(format!(
-                "`{target}` is this program's own listener `{own}`: requests would go in circles"
-            ))
-            .help("name the port on which the application listens");
-            self.report.add(span, problem);
-        }
-    }
-
-    /// What a site that redirects everything cannot forward.
-    fn judge_unreachable(&mut self, file: &At<file::Site>) {
-        let routes = file.route.value().map(|routes| &*routes.0).unwrap_or_default();
-        let spans = file.to.given().map(|at| &at.span).into_iter();
-        for span in spans.chain(routes.iter().map(|route| &route.span)) {
-            let problem = Problem::error(
-                "this is unreachable: the site's `redirect` sends everything elsewhere",
-            )
-            .help("take out one of the two");
-            self.report.add(span, problem);
-        }
-    }
-}
-
-/// A site that redirects everything to itself.
-pub(super) fn judge_redirects(file: &File, config: &Config, report: &mut Report<'_>) {
-    let written = file.site.value().map(|sites| &*sites.0).unwrap_or_default();
-    let redirects =
-        written.iter().any(|site| matches!(site.redirect.value(), Some(Redirect::To(_))));
-    if !redirects {
-        return;
-    }
-    for (site, file) in config.sites.iter().zip(written) {
-        let (Redirect::To(url), Some(at)) = (&site.redirect, file.redirect.given()) else {
-            continue;
-        };
-        let uri = url.parse::<http::Uri>().ok();
-        let host = uri.as_ref().and_then(http::Uri::host).map(|host| host.trim_matches(['[', ']']));
-        let Some(host) = host.and_then(|host| Host::parse(host.as_bytes()).ok()) else {
-            continue;
-        };
-        let elsewhere =
-            uri.as_ref().and_then(http::Uri::port_u16).is_some_and(|port| !listens(config, port));
-        let answers = config.site(&host);
-        if !elsewhere && answers.is_some_and(|answers| std::ptr::eq(answers, site)) {
-            let problem = Problem::error(format!(
-                "this site redirects to itself: `{host}` is one of its names"
-            ))
-            .allowed(Redirect::ALLOWED);
-            report.add(&at.span, problem);
-        }
-    }
-}
-
-fn listens(config: &Config, port: u16) -> bool {
-    let mut own = config.server.http.iter().chain(&config.server.https);
-    own.any(|listen| match listen {
-        Listen::Any(own) => *own == port,
-        Listen::Addr(own) => own.port() == port,
-    })
 }

@@ -38,10 +38,12 @@ impl Size {
             unit.is_empty() && *name == "B" || unit.eq_ignore_ascii_case(name)
         };
         let Some((_, factor)) = UNITS.iter().find(known) else {
-            return Err((
-                format!("`{text}` is not a size: the unit `{}` is not known", unit.trim()),
-                meant(number, unit),
-            ));
+            let blank = unit.starts_with(char::is_whitespace) && meant(number, unit).is_some();
+            let why = match unit.trim() {
+                _ if blank => "nothing stands between number and unit".to_owned(),
+                unit => format!("the unit `{unit}` is not known"),
+            };
+            return Err((format!("`{text}` is not a size: {why}"), meant(number, unit)));
         };
         let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
         bytes.map(Self).ok_or_else(|| (format!("`{text}` is more than can be counted"), None))
