@@ -64,3 +64,28 @@ impl fmt::Display for Address {
         }
     }
 }
+
+impl Target {
+    /// Stand-in.
+    ///
+    /// # Errors
+    /// When the text is no target.
+    pub fn parse(text: &str) -> Result<Target, TargetError> {
+        let (protocol, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (Protocol::Http, rest),
+            Some(("https", rest)) => (Protocol::Https, rest),
+            Some(("h2c", rest)) => (Protocol::H2c, rest),
+            _ => (Protocol::Http, text),
+        };
+        if let Some(path) = rest.strip_prefix("unix:") {
+            return Ok(Target { protocol, address: Address::Unix(path.into()) });
+        }
+        let (host, port) = rest.rsplit_once(':').unwrap_or(("", rest));
+        let host = if host.is_empty() { "127.0.0.1" } else { host };
+        let port = port.parse().map_err(|_| TargetError(format!("\"{text}\" is no target")))?;
+        Ok(Target {
+            protocol,
+            address: Address::Tcp(host.trim_matches(['[', ']']).to_owned(), port),
+        })
+    }
+}

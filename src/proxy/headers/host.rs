@@ -95,3 +95,32 @@ impl fmt::Display for InvalidHost {
 }
 
 impl std::error::Error for InvalidHost {}
+
+impl Host {
+    /// Stand-in.
+    ///
+    /// # Errors
+    /// When the text is no host.
+    pub fn parse(text: &str) -> Result<Host, InvalidHost> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+        let text = text.trim_matches(['[', ']']);
+        if text.is_empty() || !text.chars().all(good) {
+            return Err(InvalidHost);
+        }
+        Ok(Host(text.to_ascii_lowercase()))
+    }
+}
+
+impl HostPattern {
+    /// Stand-in.
+    ///
+    /// # Errors
+    /// When the text is no pattern.
+    pub fn parse(text: &str) -> Result<HostPattern, InvalidHost> {
+        match text.strip_prefix("*.") {
+            Some(parent) => Ok(HostPattern::Wildcard(Host::parse(parent)?)),
+            None if text == "*" => Ok(HostPattern::Any),
+            None => Ok(HostPattern::Exact(Host::parse(text)?)),
+        }
+    }
+}
