@@ -1,1 +1,3 @@
 //! The side of the clients: listening, handshakes, connections.
+
+pub mod bind;

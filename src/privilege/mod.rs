@@ -1,1 +1,126 @@
 //! Taking the one right that is needed, and giving it up.
+//!
+//! All of this happens on the main thread while it is the only one: capabilities and
+//! `no_new_privs` belong to threads, and a thread inherits both from the one that made it.
+
+pub mod caps;
+pub mod identity;
+pub mod explain;
+
+use std::fmt;
+use std::io;
+
+/// Gives up what binding needed: to be called once every listener is bound and every file that
+/// only root may read is read, before the first thread.
+///
+/// As root with a `user`: becomes that user. As root without one: stays root, and the returned
+/// line says so. As anybody else: drops every capability. `no_new_privs` is set in each case.
+/// Returns one line for the log.
+///
+/// # Errors
+/// When `user` is unknown or is root itself, when the kernel refuses a step, or when afterwards
+/// root could be had back. The program must not serve then.
+pub fn after_bind(user: Option<&str>) -> Result<String, PrivilegeError> {
+    caps::set_no_new_privs()?;
+    let root = rustix::process::geteuid().is_root();
+    let Some(user) = user.filter(|_| root) else {
+        if root {
+            return Ok("serving as root, with all its rights: set `user` in [server] \
+                       (or start as another user) so that a break-in is worth less"
+                .to_owned());
+        }
+        caps::drop_all()?;
+        let uid = rustix::process::geteuid().as_raw();
+        return Ok(format!("serving as uid {uid} without any capability"));
+    };
+    let identity = identity::become_user(user)?;
+    Ok(format!("left root for {identity}, without any capability"))
+}
+
+/// Why privileges could not be given up.
+#[derive(Debug)]
+pub enum PrivilegeError {
+    /// The configured user does not exist.
+    UnknownUser(String),
+    /// The configured user is root under this name.
+    UserIsRoot(String),
+    /// The kernel or the user database refused a step.
+    Refused {
+        /// What was tried.
+        step: &'static str,
+        /// What came back.
+        source: io::Error,
+    },
+    /// The change had no full effect: what was still held.
+    StillHeld(&'static str),
+}
+
+impl PrivilegeError {
+    fn refused(step: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Refused { step, source: source.into() }
+    }
+}
+
+impl fmt::Display for PrivilegeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownUser(user) => write!(
+                f,
+                "there is no user \"{user}\" to become after binding; \
+                 make one with: sudo useradd --system --shell /usr/sbin/nologin {user}"
+            ),
+            Self::UserIsRoot(user) => {
+                write!(f, "`user` is \"{user}\", which is root: name an unprivileged user")
+            }
+            Self::Refused { step, source } => write!(f, "cannot {step}: {source}"),
+            Self::StillHeld(what) => write!(f, "after leaving root the process still has {what}"),
+        }
+    }
+}
+
+impl std::error::Error for PrivilegeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "PORTCULLIS_TEST_LEAVES_ROOT";
+
+    /// In a process of its own, because the change is for good.
+    #[test]
+    fn root_becomes_the_user_and_keeps_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("skipped: takes root");
+        }
+        let test = ["--exact", "privilege::tests::the_child_that_leaves_root", "--nocapture"];
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(program).args(test).env(CHILD, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("left root for 4000000123 (uid 4000000123"), "{text}");
+        for empty in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:", "CapBnd:"] {
+            assert!(text.contains(&format!("{empty}\t0000000000000000")), "{empty} in {text}");
+        }
+        assert!(text.contains("NoNewPrivs:\t1"), "{text}");
+        assert!(text.contains("Groups:\t4000000123 \n"), "{text}");
+    }
+
+    /// Only as the child of the test above; anywhere else it has nothing to say.
+    #[test]
+    fn the_child_that_leaves_root() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        println!("{}", after_bind(Some("4000000123")).unwrap());
+        println!("{}", std::fs::read_to_string("/proc/thread-self/status").unwrap());
+    }
+}
