@@ -1,5 +1,7 @@
 //! The command line: one file per verb.
 
+pub mod run;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

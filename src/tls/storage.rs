@@ -12,3 +12,10 @@ pub fn default_for_user() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
         .join("portcullis")
 }
+
+/// Stand-in.
+#[must_use]
+pub fn writable(storage: &std::path::Path) -> bool {
+    let nearest = storage.ancestors().find(|path| path.exists());
+    nearest.is_some_and(|path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok())
+}

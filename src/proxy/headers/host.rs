@@ -101,7 +101,8 @@ impl Host {
     ///
     /// # Errors
     /// When the text is no host.
-    pub fn parse(text: &str) -> Result<Host, InvalidHost> {
+    pub fn parse(text: &[u8]) -> Result<Host, InvalidHost> {
+        let text = std::str::from_utf8(text).map_err(|_| InvalidHost)?;
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
         let text = text.trim_matches(['[', ']']);
         if text.is_empty() || !text.chars().all(good) {
@@ -118,9 +119,9 @@ impl HostPattern {
     /// When the text is no pattern.
     pub fn parse(text: &str) -> Result<HostPattern, InvalidHost> {
         match text.strip_prefix("*.") {
-            Some(parent) => Ok(HostPattern::Wildcard(Host::parse(parent)?)),
+            Some(parent) => Ok(HostPattern::Wildcard(Host::parse(parent.as_bytes())?)),
             None if text == "*" => Ok(HostPattern::Any),
-            None => Ok(HostPattern::Exact(Host::parse(text)?)),
+            None => Ok(HostPattern::Exact(Host::parse(text.as_bytes())?)),
         }
     }
 }
