@@ -97,10 +97,25 @@ impl BindError {
         self.source.kind() == ErrorKind::PermissionDenied
     }
 
+    /// Whether the kernel knows no IPv6, or the host has no such address of it.
+    #[must_use]
+    pub fn lacks_ipv6(&self) -> bool {
+        lacks_ipv6(&self.source)
+    }
+
+    /// The address as a value; every address is `[::]`.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        match self.listen {
+            Listen::Any(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
+            Listen::Addr(address) => address,
+        }
+    }
+
     /// What happened and what to do, in a few lines for the operator, this error's own words first.
     #[must_use]
     pub fn explain(&self) -> String {
-        let address = socket_address(self.listen);
+        let address = self.address();
         let detail = match self.source.kind() {
             ErrorKind::PermissionDenied => Rights::read().explain(address.port()),
             ErrorKind::AddrInUse => {
@@ -143,13 +158,6 @@ pub fn shown(listen: Listen) -> String {
     match listen {
         Listen::Any(port) => format!(":{port}"),
         Listen::Addr(address) => address.to_string(),
-    }
-}
-
-fn socket_address(listen: Listen) -> SocketAddr {
-    match listen {
-        Listen::Any(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
-        Listen::Addr(address) => address,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a bind failed, and the command for this host that mends it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,24 +65,17 @@ impl Rights {
     /// Which right is missing, in one sentence.
     #[must_use]
     pub fn missing(&self) -> String {
-        let word = |held| if held { "yes" } else { "no" };
-        let Sets { effective, permitted, bounding, ambient } = self.bind;
-        if effective {
+        if self.bind.effective {
             return "this process has CAP_NET_BIND_SERVICE, so that a security module (SELinux, \
                     AppArmor, Landlock) or another network namespace's owner must be the one that \
                     refuses"
                 .to_owned();
         }
         format!(
-            "ports below {} need root or CAP_NET_BIND_SERVICE, and user {} (uid {}) has it neither \
-             effective nor permitted (effective: {}, permitted: {}, bounding: {}, ambient: {})",
+            "ports below {} need root or CAP_NET_BIND_SERVICE, which user {} (uid {}) does not have",
             self.free_from,
             sockets::user_name(self.uid),
             self.uid,
-            word(effective),
-            word(permitted),
-            word(bounding),
-            word(ambient),
         )
     }
 
@@ -118,13 +111,14 @@ impl Rights {
     /// The whole explanation of a refused bind, a line for each way out.
     #[must_use]
     pub fn explain(&self, port: u16) -> String {
-        let mut text = format!("Not permitted: {}.\n", self.missing());
+        let mut text = format!("Not permitted: {} ({}).\n", self.missing(), self.bind);
         let _ = writeln!(text, "To allow it, one of:");
         let _ = writeln!(text, "  {}", self.remedy());
         if !self.bind.effective && port < self.free_from {
             let _ = writeln!(
                 text,
-                "  sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}   (for every program of this host)"
+                "  sudo sysctl -w net.ipv4.ip_unprivileged_port_start={}   (for every program of this host)",
+                port.min(80)
             );
         }
         text.push_str("  listen on high ports instead, such as :8000 and :8443");
@@ -145,6 +139,20 @@ impl Sets {
             bounding: has("CapBnd:"),
             ambient: has("CapAmb:"),
         }
+    }
+}
+
+impl fmt::Display for Sets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |held| if held { "yes" } else { "no" };
+        write!(
+            f,
+            "effective: {}, permitted: {}, bounding: {}, ambient: {}",
+            word(self.effective),
+            word(self.permitted),
+            word(self.bounding),
+            word(self.ambient)
+        )
     }
 }
 
