@@ -79,7 +79,7 @@ mod tests {
         for verb in command.get_subcommands() {
             let page = page(Some(verb.get_name()), command.clone()).unwrap();
             let page = String::from_utf8(page).unwrap();
-            assert!(page.contains(&format!(".TH portcullis\\-{}", verb.get_name())), "{page}");
+            assert!(page.contains(&format!(".TH portcullis-{} 1", verb.get_name())), "{page}");
         }
         let whole = String::from_utf8(page(None, command).unwrap()).unwrap();
         assert!(whole.contains(".TH portcullis 1"), "{whole}");

@@ -2,6 +2,7 @@
 
 pub mod run;
 pub mod up;
+pub mod demo;
 pub mod completions;
 
 use std::io::{self, Write};
@@ -71,6 +72,8 @@ enum Verb {
     Run(ConfigFile),
     /// Front one app, no file needed
     Up(up::UpArgs),
+    /// Show a sample application with the proxy in front
+    Demo(demo::DemoArgs),
     /// Print the script that completes this program's command line in a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(_) => ExitCode::from(exit::FAILED),
         Verb::Up(args) => ExitCode::from(up::run(&args)),
+        Verb::Demo(args) => ExitCode::from(demo::run(&args)),
         Verb::Completions(args) => ExitCode::from(completions::completions(&args, Cli::command())),
         Verb::Man(args) => ExitCode::from(completions::man(&args, Cli::command())),
     }
