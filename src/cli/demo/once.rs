@@ -124,6 +124,79 @@ fn exchange(mut stream: impl Read + Write, question: &str) -> io::Result<String>
     stream.write_all(question.as_bytes())?;
     stream.flush()?;
     let mut answer = Vec::new();
+    // A peer that ends TLS without its goodbye is refused by rustls here, as it should be.
     stream.take(LONGEST).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{ServerConfig, ServerConnection};
+
+    use super::*;
+
+    const HEALTHY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+
+    /// Answers one client; returns its URL, and its certificate where it speaks TLS.
+    fn server(name: Option<&str>, answer: &'static str) -> (String, Option<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Some(name) = name else {
+            thread::spawn(move || reply(&mut listener.accept().unwrap().0, answer));
+            return (format!("http://localhost:{port}"), None);
+        };
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        thread::spawn(move || {
+            let session = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
+            reply(&mut stream, answer);
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        });
+        (format!("https://localhost:{port}"), Some(made.cert.pem()))
+    }
+
+    fn reply(stream: &mut (impl Read + Write), answer: &str) {
+        let mut piece = [0; 1024];
+        if stream.read(&mut piece).is_ok_and(|count| piece[..count].ends_with(b"\r\n\r\n")) {
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    }
+
+    /// The verdict on an HTTPS and a plain listener that answer so.
+    fn verdict(name: &str, https: &'static str, http: &'static str) -> u8 {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root.pem");
+        let (https, certificate) = server(Some(name), https);
+        std::fs::write(&root, certificate.unwrap()).unwrap();
+        let (http, _) = server(None, http);
+        check(&Urls { https: vec![https], http: vec![http] }, &root)
+    }
+
+    #[test]
+    fn a_whole_answer_and_a_redirect_are_a_success() {
+        assert_eq!(verdict("localhost", HEALTHY, "HTTP/1.1 308 Permanent Redirect\r\n\r\n"), 0);
+    }
+
+    #[test]
+    fn every_other_answer_is_a_failure() {
+        let redirect = "HTTP/1.1 308 Permanent Redirect\r\n\r\n";
+        let bad = "HTTP/1.1 502 Bad Gateway\r\n\r\n";
+        let empty = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(verdict("localhost", bad, redirect), exit::FAILED);
+        assert_eq!(verdict("localhost", empty, redirect), exit::FAILED);
+        assert_eq!(verdict("localhost", HEALTHY, HEALTHY), exit::FAILED);
+        assert_eq!(verdict("other.test", HEALTHY, redirect), exit::FAILED);
+    }
 }
