@@ -7,7 +7,7 @@ use crate::audit::sockets;
 use crate::cli::{Stop, exit};
 use crate::config::target::Address;
 use crate::config::{Listen, Target};
-use crate::downstream::bind::{BindError, ListenerKind, bind_one};
+use crate::downstream::bind::{BindError, ListenerKind, bind_one, shown};
 use crate::privilege::explain::{self, Rights};
 
 /// Neighbours of 8000 and 8443 that are tried when these are taken as well.
@@ -42,6 +42,13 @@ pub(super) struct Ports {
     refused: Vec<BindError>,
 }
 
+/// What holds for both kinds.
+struct Terms<'a> {
+    reach: Reach,
+    strict: bool,
+    target: &'a Target,
+}
+
 impl Wish {
     /// `none`, `8443`, `:8443`, `127.0.0.1:8443`, `[::1]:8443`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -65,11 +72,12 @@ impl Ports {
         target: &Target,
     ) -> Result<Self, Stop> {
         let mut ports = Ports::default();
-        ports.https = ports.find(ListenerKind::Https, https, reach, strict, target)?;
-        ports.http = ports.find(ListenerKind::Http, http, reach, strict, target)?;
+        let terms = Terms { reach, strict, target };
+        ports.https = ports.find(ListenerKind::Https, https, http, &terms)?;
+        ports.http = ports.find(ListenerKind::Http, http, https, &terms)?;
         let ours = ports.http.iter().chain(&ports.https);
         if let Some(listen) = ours.copied().find(|listen| meets(*listen, target)) {
-            let address = crate::downstream::bind::shown(listen);
+            let address = shown(listen);
             let text = format!(
                 "{target} cannot be the application: Portcullis itself is to listen on {address}. \
                  Give the application another port, or say where to listen with --http and --https."
@@ -83,19 +91,19 @@ impl Ports {
         Ok(ports)
     }
 
+    /// An address for one kind of listener, which leaves `other` what it names.
     fn find(
         &mut self,
         kind: ListenerKind,
         wish: &Wish,
-        reach: Reach,
-        strict: bool,
-        target: &Target,
+        other: &Wish,
+        terms: &Terms<'_>,
     ) -> Result<Vec<Listen>, Stop> {
         let (usual, instead) = match kind {
             ListenerKind::Http => (80, 8000),
             ListenerKind::Https => (443, 8443),
         };
-        let others = if strict { 0 } else { usize::from(NEIGHBOURS) + 1 };
+        let others = if terms.strict { 0 } else { usize::from(NEIGHBOURS) + 1 };
         let candidates = match wish {
             Wish::No => return Ok(Vec::new()),
             Wish::At(listen) => return Ok(vec![*listen]),
@@ -105,10 +113,11 @@ impl Ports {
         };
         let mut failed = Vec::new();
         for port in candidates {
-            if !strict && meets(Listen::Any(port), target) {
+            let others = matches!(other, Wish::At(listen) if self::port(*listen) == port);
+            if others || (!terms.strict && meets(Listen::Any(port), terms.target)) {
                 continue;
             }
-            match available(kind, port, reach) {
+            match available(kind, port, terms.reach) {
                 Ok(listens) => {
                     self.refused.append(&mut failed);
                     return Ok(listens);
@@ -250,6 +259,16 @@ mod tests {
         assert!(refusal("8080").is_ok());
         assert!(refusal("192.0.2.1:8443").is_ok());
         assert!(refusal("unix:/run/app.sock").is_ok());
+    }
+
+    #[test]
+    fn the_two_listeners_do_not_take_each_others_port() {
+        let ports =
+            Ports::choose((&Wish::Usual, &at(":80")), Reach::Host, false, &target("3000")).unwrap();
+        assert_ne!(port(ports.http[0]), 80);
+        let strictly =
+            Ports::choose((&Wish::Usual, &at(":80")), Reach::Host, true, &target("3000"));
+        assert_eq!(strictly.unwrap_err().code, exit::FAILED);
     }
 
     #[test]
