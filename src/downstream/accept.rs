@@ -121,7 +121,8 @@ async fn obey(door: &std::rc::Rc<Door>, mut orders: UnboundedReceiver<Order>) {
 /// Accepts on `listener` for ever: what goes wrong with one connection is no reason to stop, and
 /// what goes wrong with the system is waited out.
 async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
-    let socket = listener.socket.try_clone().and_then(AsyncFd::register);
+    #[expect(deprecated, reason = "its successor is unsafe; the socket stays open as long as this")]
+    let socket = listener.socket.try_clone().and_then(AsyncFd::new);
     let socket = match socket {
         Ok(socket) => socket,
         Err(error) => {

@@ -10,31 +10,45 @@ pub mod explain;
 use std::fmt;
 use std::io;
 
+/// The built-in value of `user` in `[server]`: whom an installation makes.
+pub const DEFAULT_USER: &str = "portcullis";
+
 /// Gives up what binding needed: to be called once every listener is bound and every file that
 /// only root may read is read, before the first thread.
 ///
-/// As root with a `user`: becomes that user. As root without one: stays root, and the returned
-/// line says so. As anybody else: drops every capability. `no_new_privs` is set in each case.
-/// Returns one line for the log.
+/// As root with a `user`: becomes that user. As root without one, or where the built-in
+/// [`DEFAULT_USER`] was never made: stays root, and the returned line says so and what to do. As
+/// anybody else: drops every capability. `no_new_privs` is set in each case. Returns one line for
+/// the log.
 ///
 /// # Errors
-/// When `user` is unknown or is root itself, when the kernel refuses a step, or when afterwards
-/// root could be had back. The program must not serve then.
+/// When another `user` is unknown or is root itself, when the kernel refuses a step, or when
+/// afterwards root could be had back. The program must not serve then.
 pub fn after_bind(user: Option<&str>) -> Result<String, PrivilegeError> {
     caps::set_no_new_privs()?;
-    let root = rustix::process::geteuid().is_root();
-    let Some(user) = user.filter(|_| root) else {
-        if root {
-            return Ok("serving as root, with all its rights: set `user` in [server] \
-                       (or start as another user) so that a break-in is worth less"
-                .to_owned());
-        }
+    if !rustix::process::geteuid().is_root() {
         caps::drop_all()?;
         let uid = rustix::process::geteuid().as_raw();
         return Ok(format!("serving as uid {uid} without any capability"));
-    };
-    let identity = identity::become_user(user)?;
-    Ok(format!("left root for {identity}, without any capability"))
+    }
+    match user.map(identity::become_user) {
+        Some(Ok(identity)) => Ok(format!("left root for {identity}, without any capability")),
+        Some(Err(PrivilegeError::UnknownUser(name))) if name == DEFAULT_USER => Ok(format!(
+            "serving as root, with all its rights, because there is no user {name} to become: \
+             make one with: {}",
+            make_user(&name)
+        )),
+        Some(Err(error)) => Err(error),
+        None => {
+            Ok("serving as root, with all its rights: name an unprivileged `user` in [server], \
+                    or start as another user, so that a break-in is worth less"
+                .to_owned())
+        }
+    }
+}
+
+fn make_user(name: &str) -> String {
+    format!("sudo useradd --system --shell /usr/sbin/nologin {name}")
 }
 
 /// Why privileges could not be given up.
@@ -66,8 +80,8 @@ impl fmt::Display for PrivilegeError {
         match self {
             Self::UnknownUser(user) => write!(
                 f,
-                "there is no user \"{user}\" to become after binding; \
-                 make one with: sudo useradd --system --shell /usr/sbin/nologin {user}"
+                "there is no user \"{user}\" to become after binding; make one with: {}",
+                make_user(user)
             ),
             Self::UserIsRoot(user) => {
                 write!(f, "`user` is \"{user}\", which is root: name an unprivileged user")
