@@ -1,5 +1,7 @@
 //! The command line: one file per verb.
 
+pub mod certs;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ struct Cli {
 enum Verb {
     /// Serve from the configuration
     Run(ConfigFile),
+    /// Certificates: list them, trust the local authority
+    Certs(certs::CertsArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -48,5 +52,6 @@ enum Verb {
 pub fn main() -> ExitCode {
     match Cli::parse().verb {
         Verb::Run(_) => ExitCode::from(exit::FAILED),
+        Verb::Certs(args) => ExitCode::from(certs::run(&args)),
     }
 }

@@ -10,10 +10,14 @@ pub mod local_ca;
 mod mint;
 pub mod facts;
 pub mod storage;
+pub mod trust;
 pub mod store;
 pub mod server;
 pub mod tickets;
 pub mod client;
+
+#[cfg(test)]
+mod testing;
 
 pub use certificates::{CertificateError, CertificateInfo, Certificates, Source, survey};
 pub use client::client_config;

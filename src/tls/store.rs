@@ -111,3 +111,83 @@ impl ResolvesServerCert for Resolver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::{Pki, hosts};
+
+    fn table(sites: &[&[&str]]) -> (Table, Vec<Arc<CertifiedKey>>) {
+        let pki = Pki::new();
+        let mut table = Table::default();
+        let mut certificates = Vec::new();
+        for names in sites {
+            let certificate = pki.certified(&["x.test"]);
+            table.insert(&hosts(names), &certificate);
+            certificates.push(certificate);
+        }
+        (table, certificates)
+    }
+
+    /// Which of the sites it is.
+    fn index(certificates: &[Arc<CertifiedKey>], one: Option<&Arc<CertifiedKey>>) -> Option<usize> {
+        one.map(|one| certificates.iter().position(|c| Arc::ptr_eq(c, one)).unwrap())
+    }
+
+    #[test]
+    fn the_nearest_name_wins() {
+        let (table, all) = table(&[&["a.test", "b.test"], &["*.a.test"], &["api.a.test"]]);
+        for (name, site) in [
+            ("a.test", Some(0)),
+            ("b.test", Some(0)),
+            ("www.a.test", Some(1)),
+            ("api.a.test", Some(2)),
+            ("deep.www.a.test", None),
+            ("www.b.test", None),
+            ("test", None),
+            (".a.test", None),
+            ("", None),
+        ] {
+            assert_eq!(index(&all, table.for_name(name)), site, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_name_is_that_name() {
+        let (table, all) = table(&[&["a.test"], &["*.b.test"]]);
+        for (name, site) in [("A.TEST", 0), ("a.test.", 0), ("A.tesT.", 0), ("WWW.B.Test.", 1)] {
+            assert_eq!(index(&all, table.for_name(name)), Some(site), "{name}");
+        }
+        assert!(table.for_name("a.test..").is_none());
+    }
+
+    #[test]
+    fn only_a_site_for_any_name_answers_strangers() {
+        let (strict, _) = table(&[&["a.test"]]);
+        assert!(strict.for_name("stranger.test").is_none());
+        assert!(strict.for_address(None).is_none());
+        let (open, all) = table(&[&["a.test"], &["*"]]);
+        assert_eq!(index(&all, open.for_name("stranger.test")), Some(1));
+        assert_eq!(index(&all, open.for_name(&"x".repeat(300))), Some(1));
+        assert_eq!(index(&all, open.for_address(None)), Some(1));
+    }
+
+    #[test]
+    fn a_client_without_a_name_gets_the_site_of_the_address_it_reached() {
+        let (table, all) = table(&[&["192.0.2.1"], &["2001:db8::1"], &["*"]]);
+        let reached = |address: &str| Some(address.parse::<IpAddr>().unwrap());
+        assert_eq!(index(&all, table.for_address(reached("192.0.2.1"))), Some(0));
+        assert_eq!(index(&all, table.for_address(reached("::ffff:192.0.2.1"))), Some(0));
+        assert_eq!(index(&all, table.for_address(reached("2001:db8::1"))), Some(1));
+        assert_eq!(index(&all, table.for_address(reached("192.0.2.9"))), Some(2));
+    }
+
+    #[test]
+    fn behind_address_translation_the_only_certificate_for_addresses_is_shown() {
+        let behind = Some("10.0.0.5".parse::<IpAddr>().unwrap());
+        let (one, all) = table(&[&["203.0.113.5", "2001:db8::5", "a.test"]]);
+        assert_eq!(index(&all, one.for_address(behind)), Some(0));
+        let (two, _) = table(&[&["203.0.113.5"], &["203.0.113.6"]]);
+        assert!(two.for_address(behind).is_none());
+    }
+}
