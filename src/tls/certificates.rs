@@ -336,3 +336,132 @@ fn is_public(host: &HostPattern) -> bool {
     let top = name.rsplit('.').next().unwrap_or(name);
     !matches!(top, "localhost" | "internal")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::tls::testing::{DAY, Pki, config, hosts, site};
+
+    fn files(directory: &Path, name: &str) -> TlsSource {
+        let pair = Pki::new().pair(&[name]);
+        let path = |end: &str| directory.join(format!("{name}.{end}"));
+        fs::write(path("pem"), pair.cert).unwrap();
+        fs::write(path("key"), pair.key).unwrap();
+        fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        TlsSource::Files { cert: path("pem"), key: path("key") }
+    }
+
+    #[test]
+    fn names_of_this_host_and_of_private_networks_are_not_public() {
+        for (name, public) in [
+            ("example.com", true),
+            ("*.example.com", true),
+            ("localhost.example.com", true),
+            ("localhost", false),
+            ("app.localhost", false),
+            ("*.localhost", false),
+            ("internal", false),
+            ("db.internal", false),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+            ("*", false),
+        ] {
+            assert_eq!(is_public(&hosts(&[name])[0]), public, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_site_with_public_and_private_names_wants_two_certificates() {
+        let mixed = wanted_by(&site(&["a.test", "a.localhost", "b.test"], TlsSource::Auto));
+        let wants: Vec<_> =
+            mixed.into_iter().map(|want| (want.hosts, want.no_public_authority)).collect();
+        assert_eq!(wants, [(hosts(&["a.test", "b.test"]), true), (hosts(&["a.localhost"]), false)]);
+        assert_eq!(wanted_by(&site(&["a.test", "localhost"], TlsSource::Local)).len(), 1);
+    }
+
+    #[test]
+    fn without_an_https_listener_nothing_is_made() {
+        let storage = tempfile::tempdir().unwrap();
+        let mut config = config(storage.path(), vec![site(&["localhost"], TlsSource::Auto)]);
+        config.server.https.clear();
+        let certificates = Certificates::load(&config, SystemTime::now()).unwrap();
+        assert!(certificates.inventory().is_empty());
+        assert_eq!(certificates.next_renewal(), None);
+        assert_eq!(fs::read_dir(storage.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_authority_is_made_for_certificates_from_files() {
+        let storage = tempfile::tempdir().unwrap();
+        let inside = storage.path().join("storage");
+        let tls = files(storage.path(), "a.test");
+        let config = config(&inside, vec![site(&["a.test"], tls)]);
+        let certificates = Certificates::load(&config, SystemTime::now()).unwrap();
+        let info = &certificates.inventory()[0];
+        assert_eq!(info.source, Source::File(storage.path().join("a.test.pem")));
+        assert_eq!((info.site.as_str(), info.issuer.as_str()), ("a.test", "Test Authority"));
+        assert_eq!(info.days_left(SystemTime::now()), 29);
+        assert_eq!(certificates.next_renewal(), None);
+        assert!(!inside.exists());
+    }
+
+    #[test]
+    fn every_certificate_that_is_missing_is_told_at_once_with_its_site() {
+        let storage = tempfile::tempdir().unwrap();
+        let missing = |name: &str| TlsSource::Files {
+            cert: storage.path().join(name),
+            key: storage.path().join(name),
+        };
+        fs::create_dir(storage.path().join("local")).unwrap();
+        fs::write(storage.path().join("local/root.pem"), "junk").unwrap();
+        let sites = vec![
+            site(&["a.test"], missing("a")),
+            site(&["b.test"], missing("b")),
+            site(&["localhost"], TlsSource::Auto),
+            site(&["c.test"], TlsSource::Local),
+            site(&["d.test"], files(storage.path(), "d.test")),
+        ];
+        let errors =
+            Certificates::load(&config(storage.path(), sites), SystemTime::now()).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (error, start) in told.iter().zip(["a.test", "b.test", "localhost", "c.test"]) {
+            assert!(error.starts_with(&format!("site {start}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn local_certificates_are_loaded_again_before_they_run_out() {
+        let storage = tempfile::tempdir().unwrap();
+        let config = config(storage.path(), vec![site(&["localhost"], TlsSource::Auto)]);
+        let now = SystemTime::now();
+        let certificates = Certificates::load(&config, now).unwrap();
+        let due = certificates.next_renewal().unwrap();
+        assert!(due > now + 59 * DAY && due < now + 61 * DAY);
+        let renewed = Certificates::load(&config, due).unwrap();
+        assert!(renewed.next_renewal().unwrap() > due + 59 * DAY);
+        assert!(renewed.inventory()[0].not_after > certificates.inventory()[0].not_after);
+    }
+
+    #[test]
+    fn a_survey_makes_nothing_and_sees_what_a_start_made() {
+        let storage = tempfile::tempdir().unwrap();
+        let inside = storage.path().join("storage");
+        let now = SystemTime::now();
+        let tls = files(storage.path(), "a.test");
+        let sites = vec![site(&["localhost"], TlsSource::Auto), site(&["b.test"], tls)];
+        let config = config(&inside, sites);
+        let before = survey(&config, now);
+        assert!(matches!(before[0].certificate, Ok(None)));
+        assert!(before[1].warnings[0].contains("not for b.test"));
+        assert!(!inside.exists());
+        Certificates::load(&config, now).unwrap();
+        let after = survey(&config, now);
+        let info = after[0].certificate.as_ref().unwrap().as_ref().unwrap();
+        assert_eq!(info.names, ["localhost"]);
+    }
+}

@@ -314,6 +314,8 @@ mod tests {
         }
 
         fn put(&self, name: &str, content: &[u8], mode: u32) {
+            // One without the write bit is in the way of everybody but root.
+            let _ = fs::remove_file(self.path(name));
             fs::write(self.path(name), content).unwrap();
             fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
         }

@@ -143,7 +143,7 @@ pub(super) fn meet(
     Ok(Met {
         leaf: client.peer_certificates().unwrap()[0].clone().into_owned(),
         version: client.protocol_version().unwrap(),
-        group: client.negotiated_key_exchange_group().map(|group| group.name()),
+        group: client.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name),
         kind: client.handshake_kind().unwrap(),
         alpn: client.alpn_protocol().map(ToOwned::to_owned),
     })

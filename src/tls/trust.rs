@@ -170,3 +170,66 @@ impl std::error::Error for TrustError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A store whose program writes its arguments into a file, and an authority.
+    fn store() -> (TempDir, TrustStore, LocalAuthority) {
+        let directory = tempfile::tempdir().unwrap();
+        let update = directory.path().join("update");
+        let said = directory.path().join("said");
+        fs::write(&update, format!("#!/bin/sh\necho \"ran $*\" >> {}\n", said.display())).unwrap();
+        fs::set_permissions(&update, fs::Permissions::from_mode(0o755)).unwrap();
+        let anchors = directory.path().join("anchors");
+        fs::create_dir(&anchors).unwrap();
+        let storage = directory.path().join("storage");
+        let authority = LocalAuthority::open_or_create(&storage, SystemTime::now()).unwrap();
+        (directory, TrustStore { anchors, update }, authority)
+    }
+
+    #[test]
+    fn a_root_comes_and_goes() {
+        let (directory, store, authority) = store();
+        let place = store.add(&authority).unwrap();
+        assert_eq!(fs::read_to_string(&place).unwrap(), authority.root_pem());
+        assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o644);
+        let installed = store.installed();
+        assert_eq!(installed, [place]);
+        assert_eq!(store.remove(&installed).unwrap(), installed);
+        assert!(store.installed().is_empty());
+        assert!(store.remove(&installed).unwrap().is_empty());
+        let said = fs::read_to_string(directory.path().join("said")).unwrap();
+        assert_eq!(said, "ran \nran --fresh\n");
+    }
+
+    #[test]
+    fn other_roots_of_the_host_are_left_alone() {
+        let (_directory, store, authority) = store();
+        fs::write(store.anchors.join("company.crt"), "theirs").unwrap();
+        store.add(&authority).unwrap();
+        store.remove(&store.installed()).unwrap();
+        assert!(store.anchors.join("company.crt").exists());
+    }
+
+    #[test]
+    fn a_host_without_a_store_is_told_what_to_do() {
+        let (_directory, mut store, authority) = store();
+        store.anchors = store.anchors.join("missing");
+        let error = store.add(&authority).unwrap_err().to_string();
+        assert!(error.contains("apt-get install ca-certificates") && error.contains("--print"));
+    }
+
+    #[test]
+    fn a_program_that_fails_is_quoted() {
+        let (_directory, store, authority) = store();
+        fs::write(&store.update, "#!/bin/sh\necho broken bundle >&2\nexit 3\n").unwrap();
+        let error = store.add(&authority).unwrap_err().to_string();
+        assert!(error.contains("broken bundle") && error.contains('3'), "{error}");
+    }
+}
