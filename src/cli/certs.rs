@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::{ConfigFile, DEFAULT_CONFIG, exit};
 use crate::config::Config;
-use crate::tls::certificates::Found;
 use crate::tls::facts::date;
 use crate::tls::local_ca::{LocalAuthority, LocalError};
 use crate::tls::trust::{TrustError, TrustStore, commands};
-use crate::tls::{storage, survey};
+use crate::tls::wanted::Found;
+use crate::tls::{CertificateError, storage, survey};
 
 /// Where certificates are kept when no configuration says otherwise.
 const DEFAULT_STORAGE: &str = "/var/lib/portcullis";
@@ -108,22 +108,40 @@ fn as_text(found: &[Found], now: SystemTime) -> String {
     if found.is_empty() {
         return "no certificates: the configuration has no HTTPS listener\n".to_owned();
     }
-    let mut text = String::new();
+    let mut rows = vec![["NAMES", "SITE", "ISSUER", "EXPIRES", "FROM"].map(str::to_owned)];
+    let mut notes = String::new();
     for entry in found {
-        let (names, rest) = match &entry.certificate {
+        let asked = || entry.hosts.join(", ");
+        let [names, issuer, expires] = match &entry.certificate {
             Ok(Some(info)) => {
                 let days = info.days_left(now);
                 let left = if days < 0 { "expired".into() } else { format!("{days} days left") };
-                let until = date(info.not_after);
-                (info.names.join(", "), format!("{}  until {until} ({left})", info.issuer))
+                let expires = format!("{} ({left})", date(info.not_after));
+                [info.names.join(", "), info.issuer.clone(), expires]
             }
-            Ok(None) => (entry.hosts.join(", "), "made at first start".to_owned()),
-            Err(error) => (entry.hosts.join(", "), format!("error: {error}")),
+            Ok(None) => [asked(), "-".to_owned(), "made at first start".to_owned()],
+            Err(error) => {
+                notes += &format!("error: {error}\n");
+                [asked(), "-".to_owned(), "error, see below".to_owned()]
+            }
         };
-        text += &format!("{}  site {}  {rest}  from {}\n", names, entry.site, entry.source);
+        rows.push([names, entry.site.clone(), issuer, expires, entry.source.to_string()]);
         for warning in &entry.warnings {
-            text += &format!("  warning: {warning}\n");
+            notes += &format!("warning: site {}: {warning}\n", entry.site);
         }
+    }
+    columns(&rows) + &notes
+}
+
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column| rows.iter().map(|row| row.get(column).map_or(0, String::len)).max();
+    let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: String =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        text += line.trim_end();
+        text.push('\n');
     }
     text
 }
@@ -147,7 +165,7 @@ fn as_json(found: &[Found], now: SystemTime) -> Value {
             "not_before": info.and_then(|info| stamp(info.not_before)),
             "not_after": info.and_then(|info| stamp(info.not_after)),
             "days_left": info.map(|info| info.days_left(now)),
-            "error": entry.certificate.as_ref().err().map(ToString::to_string),
+            "error": entry.certificate.as_ref().err().map(CertificateError::reason),
             "warnings": entry.warnings,
         })
     };

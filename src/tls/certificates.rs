@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::sign::CertifiedKey;
-
-use super::facts::{Facts, days_between, renew_at};
-use super::files::{self, FilesError};
-use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::facts::{days_between, renew_at};
+use super::files::FilesError;
+use super::local_ca::LocalError;
 use super::store::Table;
-use crate::config::{Config, Site, TlsSource};
-use crate::proxy::headers::host::HostPattern;
+use super::wanted::{From, wanted};
+use crate::config::Config;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
@@ -28,7 +26,7 @@ pub struct Certificates {
 impl Certificates {
     /// Loads certificate files and opens the local authority, which is made on first use. Without an
     /// HTTPS listener there is nothing to do and nothing is made. What can be served but is not right
-    /// (see [`files::judge`]) is logged as a warning.
+    /// (see [`super::files::judge`]) is logged as a warning.
     ///
     /// # Errors
     /// Every certificate that cannot be had, each with its site and the remedy.
@@ -53,6 +51,9 @@ impl Certificates {
                     }
                     inventory.extend(want.describe(&certified));
                     table.insert(&want.hosts, &certified);
+                    if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                        table.sign_on_demand(&want.hosts, &certified, authority);
+                    }
                 }
                 Err(reason) => errors.push(CertificateError { site: want.site, reason }),
             }
@@ -136,17 +137,23 @@ impl fmt::Display for Source {
 pub struct CertificateError {
     /// The site's name.
     pub site: String,
-    reason: Reason,
+    pub(super) reason: Reason,
 }
 
 #[derive(Debug)]
-enum Reason {
+pub(super) enum Reason {
     Files(FilesError),
     /// Shared, because one broken authority fails every site that needs it.
     Local(Arc<LocalError>),
 }
 
 impl CertificateError {
+    /// What is wrong and what to do, without the site.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.reason.to_string()
+    }
+
     /// Whether a right is missing: the program ends with another exit code then.
     #[must_use]
     pub fn is_permission(&self) -> bool {
@@ -159,8 +166,13 @@ impl CertificateError {
 
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "site {}: ", self.site)?;
-        match &self.reason {
+        write!(f, "site {}: {}", self.site, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Reason::Files(error) => error.fmt(f),
             Reason::Local(error) => error.fmt(f),
         }
@@ -176,167 +188,6 @@ impl std::error::Error for CertificateError {
     }
 }
 
-/// One entry of [`survey`]: a certificate as it is found, without making any.
-#[derive(Debug)]
-pub struct Found {
-    /// The site's name.
-    pub site: String,
-    /// The names that the site asks for.
-    pub hosts: Vec<String>,
-    /// Where the certificate comes from.
-    pub source: Source,
-    /// The certificate; `None` for a local one that the first start will make.
-    pub certificate: Result<Option<CertificateInfo>, CertificateError>,
-    /// What is not right with it although it can be served.
-    pub warnings: Vec<String>,
-}
-
-/// Looks at every certificate that the configuration needs, writing nothing: for `check` and
-/// `certs list`.
-#[must_use]
-pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
-    wanted(config).into_iter().map(|want| want.look(config, now)).collect()
-}
-
-/// The authority once it was asked for.
-type Opened = Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>;
-
-/// A certificate that the configuration needs.
-#[derive(Debug)]
-struct Want {
-    site: String,
-    hosts: Vec<HostPattern>,
-    from: From,
-    no_public_authority: bool,
-}
-
-#[derive(Debug)]
-enum From {
-    Files { cert: PathBuf, key: PathBuf },
-    LocalAuthority,
-}
-
-impl Want {
-    fn obtain(
-        &self,
-        config: &Config,
-        authority: &mut Opened,
-        now: SystemTime,
-    ) -> Result<Arc<CertifiedKey>, Reason> {
-        match &self.from {
-            From::Files { cert, key } => files::load(cert, key).map_err(Reason::Files),
-            From::LocalAuthority => authority
-                .get_or_insert_with(|| {
-                    let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
-                    opened.map(Arc::new).map_err(Arc::new)
-                })
-                .as_ref()
-                .map_err(|error| Reason::Local(error.clone()))?
-                .certificate(&names_for(&self.hosts), now)
-                .map_err(|error| Reason::Local(Arc::new(error))),
-        }
-    }
-
-    fn look(self, config: &Config, now: SystemTime) -> Found {
-        let certified = match &self.from {
-            From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
-            From::LocalAuthority => LocalAuthority::open(&config.acme.storage, now)
-                .and_then(|authority| match authority {
-                    Some(authority) => authority.stored(&names_for(&self.hosts), now),
-                    None => Ok(None),
-                })
-                .map(|stored| stored.map(|(leaf, _)| leaf))
-                .map_err(|error| Reason::Local(Arc::new(error))),
-        };
-        let warnings = match &certified {
-            Ok(Some(certified)) => self.judge(certified, now),
-            _ => Vec::new(),
-        };
-        Found {
-            hosts: self.hosts.iter().map(ToString::to_string).collect(),
-            source: self.source(),
-            certificate: certified
-                .map(|certified| certified.and_then(|certified| self.describe(&certified)))
-                .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
-            warnings,
-            site: self.site,
-        }
-    }
-
-    /// The authority of this host knows what it signed; other people's files are judged.
-    fn judge(&self, certified: &CertifiedKey, now: SystemTime) -> Vec<String> {
-        match self.from {
-            From::Files { .. } => files::judge(certified, now, &self.hosts),
-            From::LocalAuthority => Vec::new(),
-        }
-    }
-
-    fn describe(&self, certified: &CertifiedKey) -> Option<CertificateInfo> {
-        let facts = Facts::of(certified.cert.first()?).ok()?;
-        Some(CertificateInfo {
-            site: self.site.clone(),
-            names: facts.names,
-            issuer: facts.issuer,
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            source: self.source(),
-        })
-    }
-
-    fn source(&self) -> Source {
-        match &self.from {
-            From::Files { cert, .. } => Source::File(cert.clone()),
-            From::LocalAuthority => Source::LocalAuthority,
-        }
-    }
-}
-
-fn wanted(config: &Config) -> Vec<Want> {
-    if config.server.https.is_empty() {
-        return Vec::new();
-    }
-    config.sites.iter().flat_map(wanted_by).collect()
-}
-
-/// One certificate for a site, or two when only some of its names are public: a public authority
-/// can vouch for those alone.
-fn wanted_by(site: &Site) -> Vec<Want> {
-    let want = |hosts, from, no_public_authority| Want {
-        site: site.name(),
-        hosts,
-        from,
-        no_public_authority,
-    };
-    match &site.tls {
-        TlsSource::Files { cert, key } => {
-            let from = From::Files { cert: cert.clone(), key: key.clone() };
-            vec![want(site.hosts.clone(), from, false)]
-        }
-        TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority, false)],
-        TlsSource::Auto => {
-            let (public, private): (Vec<_>, Vec<_>) =
-                site.hosts.iter().cloned().partition(is_public);
-            [(public, true), (private, false)]
-                .into_iter()
-                .filter(|(hosts, _)| !hosts.is_empty())
-                .map(|(hosts, public)| want(hosts, From::LocalAuthority, public))
-                .collect()
-        }
-    }
-}
-
-/// Whether a public authority could vouch for the name: not for addresses, for the names of this
-/// host (RFC 6761 §6.3) and of private networks (`.internal`), and not for "any".
-fn is_public(host: &HostPattern) -> bool {
-    let name = match host {
-        HostPattern::Any => return false,
-        HostPattern::Exact(host) if host.is_ip() => return false,
-        HostPattern::Exact(name) | HostPattern::Wildcard(name) => name.as_str(),
-    };
-    let top = name.rsplit('.').next().unwrap_or(name);
-    !matches!(top, "localhost" | "internal")
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -344,7 +195,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::tls::testing::{DAY, Pki, config, hosts, site};
+    use crate::config::TlsSource;
+    use crate::tls::testing::{DAY, Pki, config, site};
+    use crate::tls::wanted::survey;
 
     fn files(directory: &Path, name: &str) -> TlsSource {
         let pair = Pki::new().pair(&[name]);
@@ -353,34 +206,6 @@ mod tests {
         fs::write(path("key"), pair.key).unwrap();
         fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
         TlsSource::Files { cert: path("pem"), key: path("key") }
-    }
-
-    #[test]
-    fn names_of_this_host_and_of_private_networks_are_not_public() {
-        for (name, public) in [
-            ("example.com", true),
-            ("*.example.com", true),
-            ("localhost.example.com", true),
-            ("localhost", false),
-            ("app.localhost", false),
-            ("*.localhost", false),
-            ("internal", false),
-            ("db.internal", false),
-            ("192.0.2.1", false),
-            ("2001:db8::1", false),
-            ("*", false),
-        ] {
-            assert_eq!(is_public(&hosts(&[name])[0]), public, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_site_with_public_and_private_names_wants_two_certificates() {
-        let mixed = wanted_by(&site(&["a.test", "a.localhost", "b.test"], TlsSource::Auto));
-        let wants: Vec<_> =
-            mixed.into_iter().map(|want| (want.hosts, want.no_public_authority)).collect();
-        assert_eq!(wants, [(hosts(&["a.test", "b.test"]), true), (hosts(&["a.localhost"]), false)]);
-        assert_eq!(wanted_by(&site(&["a.test", "localhost"], TlsSource::Local)).len(), 1);
     }
 
     #[test]

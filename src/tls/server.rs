@@ -77,7 +77,7 @@ impl ServerConfigs {
         local: Option<IpAddr>,
     ) -> Option<&Arc<ServerConfig>> {
         match hello.server_name() {
-            Some(name) => self.table.for_name(name).map(|_| &self.named),
+            Some(name) => self.table.knows(name).then_some(&self.named),
             None => self.table.for_address(local).map(|_| self.for_address(local)),
         }
     }
@@ -181,6 +181,15 @@ mod tests {
         assert_eq!(served.shown("a.test").unwrap(), ["a.test", "b.test"]);
         assert_eq!(served.shown("B.TEST").unwrap(), ["a.test", "b.test"]);
         assert_eq!(served.shown("www.c.test").unwrap(), ["*.c.test"]);
+    }
+
+    /// Every client refuses the certificate `*.localhost`, so one is signed for the name itself.
+    #[test]
+    fn a_name_under_a_wildcard_over_one_label_has_a_certificate_of_its_own() {
+        let served = serve(&[&["*.localhost"], &["api.localhost"]]);
+        assert_eq!(served.shown("app.localhost").unwrap(), ["app.localhost"]);
+        assert_eq!(served.shown("api.localhost").unwrap(), ["api.localhost"]);
+        served.shown("deep.app.localhost").unwrap_err();
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::local_ca::LocalAuthority;
+use super::local_ca::on_demand::OnDemand;
 use crate::proxy::headers::host::HostPattern;
 
 /// The fatal alert `unrecognized_name` (RFC 6066 §3) as the plaintext record that answers a
@@ -21,6 +23,8 @@ pub struct Table {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
     /// By the name behind `*.`.
     wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// Where the wildcard's certificate would be refused, by the name behind `*.`.
+    on_demand: HashMap<Box<str>, OnDemand>,
     addresses: HashMap<IpAddr, Arc<CertifiedKey>>,
     any: Option<Arc<CertifiedKey>>,
 }
@@ -46,21 +50,44 @@ impl Table {
         }
     }
 
+    /// Has the names under those of `hosts` that are wildcards over a single label signed one by one;
+    /// see [`OnDemand`].
+    pub(super) fn sign_on_demand(
+        &mut self,
+        hosts: &[HostPattern],
+        certificate: &Arc<CertifiedKey>,
+        authority: &Arc<LocalAuthority>,
+    ) {
+        for host in hosts.iter().filter(|host| OnDemand::is_for(host)) {
+            if let HostPattern::Wildcard(parent) = host {
+                let on_demand = OnDemand::new(authority, certificate);
+                self.on_demand.insert(parent.as_str().into(), on_demand);
+            }
+        }
+    }
+
     /// The certificate for a server name: of the site with this name, else of the site with the
     /// wildcard one label up, else of the site `"*"`. Upper case and a trailing dot do not matter.
     #[must_use]
-    pub fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        let name = name.strip_suffix('.').unwrap_or(name);
-        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(name.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(name)
-        };
+    pub fn for_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let name = normal(name);
         let wildcard = || {
-            let (label, parent) = name.split_once('.')?;
-            if label.is_empty() { None } else { self.wildcard.get(parent) }
+            let parent = parent(&name)?;
+            match self.on_demand.get(parent) {
+                Some(on_demand) => Some(on_demand.leaf(&name)),
+                None => self.wildcard.get(parent).cloned(),
+            }
         };
-        self.exact.get(&*name).or_else(wildcard).or(self.any.as_ref())
+        self.exact.get(&*name).cloned().or_else(wildcard).or_else(|| self.any.clone())
+    }
+
+    /// Whether there is a certificate for a server name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        let name = normal(name);
+        self.any.is_some()
+            || self.exact.contains_key(&*name)
+            || parent(&name).is_some_and(|parent| self.wildcard.contains_key(parent))
     }
 
     /// The certificate for a client that names no server, as clients do that connect to an IP
@@ -106,10 +133,25 @@ impl Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         match hello.server_name() {
-            Some(name) => self.table.for_name(name).cloned(),
+            Some(name) => self.table.for_name(name),
             None => self.nameless.clone(),
         }
     }
+}
+
+/// The name as the table spells it; borrowed when it is spelt so already, as it mostly is.
+fn normal(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// The name behind the first label.
+fn parent(name: &str) -> Option<&str> {
+    name.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent)
 }
 
 #[cfg(test)]
@@ -148,7 +190,8 @@ mod tests {
             (".a.test", None),
             ("", None),
         ] {
-            assert_eq!(index(&all, table.for_name(name)), site, "{name}");
+            assert_eq!(index(&all, table.for_name(name).as_ref()), site, "{name}");
+            assert_eq!(table.knows(name), site.is_some(), "{name}");
         }
     }
 
@@ -156,7 +199,7 @@ mod tests {
     fn every_spelling_of_a_name_is_that_name() {
         let (table, all) = table(&[&["a.test"], &["*.b.test"]]);
         for (name, site) in [("A.TEST", 0), ("a.test.", 0), ("A.tesT.", 0), ("WWW.B.Test.", 1)] {
-            assert_eq!(index(&all, table.for_name(name)), Some(site), "{name}");
+            assert_eq!(index(&all, table.for_name(name).as_ref()), Some(site), "{name}");
         }
         assert!(table.for_name("a.test..").is_none());
     }
@@ -167,8 +210,8 @@ mod tests {
         assert!(strict.for_name("stranger.test").is_none());
         assert!(strict.for_address(None).is_none());
         let (open, all) = table(&[&["a.test"], &["*"]]);
-        assert_eq!(index(&all, open.for_name("stranger.test")), Some(1));
-        assert_eq!(index(&all, open.for_name(&"x".repeat(300))), Some(1));
+        assert_eq!(index(&all, open.for_name("stranger.test").as_ref()), Some(1));
+        assert_eq!(index(&all, open.for_name(&"x".repeat(300)).as_ref()), Some(1));
         assert_eq!(index(&all, open.for_address(None)), Some(1));
     }
 
