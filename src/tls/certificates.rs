@@ -288,5 +288,8 @@ mod tests {
         let after = survey(&config, now);
         let info = after[0].certificate.as_ref().unwrap().as_ref().unwrap();
         assert_eq!(info.names, ["localhost"]);
+        let long_after = survey(&config, now + 200 * DAY);
+        assert!(matches!(long_after[0].certificate, Ok(None)));
+        assert!(long_after[0].warnings[0].contains("to be made anew"));
     }
 }

@@ -256,14 +256,15 @@ impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, doing, source, uid } = self;
         write!(f, "cannot {doing} {}: {source}", path.display())?;
-        if self.is_permission() {
-            write!(
+        match *doing {
+            _ if !self.is_permission() => Ok(()),
+            "open" | "read" => write!(f, " (running as uid {uid}); ask as root or as its owner"),
+            _ => write!(
                 f,
                 " (running as uid {uid}); let `acme.storage` name a directory that uid {uid} may \
                  write, made with: install -d -m 700 -o {uid} DIRECTORY"
-            )?;
+            ),
         }
-        Ok(())
     }
 }
 

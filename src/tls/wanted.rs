@@ -75,20 +75,25 @@ impl Want {
     }
 
     fn look(self, config: &Config, now: SystemTime) -> Found {
+        let mut warnings = Vec::new();
         let certified = match &self.from {
             From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
-            From::LocalAuthority => LocalAuthority::open(&config.acme.storage, now)
-                .and_then(|authority| match authority {
-                    Some(authority) => authority.stored(&names_for(&self.hosts), now),
-                    None => Ok(None),
-                })
-                .map(|stored| stored.map(|(leaf, _)| leaf))
-                .map_err(|error| Reason::Local(Arc::new(error))),
+            From::LocalAuthority => match LocalAuthority::open(&config.acme.storage, now) {
+                Ok(None) => Ok(None),
+                Ok(Some(authority)) => match authority.stored(&names_for(&self.hosts), now) {
+                    Ok(stored) => Ok(stored.map(|(leaf, _)| leaf)),
+                    // A start mends it by itself.
+                    Err(error) => {
+                        warnings.push(format!("to be made anew: {error}"));
+                        Ok(None)
+                    }
+                },
+                Err(error) => Err(Reason::Local(Arc::new(error))),
+            },
         };
-        let warnings = match &certified {
-            Ok(Some(certified)) => self.judge(certified, now),
-            _ => Vec::new(),
-        };
+        if let Ok(Some(certified)) = &certified {
+            warnings.extend(self.judge(certified, now));
+        }
         Found {
             hosts: self.hosts.iter().map(ToString::to_string).collect(),
             source: self.source(),
