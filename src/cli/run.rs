@@ -74,9 +74,8 @@ fn start(
     let privileges = privilege::after_bind(user.as_deref())
         .map_err(|error| Stop { code: exit::NOT_PERMITTED, text: error.to_string() })?;
     tracing::info!("{privileges}");
-    let start =
-        Start { origin, listeners, metrics, socket, registry, state, workers, privileges };
-    let (control, listeners) = Control::new(start).map_err(failed)?;
+    let start = Start { origin, listeners, metrics, socket, registry, state, workers, privileges };
+    let (mut control, listeners) = Control::new(start).map_err(failed)?;
     after_bind(&listeners);
     control.accept_on(listeners);
     Ok(control)

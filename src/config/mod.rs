@@ -250,6 +250,14 @@ pub struct Route {
 }
 
 impl Config {
+    /// How many workers there are: one for each CPU that this process may use, its cgroup's quota
+    /// counted, unless the file says otherwise.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.server.workers.unwrap_or_else(available).get()
+    }
+
     /// The site that answers for `host`: an exact name before a wildcard before `"*"`.
     ///
     /// A scan, for tools; the path of a request uses the table of [`crate::proxy::route`].

@@ -269,6 +269,5 @@ pub(super) fn values<T: Clone>(field: &Field<OneOrMany<T>>) -> Vec<T> {
 
 /// Whether this pair of PEM files can serve TLS.
 pub(super) fn judge_certificate(cert: &Path, key: &Path) -> Result<(), String> {
-    judge_pem(cert)?;
-    judge_pem(key)
+    crate::tls::files::load(cert, key).map(drop).map_err(|error| error.to_string())
 }

@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::sign::CertifiedKey;
-
-use super::facts::{Facts, days_between, renew_at};
-use super::files::{self, FilesError};
-use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::facts::{days_between, renew_at};
+use super::files::FilesError;
+use super::local_ca::LocalError;
 use super::store::Table;
-use crate::config::{Config, Site, TlsSource};
-use crate::proxy::headers::host::HostPattern;
+use super::wanted::{From, wanted};
+use crate::config::Config;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
@@ -28,7 +26,7 @@ pub struct Certificates {
 impl Certificates {
     /// Loads certificate files and opens the local authority, which is made on first use. Without an
     /// HTTPS listener there is nothing to do and nothing is made. What can be served but is not right
-    /// (see [`files::judge`]) is logged as a warning.
+    /// (see [`super::files::judge`]) is logged as a warning.
     ///
     /// # Errors
     /// Every certificate that cannot be had, each with its site and the remedy.
@@ -53,6 +51,9 @@ impl Certificates {
                     }
                     inventory.extend(want.describe(&certified));
                     table.insert(&want.hosts, &certified);
+                    if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                        table.sign_on_demand(&want.hosts, &certified, authority);
+                    }
                 }
                 Err(reason) => errors.push(CertificateError { site: want.site, reason }),
             }
@@ -136,17 +137,23 @@ impl fmt::Display for Source {
 pub struct CertificateError {
     /// The site's name.
     pub site: String,
-    reason: Reason,
+    pub(super) reason: Reason,
 }
 
 #[derive(Debug)]
-enum Reason {
+pub(super) enum Reason {
     Files(FilesError),
     /// Shared, because one broken authority fails every site that needs it.
     Local(Arc<LocalError>),
 }
 
 impl CertificateError {
+    /// What is wrong and what to do, without the site.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.reason.to_string()
+    }
+
     /// Whether a right is missing: the program ends with another exit code then.
     #[must_use]
     pub fn is_permission(&self) -> bool {
@@ -159,8 +166,13 @@ impl CertificateError {
 
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "site {}: ", self.site)?;
-        match &self.reason {
+        write!(f, "site {}: {}", self.site, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Reason::Files(error) => error.fmt(f),
             Reason::Local(error) => error.fmt(f),
         }
@@ -176,163 +188,108 @@ impl std::error::Error for CertificateError {
     }
 }
 
-/// One entry of [`survey`]: a certificate as it is found, without making any.
-#[derive(Debug)]
-pub struct Found {
-    /// The site's name.
-    pub site: String,
-    /// The names that the site asks for.
-    pub hosts: Vec<String>,
-    /// Where the certificate comes from.
-    pub source: Source,
-    /// The certificate; `None` for a local one that the first start will make.
-    pub certificate: Result<Option<CertificateInfo>, CertificateError>,
-    /// What is not right with it although it can be served.
-    pub warnings: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
-/// Looks at every certificate that the configuration needs, writing nothing: for `check` and
-/// `certs list`.
-#[must_use]
-pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
-    wanted(config).into_iter().map(|want| want.look(config, now)).collect()
-}
+    use super::*;
+    use crate::config::TlsSource;
+    use crate::tls::testing::{DAY, Pki, config, site};
+    use crate::tls::wanted::survey;
 
-/// The authority once it was asked for.
-type Opened = Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>;
-
-/// A certificate that the configuration needs.
-#[derive(Debug)]
-struct Want {
-    site: String,
-    hosts: Vec<HostPattern>,
-    from: From,
-    no_public_authority: bool,
-}
-
-#[derive(Debug)]
-enum From {
-    Files { cert: PathBuf, key: PathBuf },
-    LocalAuthority,
-}
-
-impl Want {
-    fn obtain(
-        &self,
-        config: &Config,
-        authority: &mut Opened,
-        now: SystemTime,
-    ) -> Result<Arc<CertifiedKey>, Reason> {
-        match &self.from {
-            From::Files { cert, key } => files::load(cert, key).map_err(Reason::Files),
-            From::LocalAuthority => authority
-                .get_or_insert_with(|| {
-                    let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
-                    opened.map(Arc::new).map_err(Arc::new)
-                })
-                .as_ref()
-                .map_err(|error| Reason::Local(error.clone()))?
-                .certificate(&names_for(&self.hosts), now)
-                .map_err(|error| Reason::Local(Arc::new(error))),
-        }
+    fn files(directory: &Path, name: &str) -> TlsSource {
+        let pair = Pki::new().pair(&[name]);
+        let path = |end: &str| directory.join(format!("{name}.{end}"));
+        fs::write(path("pem"), pair.cert).unwrap();
+        fs::write(path("key"), pair.key).unwrap();
+        fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        TlsSource::Files { cert: path("pem"), key: path("key") }
     }
 
-    fn look(self, config: &Config, now: SystemTime) -> Found {
-        let certified = match &self.from {
-            From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
-            From::LocalAuthority => LocalAuthority::open(&config.acme.storage, now)
-                .and_then(|authority| match authority {
-                    Some(authority) => authority.stored(&names_for(&self.hosts), now),
-                    None => Ok(None),
-                })
-                .map(|stored| stored.map(|(leaf, _)| leaf))
-                .map_err(|error| Reason::Local(Arc::new(error))),
+    #[test]
+    fn without_an_https_listener_nothing_is_made() {
+        let storage = tempfile::tempdir().unwrap();
+        let mut config = config(storage.path(), vec![site(&["localhost"], TlsSource::Auto)]);
+        config.server.https.clear();
+        let certificates = Certificates::load(&config, SystemTime::now()).unwrap();
+        assert!(certificates.inventory().is_empty());
+        assert_eq!(certificates.next_renewal(), None);
+        assert_eq!(fs::read_dir(storage.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_authority_is_made_for_certificates_from_files() {
+        let storage = tempfile::tempdir().unwrap();
+        let inside = storage.path().join("storage");
+        let tls = files(storage.path(), "a.test");
+        let config = config(&inside, vec![site(&["a.test"], tls)]);
+        let certificates = Certificates::load(&config, SystemTime::now()).unwrap();
+        let info = &certificates.inventory()[0];
+        assert_eq!(info.source, Source::File(storage.path().join("a.test.pem")));
+        assert_eq!((info.site.as_str(), info.issuer.as_str()), ("a.test", "Test Authority"));
+        assert_eq!(info.days_left(SystemTime::now()), 29);
+        assert_eq!(certificates.next_renewal(), None);
+        assert!(!inside.exists());
+    }
+
+    #[test]
+    fn every_certificate_that_is_missing_is_told_at_once_with_its_site() {
+        let storage = tempfile::tempdir().unwrap();
+        let missing = |name: &str| TlsSource::Files {
+            cert: storage.path().join(name),
+            key: storage.path().join(name),
         };
-        let warnings = match &certified {
-            Ok(Some(certified)) => self.judge(certified, now),
-            _ => Vec::new(),
-        };
-        Found {
-            hosts: self.hosts.iter().map(ToString::to_string).collect(),
-            source: self.source(),
-            certificate: certified
-                .map(|certified| certified.and_then(|certified| self.describe(&certified)))
-                .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
-            warnings,
-            site: self.site,
+        fs::create_dir(storage.path().join("local")).unwrap();
+        fs::write(storage.path().join("local/root.pem"), "junk").unwrap();
+        let sites = vec![
+            site(&["a.test"], missing("a")),
+            site(&["b.test"], missing("b")),
+            site(&["localhost"], TlsSource::Auto),
+            site(&["c.test"], TlsSource::Local),
+            site(&["d.test"], files(storage.path(), "d.test")),
+        ];
+        let errors =
+            Certificates::load(&config(storage.path(), sites), SystemTime::now()).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (error, start) in told.iter().zip(["a.test", "b.test", "localhost", "c.test"]) {
+            assert!(error.starts_with(&format!("site {start}: ")), "{error}");
         }
     }
 
-    /// The authority of this host knows what it signed; other people's files are judged.
-    fn judge(&self, certified: &CertifiedKey, now: SystemTime) -> Vec<String> {
-        match self.from {
-            From::Files { .. } => files::judge(certified, now, &self.hosts),
-            From::LocalAuthority => Vec::new(),
-        }
+    #[test]
+    fn local_certificates_are_loaded_again_before_they_run_out() {
+        let storage = tempfile::tempdir().unwrap();
+        let config = config(storage.path(), vec![site(&["localhost"], TlsSource::Auto)]);
+        let now = SystemTime::now();
+        let certificates = Certificates::load(&config, now).unwrap();
+        let due = certificates.next_renewal().unwrap();
+        assert!(due > now + 59 * DAY && due < now + 61 * DAY);
+        let renewed = Certificates::load(&config, due).unwrap();
+        assert!(renewed.next_renewal().unwrap() > due + 59 * DAY);
+        assert!(renewed.inventory()[0].not_after > certificates.inventory()[0].not_after);
     }
 
-    fn describe(&self, certified: &CertifiedKey) -> Option<CertificateInfo> {
-        let facts = Facts::of(certified.cert.first()?).ok()?;
-        Some(CertificateInfo {
-            site: self.site.clone(),
-            names: facts.names,
-            issuer: facts.issuer,
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            source: self.source(),
-        })
+    #[test]
+    fn a_survey_makes_nothing_and_sees_what_a_start_made() {
+        let storage = tempfile::tempdir().unwrap();
+        let inside = storage.path().join("storage");
+        let now = SystemTime::now();
+        let tls = files(storage.path(), "a.test");
+        let sites = vec![site(&["localhost"], TlsSource::Auto), site(&["b.test"], tls)];
+        let config = config(&inside, sites);
+        let before = survey(&config, now);
+        assert!(matches!(before[0].certificate, Ok(None)));
+        assert!(before[1].warnings[0].contains("not for b.test"));
+        assert!(!inside.exists());
+        Certificates::load(&config, now).unwrap();
+        let after = survey(&config, now);
+        let info = after[0].certificate.as_ref().unwrap().as_ref().unwrap();
+        assert_eq!(info.names, ["localhost"]);
+        let long_after = survey(&config, now + 200 * DAY);
+        assert!(matches!(long_after[0].certificate, Ok(None)));
+        assert!(long_after[0].warnings[0].contains("to be made anew"));
     }
-
-    fn source(&self) -> Source {
-        match &self.from {
-            From::Files { cert, .. } => Source::File(cert.clone()),
-            From::LocalAuthority => Source::LocalAuthority,
-        }
-    }
-}
-
-fn wanted(config: &Config) -> Vec<Want> {
-    if config.server.https.is_empty() {
-        return Vec::new();
-    }
-    config.sites.iter().flat_map(wanted_by).collect()
-}
-
-/// One certificate for a site, or two when only some of its names are public: a public authority
-/// can vouch for those alone.
-fn wanted_by(site: &Site) -> Vec<Want> {
-    let want = |hosts, from, no_public_authority| Want {
-        site: site.name(),
-        hosts,
-        from,
-        no_public_authority,
-    };
-    match &site.tls {
-        TlsSource::Files { cert, key } => {
-            let from = From::Files { cert: cert.clone(), key: key.clone() };
-            vec![want(site.hosts.clone(), from, false)]
-        }
-        TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority, false)],
-        TlsSource::Auto => {
-            let (public, private): (Vec<_>, Vec<_>) =
-                site.hosts.iter().cloned().partition(is_public);
-            [(public, true), (private, false)]
-                .into_iter()
-                .filter(|(hosts, _)| !hosts.is_empty())
-                .map(|(hosts, public)| want(hosts, From::LocalAuthority, public))
-                .collect()
-        }
-    }
-}
-
-/// Whether a public authority could vouch for the name: not for addresses, for the names of this
-/// host (RFC 6761 §6.3) and of private networks (`.internal`), and not for "any".
-fn is_public(host: &HostPattern) -> bool {
-    let name = match host {
-        HostPattern::Any => return false,
-        HostPattern::Exact(host) if host.is_ip() => return false,
-        HostPattern::Exact(name) | HostPattern::Wildcard(name) => name.as_str(),
-    };
-    let top = name.rsplit('.').next().unwrap_or(name);
-    !matches!(top, "localhost" | "internal")
 }

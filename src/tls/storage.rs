@@ -1,5 +1,6 @@
 //! The storage directory: who owns what in it, and writes that are whole or not there.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -17,19 +18,21 @@ pub(crate) const MAX_FILE: u64 = 1 << 20;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where `up` and `demo` keep the local authority when `/var/lib/portcullis` is not theirs:
-/// `$XDG_STATE_HOME/portcullis`, else `~/.local/state/portcullis`, else a directory of this user's
-/// own under the system's temporary directory.
+/// `$XDG_STATE_HOME/portcullis`, else `~/.local/state/portcullis`, else `portcullis-UID`
+/// under the system's temporary directory.
 #[must_use]
 pub fn default_for_user() -> PathBuf {
-    let absolute =
-        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .unwrap_or_else(|| {
-            let uid = rustix::process::geteuid().as_raw();
-            std::env::temp_dir().join(format!("portcullis-{uid}"))
-        })
-        .join("portcullis")
+    let uid = rustix::process::geteuid().as_raw();
+    state_of(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"), uid)
+}
+
+fn state_of(state: Option<OsString>, home: Option<OsString>, uid: u32) -> PathBuf {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|p| p.is_absolute());
+    match (absolute(state), absolute(home)) {
+        (Some(state), _) => state.join("portcullis"),
+        (None, Some(home)) => home.join(".local/state/portcullis"),
+        (None, None) => std::env::temp_dir().join(format!("portcullis-{uid}")),
+    }
 }
 
 /// Whether this process may write into `storage`, or make it where it is missing. Writes nothing.
@@ -253,19 +256,87 @@ impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, doing, source, uid } = self;
         write!(f, "cannot {doing} {}: {source}", path.display())?;
-        if self.is_permission() {
-            write!(
+        match *doing {
+            _ if !self.is_permission() => Ok(()),
+            "open" | "read" => write!(f, " (running as uid {uid}); ask as root or as its owner"),
+            _ => write!(
                 f,
                 " (running as uid {uid}); let `acme.storage` name a directory that uid {uid} may \
                  write, made with: install -d -m 700 -o {uid} DIRECTORY"
-            )?;
+            ),
         }
-        Ok(())
     }
 }
 
 impl std::error::Error for StorageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_user_keeps_state_where_the_desktop_specification_says() {
+        let text = |text: &str| Some(OsString::from(text));
+        assert_eq!(state_of(text("/s"), text("/h"), 7), Path::new("/s/portcullis"));
+        let home = Path::new("/h/.local/state/portcullis");
+        assert_eq!(state_of(None, text("/h"), 7), home);
+        assert_eq!(state_of(text("relative"), text("/h"), 7), home);
+        assert!(state_of(None, text(""), 7).ends_with("portcullis-7"));
+    }
+
+    #[test]
+    fn the_storage_is_made_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = directory.path().join("deep/storage");
+        assert!(writable(&storage));
+        prepare(&storage, None).unwrap();
+        assert_eq!(fs::metadata(&storage).unwrap().permissions().mode() & 0o777, 0o700);
+        prepare(&storage, None).unwrap();
+    }
+
+    #[test]
+    fn a_storage_that_may_not_be_written_is_named_with_the_user_and_the_remedy() {
+        let denied = io::ErrorKind::PermissionDenied.into();
+        let error = StorageError::new(Path::new("/var/lib/portcullis"), "write", denied);
+        let uid = rustix::process::geteuid().as_raw();
+        assert!(error.is_permission());
+        let text = error.to_string();
+        assert!(text.contains("/var/lib/portcullis") && text.contains(&format!("uid {uid}")));
+        assert!(text.contains("install -d -m 700"));
+    }
+
+    #[test]
+    fn a_write_replaces_the_whole_file_and_removes_what_a_crash_left() {
+        let storage = tempfile::tempdir().unwrap();
+        let folder = Folder::create(storage.path(), "folder").unwrap();
+        let lock = folder.lock().unwrap();
+        fs::write(folder.path(".name.new"), "left behind").unwrap();
+        folder.write("name", b"longer content", Mode::RUSR, &lock).unwrap();
+        folder.write("name", b"short", Mode::RUSR, &lock).unwrap();
+        assert_eq!(folder.read("name").unwrap().unwrap(), b"short");
+        assert!(!folder.path(".name.new").exists());
+    }
+
+    #[test]
+    fn a_link_in_the_storage_is_not_followed() {
+        let storage = tempfile::tempdir().unwrap();
+        let outside = storage.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, storage.path().join("folder")).unwrap();
+        Folder::create(storage.path(), "folder").unwrap_err();
+        let folder = Folder::create(storage.path(), "real").unwrap();
+        fs::write(outside.join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink(outside.join("secret"), folder.path("name")).unwrap();
+        folder.read("name").unwrap_err();
+        let lock = folder.lock().unwrap();
+        folder.write("name", b"ours", Mode::RUSR, &lock).unwrap();
+        assert_eq!(fs::read(outside.join("secret")).unwrap(), b"secret");
     }
 }

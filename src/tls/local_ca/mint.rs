@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -40,7 +41,7 @@ pub(super) fn root(host: &str, key: &KeyPair, now: SystemTime) -> Result<Certifi
 /// root.
 pub(super) fn leaf(
     names: &[String],
-    key: &KeyPair,
+    key: &impl PublicKeyData,
     issuer: &Issuer<'_, KeyPair>,
     now: SystemTime,
     root_ends: SystemTime,

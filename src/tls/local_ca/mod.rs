@@ -3,13 +3,17 @@
 //! It lives in the folder `local` of the storage: `root.pem` and `root.key`, made once, and one file
 //! per set of names with the leaf and its key together, so that a crash cannot leave half a pair.
 
+mod error;
+mod mint;
+pub(super) mod on_demand;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rcgen::{Issuer, KeyPair, PublicKeyData};
+use rcgen::{Issuer, KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use rustix::fs::Mode;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
@@ -20,9 +24,9 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::facts::{Facts, date};
-use super::mint;
-use super::storage::{Folder, Lock, StorageError};
+use super::storage::{Folder, Lock};
 use crate::proxy::headers::host::HostPattern;
+pub use error::LocalError;
 
 const FOLDER: &str = "local";
 const ROOT: &str = "root.pem";
@@ -162,6 +166,19 @@ impl LocalAuthority {
         Ok(Some((Arc::new(leaf), facts)))
     }
 
+    /// A leaf for one name with the key of another leaf, kept nowhere.
+    pub(super) fn sign(
+        &self,
+        name: &str,
+        other: &CertifiedKey,
+        now: SystemTime,
+    ) -> Result<Arc<CertifiedKey>, LocalError> {
+        let public = other.key.public_key().ok_or(rcgen::Error::UnsupportedSignatureAlgorithm)?;
+        let public = SubjectPublicKeyInfo::from_der(&public)?;
+        let leaf = mint::leaf(&[name.to_owned()], &public, &self.issuer, now, self.ends)?;
+        Ok(Arc::new(CertifiedKey::new(vec![leaf.into()], other.key.clone())))
+    }
+
     fn renew(&self, names: &[String], now: SystemTime) -> Result<Arc<CertifiedKey>, LocalError> {
         let lock = self.folder.lock()?;
         match self.stored(names, now) {
@@ -253,93 +270,6 @@ pub fn names_for(hosts: &[HostPattern]) -> Vec<String> {
     names
 }
 
-/// Why the local authority has no certificate to give.
-#[derive(Debug)]
-pub enum LocalError {
-    /// The storage cannot be read or written.
-    Storage(StorageError),
-    /// A file of the authority is not what it should be.
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The root's ten years are over.
-    Expired {
-        /// The root.
-        path: PathBuf,
-        /// Its last moment.
-        on: SystemTime,
-    },
-    /// A certificate could not be made.
-    Make(rcgen::Error),
-    /// A certificate that was just made cannot be used.
-    Tls(rustls::Error),
-}
-
-impl LocalError {
-    /// Whether a right is missing.
-    #[must_use]
-    pub fn is_permission(&self) -> bool {
-        matches!(self, LocalError::Storage(error) if error.is_permission())
-    }
-}
-
-impl fmt::Display for LocalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let again = "to make a new authority (which must be trusted again), remove root.pem and \
-                     root.key in that directory";
-        match self {
-            LocalError::Storage(error) => error.fmt(f),
-            LocalError::Damaged { path, why }
-                if path.ends_with(ROOT) || path.ends_with(ROOT_KEY) =>
-            {
-                write!(
-                    f,
-                    "the local authority is damaged: {}: {why}; restore the file from a copy, or, \
-                     {again}",
-                    path.display()
-                )
-            }
-            LocalError::Damaged { path, why } => write!(f, "{}: {why}", path.display()),
-            LocalError::Expired { path, on } => {
-                write!(
-                    f,
-                    "the local authority expired on {}: {}; {again}",
-                    date(*on),
-                    path.display()
-                )
-            }
-            LocalError::Make(error) => write!(f, "cannot make a local certificate: {error}"),
-            LocalError::Tls(error) => write!(f, "cannot use the local certificate: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for LocalError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            LocalError::Storage(error) => Some(error),
-            LocalError::Make(error) => Some(error),
-            LocalError::Tls(error) => Some(error),
-            LocalError::Damaged { .. } | LocalError::Expired { .. } => None,
-        }
-    }
-}
-
-impl From<StorageError> for LocalError {
-    fn from(error: StorageError) -> Self {
-        LocalError::Storage(error)
-    }
-}
-
-impl From<rcgen::Error> for LocalError {
-    fn from(error: rcgen::Error) -> Self {
-        LocalError::Make(error)
-    }
-}
-
 /// Makes the root. The key goes first: a crash before the certificate leaves a key that the next
 /// attempt takes up, so no root that somebody may have trusted is ever lost to it.
 fn make_root(folder: &Folder, lock: &Lock, now: SystemTime) -> Result<(), LocalError> {
@@ -374,3 +304,6 @@ fn short_hash(bytes: &[u8]) -> String {
     let digest = digest(&SHA256, bytes);
     digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;
