@@ -19,7 +19,8 @@ const UNITS: [(&str, u64); 6] = [
 
 impl Period {
     /// What is allowed, in words.
-    pub const ALLOWED: &str = "a duration: whole numbers with ms, s, m, h, d or y, such as \"500ms\", \"10s\" or \"1h30m\"";
+    pub const ALLOWED: &str = "a duration: whole numbers with ms, s, m, h, d or y, \
+        such as \"500ms\", \"10s\" or \"1h30m\"";
 
     /// So many milliseconds.
     #[must_use]

@@ -123,7 +123,8 @@ section! {
         /// The longest silence within a request body.
         #[schemars(extend("default" = "60s"))]
         request_body_idle_timeout: Period,
-        /// The longest silence between two requests, within a tunnel, or of a reader that takes nothing.
+        /// The longest silence between two requests, within a tunnel, or of a reader that takes
+        /// nothing.
         #[schemars(extend("default" = "75s"))]
         idle_timeout: Period,
         /// The longest time for a TLS handshake.

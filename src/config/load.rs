@@ -106,12 +106,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 fn unreadable(name: &str, error: &io::Error) -> Problems {
     let problem = match error.kind() {
-        ErrorKind::NotFound => Problem::error("there is no such file")
-            .help("name the configuration with `-c FILE`, or front one app without a file: `portcullis up`"),
-        ErrorKind::PermissionDenied => Problem::error("this user may not read the file")
-            .help("read it as its owner or as root, or allow it: `chmod o+r` (a configuration holds no secrets)"),
+        ErrorKind::NotFound => Problem::error("there is no such file").help(
+            "name the configuration with `-c FILE`, \
+                   or front one app without a file: `portcullis up`",
+        ),
+        ErrorKind::PermissionDenied => Problem::error("this user may not read the file").help(
+            "read it as its owner or as root, \
+                   or allow it: `chmod o+r` (a configuration holds no secrets)",
+        ),
         ErrorKind::IsADirectory => Problem::error("this is a directory, not a file"),
-        ErrorKind::FileTooLarge => Problem::error("this is no configuration: it is larger than 16 MiB"),
+        ErrorKind::FileTooLarge => {
+            Problem::error("this is no configuration: it is larger than 16 MiB")
+        }
         _ => Problem::error(format!("the file cannot be read: {error}")),
     };
     Problems::unreadable(name, problem, error.kind() == ErrorKind::PermissionDenied)

@@ -1,9 +1,9 @@
 //! What the program uses: a configuration that cannot be wrong.
 //!
-//! The text ([`source`]) is mended where its syntax is broken (`syntax`), walked key by key (`read`)
-//! into what the operator wrote (`file`), and judged and converted by `resolve`; every mistake on
-//! the way is a [`problems::Problem`] with its place, gathered in a `report`. Nothing outside this
-//! module sees the first stage.
+//! The text ([`source`]) is mended where its syntax is broken (`syntax`), walked key by key
+//! (`read`) into what the operator wrote (`file`), and judged and converted by `resolve`; every
+//! mistake on the way is a [`problems::Problem`] with its place, gathered in a `report`. Nothing
+//! outside this module sees the first stage.
 
 mod load;
 mod syntax;
@@ -107,7 +107,8 @@ pub struct Limits {
     pub request_header_timeout: Duration,
     /// The longest silence within a request body.
     pub request_body_idle_timeout: Duration,
-    /// The longest silence between two requests, within a tunnel, or of a reader that takes nothing.
+    /// The longest silence between two requests, within a tunnel, or of a reader that takes
+    /// nothing.
     pub idle_timeout: Duration,
     /// The whole of the TLS handshake.
     pub tls_handshake_timeout: Duration,

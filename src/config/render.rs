@@ -137,7 +137,8 @@ mod tests {
     fn shows_the_line_and_a_caret() {
         assert_eq!(
             rendered("a = 1\nbad = 2\n", 6..9),
-            "p.toml:2:1: error: wrong\n  |\n2 | bad = 2\n  | ^^^\n  = found: x\n  = allowed: y\n  = help: z\n\n"
+            "p.toml:2:1: error: wrong\n  |\n2 | bad = 2\n  | ^^^\n\
+             \x20 = found: x\n  = allowed: y\n  = help: z\n\n"
         );
     }
 

@@ -41,6 +41,11 @@ impl<'s> Report<'s> {
         }
     }
 
+    /// Counts problems that are not kept.
+    pub(super) fn count(&mut self, more: usize) {
+        self.unlisted += more;
+    }
+
     /// Whether further problems would only be counted.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() >= KEPT

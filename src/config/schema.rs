@@ -47,22 +47,35 @@ const SIZE: &str = r"^[0-9]+([KkMmGgTt][Ii]?)?[Bb]?$|\$\{";
 const PERIOD: &str = r"^([0-9]+(ms|s|m|h|d|y))+$|\$\{";
 
 schema_of! {
-    Size => { "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": SIZE }] }
-    BodySize => { "anyOf": [
-        { "const": "off" }, { "type": "integer", "minimum": 1 }, { "type": "string", "pattern": SIZE },
-    ] }
+    Size => {
+        "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": SIZE }]
+    }
+    BodySize => {
+        "anyOf": [
+            { "const": "off" },
+            { "type": "integer", "minimum": 1 },
+            { "type": "string", "pattern": SIZE },
+        ]
+    }
     Period => { "type": "string", "pattern": PERIOD }
     Hsts => { "anyOf": [{ "const": "off" }, { "type": "string", "pattern": PERIOD }] }
     Count => { "type": "integer", "minimum": 0 }
-    Workers => { "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] }
+    Workers => {
+        "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
+    }
     Listen => { "type": "string", "description": Listen::ALLOWED }
     HostPattern => { "type": "string", "description": HostPattern::ALLOWED }
     PathPrefix => { "type": "string", "pattern": r"^/|\$\{" }
     Target => { "type": "string", "description": Target::ALLOWED }
-    Redirect => { "anyOf": [
-        { "enum": ["https", "off"] }, { "type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://|\$\{" },
-    ] }
-    AccessLog => { "anyOf": [{ "enum": ["stdout", "off"] }, { "type": "string", "pattern": r"[/.]|\$\{" }] }
+    Redirect => {
+        "anyOf": [
+            { "enum": ["https", "off"] },
+            { "type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://|\$\{" },
+        ]
+    }
+    AccessLog => {
+        "anyOf": [{ "enum": ["stdout", "off"] }, { "type": "string", "pattern": r"[/.]|\$\{" }]
+    }
     LogFormat => { "enum": ["combined", "json"] }
     Level => { "enum": ["error", "warn", "info", "debug", "trace", "off"] }
     Parameter => { "type": "string", "minLength": 1 }

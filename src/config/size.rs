@@ -21,7 +21,8 @@ const UNITS: [(&str, u64); 9] = [
 
 impl Size {
     /// What is allowed, in words.
-    pub const ALLOWED: &str = "a size: a number of bytes, or a whole number with B, KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
+    pub const ALLOWED: &str = "a size: a number of bytes, or a whole number with B, \
+        KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
 
     /// Reads `32KiB`, `10MB` or a plain number of bytes; the case of the unit is free.
     ///

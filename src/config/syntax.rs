@@ -14,27 +14,33 @@ const PASSES: usize = 16;
 /// A large text is read again less often: it is not a configuration that a person wrote.
 const LARGE: usize = 1 << 20;
 const PASSES_LARGE: usize = 2;
+/// Of a large text so much is tried first, and given up on with so many breaks: reading all of
+/// something else, a picture or a log, would cost gigabytes for its errors alone.
+const SAMPLE: usize = 1 << 16;
+const HOPELESS: usize = 500;
 
 /// Reports every break of the syntax and returns the text without them, of the same length.
 pub(super) fn mend<'s>(source: &'s Source, report: &mut Report<'_>) -> Cow<'s, str> {
     let mut text = Cow::Borrowed(source.text());
-    let passes = if text.len() > LARGE { PASSES_LARGE } else { PASSES };
-    for _ in 0..passes {
-        let (_, mut errors) = DeTable::parse_recoverable(&text);
-        if errors.is_empty() {
+    let large = text.len() > LARGE;
+    if large {
+        let end = source.line_span(source.line_of(SAMPLE)).start;
+        let start = text.get(..end).filter(|start| !start.is_empty());
+        // A first line longer than the sample was not written by a person either.
+        let hopeless =
+            start.is_none_or(|start| DeTable::parse_recoverable(start).1.len() > HOPELESS);
+        if hopeless {
+            let help = "is it the right file? Its beginning is not TOML";
+            report.add_syntax(&(0..0), Problem::error("this is no configuration").help(help));
+            return Cow::Borrowed("");
+        }
+    }
+    for _ in 0..if large { PASSES_LARGE } else { PASSES } {
+        let (_, errors) = DeTable::parse_recoverable(&text);
+        if errors.is_empty() || report.is_full() {
             break;
         }
-        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-        let mut blank = Vec::new();
-        for error in &errors {
-            let fault = Fault::new(source, error);
-            report.add_syntax(&fault.span, fault.problem);
-            blank.push(fault.blank);
-            if fault.hides_the_rest {
-                break;
-            }
-        }
-        drop(errors);
+        let blank = report_breaks(source, errors, report);
         let mut bytes = text.into_owned().into_bytes();
         for span in blank {
             paint(&mut bytes, &span);
@@ -42,6 +48,28 @@ pub(super) fn mend<'s>(source: &'s Source, report: &mut Report<'_>) -> Cow<'s, s
         text = Cow::Owned(String::from_utf8(bytes).unwrap_or_default());
     }
     text
+}
+
+/// Reports what one reading found, as far as it can be trusted, and returns what to paint over.
+fn report_breaks(source: &Source, mut errors: Vec<Error>, report: &mut Report<'_>) -> Vec<Span> {
+    let start = |error: &Error| error.span().map_or(0, |span| span.start);
+    errors.sort_by_key(start);
+    // Of a line the first break counts: the others follow from it.
+    errors.dedup_by_key(|error| source.line_of(start(error)));
+    let mut blank = Vec::new();
+    for (index, error) in errors.iter().enumerate() {
+        if report.is_full() {
+            report.count(errors.len() - index);
+            break;
+        }
+        let fault = Fault::new(source, error);
+        report.add_syntax(&fault.span, fault.problem);
+        blank.push(fault.blank);
+        if fault.hides_the_rest {
+            break;
+        }
+    }
+    blank
 }
 
 /// Blanks, of the same length, with the line endings kept.

@@ -219,7 +219,8 @@ fn a_missing_file_and_a_directory_are_told() {
 #[test]
 fn check_writes_nothing() {
     let folder = Folder::with(
-        "[log]\naccess = \"log/access.log\"\n[admin]\nsocket = \"control.sock\"\n[acme]\nstorage = \"storage\"\n\
+        "[log]\naccess = \"log/access.log\"\n[admin]\nsocket = \"control.sock\"\n\
+         [acme]\nstorage = \"storage\"\n\
          [[site]]\nhost = \"localhost\"\nto = \"8080\"\n",
     );
     assert_eq!(portcullis(&["check", "-c", &folder.file()]).status.code(), Some(0));

@@ -10,7 +10,8 @@ use crate::config::read::Text;
 use crate::config::target::Target;
 
 impl Text for Listen {
-    const ALLOWED: &'static str = "\":80\" for every address, or an IP address with a port such as \"127.0.0.1:80\" or \"[::1]:80\"";
+    const ALLOWED: &'static str = "\":80\" for every address, or an IP address with a port \
+        such as \"127.0.0.1:80\" or \"[::1]:80\"";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if let Some(port) = text.strip_prefix(':')

@@ -90,7 +90,8 @@ pub(in crate::config) enum BodySize {
 }
 
 impl Text for BodySize {
-    const ALLOWED: &'static str = "\"off\" for no limit, or a size from 1: a number of bytes, or a whole number with B, KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
+    const ALLOWED: &'static str = "\"off\" for no limit, or a size from 1: a number of bytes, or a \
+        whole number with B, KiB, MiB, GiB (1024) or KB, MB, GB (1000)";
     const WORDS: &'static [&'static str] = &["off"];
 
     fn parse(text: &str) -> Result<Self, Wrong> {

@@ -11,7 +11,8 @@ use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
 impl Text for HostPattern {
-    const ALLOWED: &'static str = "a name such as \"example.com\", \"*.example.com\" for one label more, \"*\" for any other name, or an IP address";
+    const ALLOWED: &'static str = "a name such as \"example.com\", \"*.example.com\" for one \
+        label more, \"*\" for any other name, or an IP address";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         HostPattern::parse(text).or_else(|_| {

@@ -46,7 +46,8 @@ fn what_is_no_file_is_told() {
 fn ten_thousand_sites_load_quickly() {
     let site = |n: usize| {
         format!(
-            "[[site]]\nhost = [\"a{n}.example\", \"b{n}.example\"]\nto = \"10.0.0.1:8080\"\n[[site.route]]\npath = \"/x\"\nto = \"9000\"\n"
+            "[[site]]\nhost = [\"a{n}.example\", \"b{n}.example\"]\nto = \"10.0.0.1:8080\"\n\
+             [[site.route]]\npath = \"/x\"\nto = \"9000\"\n"
         )
     };
     let text: String = (0..10_000).map(site).collect();
@@ -54,6 +55,13 @@ fn ten_thousand_sites_load_quickly() {
     assert_eq!(read(&text).unwrap().config.sites.len(), 10_000);
     // Generous: the machine may be busy and the code is not optimised.
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_large_file_of_something_else_is_given_up_on() {
+    for text in ["a\n".repeat(1 << 20), "a".repeat(2 << 20), "[[a]\n".repeat(1 << 18)] {
+        assert_one(&errors(&text), "1:1 this is no configuration", "the right file?");
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ fn an_unknown_key_is_told_with_the_nearest() {
 fn unknown_keys_are_found_at_every_level() {
     let text = "colour = 1\n[servr]\nx = 1\n[server]\na = 1\n[limits]\nb = 1\n[log]\nc = 1\n\
         [admin]\nd = 1\n[acme]\ne = 1\n[[site]]\nhost = \"a\"\nf = 1\nto = \"1\"\n\
-        tls = { g = 1, cert = \"c\", key = \"k\" }\n[[site.route]]\npath = \"/x\"\nto = \"1\"\nh = 1\n";
+        tls = { g = 1, cert = \"c\", key = \"k\" }\n\
+        [[site.route]]\npath = \"/x\"\nto = \"1\"\nh = 1\n";
     let found: Vec<_> = errors(text).into_iter().filter(|e| e.contains("unknown")).collect();
     let starts = [
         "1:1 unknown key `colour`",

@@ -78,7 +78,8 @@ fn nothing_is_said_to_be_missing_where_the_text_is_broken() {
 #[test]
 fn columns_are_right_with_tabs_and_crlf_and_accents() {
     let found = errors(
-        "[server]\r\n\tvia\t= \"ü\"\r\n\thttp = [\"ü\", \":x\"]\r\n[[site]]\r\nhost = \"a\"\r\nto = \"1\"\r\n",
+        "[server]\r\n\tvia\t= \"ü\"\r\n\thttp = [\"ü\", \":x\"]\r\n\
+         [[site]]\r\nhost = \"a\"\r\nto = \"1\"\r\n",
     );
     assert!(found[0].starts_with("2:8 the text"), "{found:#?}");
     assert!(found[1].starts_with("3:10 `ü`"), "{found:#?}");

@@ -65,7 +65,8 @@ fn one_address_twice() {
 
 #[test]
 fn duplicate_hosts() {
-    let text = "[[site]]\nhost = [\"a.example\", \"A.example\"]\nto = \"1\"\n[[site]]\nhost = \"a.Example\"\nto = \"2\"";
+    let text = "[[site]]\nhost = [\"a.example\", \"A.example\"]\nto = \"1\"\n\
+        [[site]]\nhost = \"a.Example\"\nto = \"2\"";
     let found = errors(text);
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(
@@ -75,7 +76,8 @@ fn duplicate_hosts() {
     assert!(found[1].starts_with("5:8 the host `a.example` is taken"), "{found:#?}");
     let text = "[[site]]\nhost = \"*\"\nto = \"1\"\n[[site]]\nhost = \"*\"\nto = \"2\"";
     assert_one(&errors(text), "5:8 the host `*` is taken", "");
-    let text = "[[site]]\nhost = \"*.a.example\"\nto = \"1\"\n[[site]]\nhost = \"b.a.example\"\nto = \"2\"";
+    let text = "[[site]]\nhost = \"*.a.example\"\nto = \"1\"\n\
+        [[site]]\nhost = \"b.a.example\"\nto = \"2\"";
     assert!(errors(text).is_empty(), "an exact name beside a wildcard is no duplicate");
 }
 
