@@ -16,11 +16,26 @@ use super::read::{At, Field, OneOrMany};
 use super::redirects::judge_redirects;
 use super::report::Report;
 use super::size::Size;
-use super::source::Span;
+use super::source::{Source, Span};
 use super::{AccessLog, Acme, Admin, Config, Limits, Listen, Log, LogFormat, Server, sites};
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
+    let config = assemble(file, base, report);
+    judge_redirects(file, &config, report);
+    (!config.sites.is_empty()).then_some(config)
+}
+
+impl Config {
+    /// The built-in defaults, for those who have no file; there are no sites yet.
+    #[must_use]
+    pub fn defaults() -> Self {
+        let nothing = Source::new("", "");
+        assemble(&File::default(), Path::new(""), &mut Report::new(&nothing))
+    }
+}
+
+fn assemble(file: &File, base: &Path, report: &mut Report<'_>) -> Config {
     let none = file::Server::default();
     let place = file.server.given().map_or(0..0, |at| at.span.clone());
     let server = server(file.server.value().unwrap_or(&none), &place, report);
@@ -33,9 +48,7 @@ pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Opti
     let none = file::Acme::default();
     let acme = acme(file.acme.value().unwrap_or(&none), base, report);
     let sites = sites::sites(file, &server, &limits, base, report);
-    let config = Config { server, limits, log, admin, acme, sites };
-    judge_redirects(file, &config, report);
-    (!config.sites.is_empty()).then_some(config)
+    Config { server, limits, log, admin, acme, sites }
 }
 
 /// A value within its bounds, with the reason for them; out of them it is noted.

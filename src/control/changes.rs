@@ -6,7 +6,7 @@ use crate::config::{Config, Limits, Listen, Server, Site};
 
 /// One sentence for each difference; one that says so if there is none.
 #[must_use]
-pub fn between(old: &Config, new: &Config) -> Vec<String> {
+pub(super) fn between(old: &Config, new: &Config) -> Vec<String> {
     let mut words = Vec::new();
     listeners("http", &old.server.http, &new.server.http, &mut words);
     listeners("https", &old.server.https, &new.server.https, &mut words);

@@ -77,7 +77,6 @@ struct Plane {
     workers: Vec<(Mailbox, JoinHandle<()>)>,
     registry: Arc<Registry>,
     log: Arc<Writer>,
-    tickets: Arc<Tickets>,
     started: SystemTime,
     configured: SystemTime,
     /// Why the last reload failed, if it did.
@@ -121,7 +120,6 @@ impl Control {
             workers,
             registry,
             log,
-            tickets,
             started: now,
             configured: now,
             reload_error: None,
