@@ -109,89 +109,72 @@ pub(super) const UPSTREAM_TIMEOUT: (Period, Period, &str) =
 pub(super) const HOLD: (Period, Period, &str) =
     (Period::ms(0), Period::s(300), "requests that wait longer pile up; 0s refuses at once");
 
+const HEAD: (Period, Period, &str) =
+    (SOON, Period::s(600), "a head takes seconds; slower peers hold connections for nothing");
+const SILENCE: (Period, Period, &str) =
+    (SOON, Period::s(86_400), "silence for more than a day is a dead peer");
+
 fn limits(file: &file::Limits, report: &mut Report<'_>) -> Limits {
-    let head =
-        (SOON, Period::s(600), "a head takes seconds; slower peers hold connections for nothing");
-    let silence = (SOON, Period::s(86_400), "silence for more than a day is a dead peer");
-    let most = (Count(1), Count(10_000_000), "each costs a file descriptor");
-    let header_size = (
-        Size(1 << 10),
-        Size(1 << 20),
-        "browsers send several hundred bytes, and every connection may use it all",
-    );
-    let header_count = (Count(1), Count(1000), "every request may use it all");
-    let target_size = (Size(64), Size(1 << 20), "a target is part of the head");
-    let header_size =
-        size(bounded("header_size", &file.header_size, Size(32 << 10), header_size, report));
-    let target = bounded("target_size", &file.target_size, Size(8 << 10), target_size, report);
-    if let (Some(at), true) = (file.target_size.given(), size(target) > header_size) {
-        let problem = Problem::error(
-            "`target_size` is larger than `header_size`, which counts the target too",
-        )
-        .found(target.to_string())
-        .allowed(format!("at most {}", Size(header_size as u64)));
-        report.add(&at.span, problem);
-    }
-    let connections = bounded("connections", &file.connections, Count(20_000), most, report);
-    let per_client =
-        bounded("connections_per_client", &file.connections_per_client, Count(1000), most, report);
-    if let (Some(at), true) = (file.connections_per_client.given(), per_client > connections) {
-        let problem =
-            Problem::warning("`connections_per_client` is above `connections` and has no effect");
-        report.add(&at.span, problem);
-    }
+    let (header_size, target_size) = head_sizes(file, report);
+    let (connections, connections_per_client) = connections(file, report);
+    let fields = (Count(1), Count(1000), "every request may use it all");
+    let header_count =
+        count(bounded("header_count", &file.header_count, Count(100), fields, report));
+    let mut time = |key, field: &Field<Period>, seconds, bounds| {
+        bounded(key, field, Period::s(seconds), bounds, report).0
+    };
+    let body = &file.request_body_idle_timeout;
     Limits {
-        request_header_timeout: bounded(
+        request_header_timeout: time(
             "request_header_timeout",
             &file.request_header_timeout,
-            Period::s(10),
-            head,
-            report,
-        )
-        .0,
-        request_body_idle_timeout: bounded(
-            "request_body_idle_timeout",
-            &file.request_body_idle_timeout,
-            Period::s(60),
-            silence,
-            report,
-        )
-        .0,
-        idle_timeout: bounded("idle_timeout", &file.idle_timeout, Period::s(75), silence, report).0,
-        tls_handshake_timeout: bounded(
-            "tls_handshake_timeout",
-            &file.tls_handshake_timeout,
-            Period::s(10),
-            head,
-            report,
-        )
-        .0,
-        upstream_timeout: bounded(
-            "upstream_timeout",
-            &file.upstream_timeout,
-            Period::s(60),
-            UPSTREAM_TIMEOUT,
-            report,
-        )
-        .0,
-        hold: bounded("hold", &file.hold, Period::s(3), HOLD, report).0,
+            10,
+            HEAD,
+        ),
+        request_body_idle_timeout: time("request_body_idle_timeout", body, 60, SILENCE),
+        idle_timeout: time("idle_timeout", &file.idle_timeout, 75, SILENCE),
+        tls_handshake_timeout: time("tls_handshake_timeout", &file.tls_handshake_timeout, 10, HEAD),
+        upstream_timeout: time("upstream_timeout", &file.upstream_timeout, 60, UPSTREAM_TIMEOUT),
+        hold: time("hold", &file.hold, 3, HOLD),
         header_size,
-        header_count: count(bounded(
-            "header_count",
-            &file.header_count,
-            Count(100),
-            header_count,
-            report,
-        )),
-        target_size: size(target).min(header_size),
+        header_count,
+        target_size,
         body_size: match file.body_size.value() {
             Some(BodySize::Off) => None,
             Some(BodySize::AtMost(most)) => Some(most.0),
             None => Some(100 << 20),
         },
-        connections: count(connections),
-        connections_per_client: count(per_client),
+        connections,
+        connections_per_client,
     }
+}
+
+/// `header_size` and `target_size`, which is a part of the former.
+fn head_sizes(file: &file::Limits, report: &mut Report<'_>) -> (usize, usize) {
+    let why = "a browser sends several hundred bytes, and every connection may use it all";
+    let head = (Size(1 << 10), Size(1 << 20), why);
+    let head = bounded("header_size", &file.header_size, Size(32 << 10), head, report);
+    let target = (Size(64), Size(1 << 20), "a target is part of the head");
+    let target = bounded("target_size", &file.target_size, Size(8 << 10), target, report);
+    if let (Some(at), true) = (file.target_size.given(), target > head) {
+        let message = "`target_size` is larger than `header_size`, which counts the target too";
+        let problem = Problem::error(message).found(target.to_string());
+        report.add(&at.span, problem.allowed(format!("at most {head}")));
+    }
+    (size(head), size(target.min(head)))
+}
+
+/// `connections` and `connections_per_client`.
+fn connections(file: &file::Limits, report: &mut Report<'_>) -> (usize, usize) {
+    let most = (Count(1), Count(10_000_000), "each costs a file descriptor");
+    let all = bounded("connections", &file.connections, Count(20_000), most, report);
+    let field = &file.connections_per_client;
+    let one = bounded("connections_per_client", field, Count(1000), most, report);
+    if let (Some(at), true) = (field.given(), one > all) {
+        let message = "`connections_per_client` is above `connections` and has no effect";
+        report.add(&at.span, Problem::warning(message));
+    }
+    (count(all), count(one))
 }
 
 fn size(size: Size) -> usize {
