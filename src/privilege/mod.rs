@@ -31,6 +31,7 @@ pub fn after_bind(user: Option<&str>) -> Result<String, PrivilegeError> {
         let uid = rustix::process::geteuid().as_raw();
         return Ok(format!("serving as uid {uid} without any capability"));
     }
+    let user = user.filter(|user| !matches!(*user, "root" | "0"));
     match user.map(identity::become_user) {
         Some(Ok(identity)) => Ok(format!("left root for {identity}, without any capability")),
         Some(Err(PrivilegeError::UnknownUser(name))) if name == DEFAULT_USER => Ok(format!(

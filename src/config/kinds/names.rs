@@ -117,7 +117,6 @@ impl Text for User {
     fn parse(text: &str) -> Result<Self, Wrong> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-$@".contains(c);
         match text {
-            "root" | "0" => wrong("`root` would keep every right of this host"),
             _ if text.is_empty()
                 || text.len() > 256
                 || text.starts_with('-')
