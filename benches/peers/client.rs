@@ -28,7 +28,7 @@ const HOST: &str = "localhost";
 /// No step on loopback takes longer unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Handshakes under way at a time: enough to keep the proxy busy.
+/// Connections opened at a time where only their number matters.
 const LANES: usize = 32;
 
 /// Speaks TLS 1.3 with X25519 and AES-128-GCM only, resumes nothing and believes every
@@ -78,11 +78,16 @@ impl Client {
         }
     }
 
-    /// Full handshakes, [`LANES`] at a time, for as long as `time`; returns how many.
+    /// Full handshakes, `lanes` at a time, for as long as `time`; returns how many.
     ///
     /// Each connection is ended by a close_notify and a FIN and then read to its end, so that the
     /// server has finished with it before it counts.
-    pub(crate) async fn handshakes(&self, address: SocketAddr, time: Duration) -> io::Result<u64> {
+    pub(crate) async fn handshakes(
+        &self,
+        address: SocketAddr,
+        lanes: usize,
+        time: Duration,
+    ) -> io::Result<u64> {
         let done = Cell::new(0);
         let deadline = Instant::now() + time;
         let lane = async || {
@@ -99,7 +104,7 @@ impl Client {
             }
             Ok(())
         };
-        try_join_all((0..LANES).map(|_| lane())).await?;
+        try_join_all((0..lanes).map(|_| lane())).await?;
         Ok(done.get())
     }
 

@@ -111,6 +111,7 @@ http {{
     server {{
         listen {listen} ssl http2;
         server_name localhost;
+        ssl_protocols TLSv1.2 TLSv1.3;
         ssl_certificate {certificate}/cert.pem;
         ssl_certificate_key {certificate}/cert.key;
         location / {{
@@ -136,7 +137,7 @@ fn haproxy(site: &Site<'_>) -> String {
         r"
 global
     nbthread 1
-    maxconn 10000
+    maxconn 8000
     log stdout format raw local0
 
 defaults

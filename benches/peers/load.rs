@@ -52,7 +52,7 @@ impl Loads {
         match work {
             Work::H1 => Some(("wrk", "wrk")),
             Work::H2 | Work::Down1 | Work::Down2 | Work::Up1 => Some(("h2load", "nghttp2-client")),
-            Work::Handshake | Work::Idle | Work::Start => None,
+            Work::Handshake | Work::Flood | Work::Idle | Work::Start => None,
         }
     }
 

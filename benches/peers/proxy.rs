@@ -100,7 +100,7 @@ impl Proxy {
                 Err(error) => error,
             };
             if let Some(status) = self.running.child().try_wait()? {
-                let words = launch::last_words(stderr).unwrap_or_default();
+                let words = launch::last_words(stderr).unwrap_or("not a word".to_owned());
                 return Err(format!("did not come up ({status}): {words}").into());
             }
             if now - begun > PATIENCE {

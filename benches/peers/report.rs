@@ -158,6 +158,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "On {}, Linux {}.\n", processor(), release())?;
         let (ours, peers): (Vec<_>, Vec<_>) =
             self.columns.iter().partition(|(peer, _)| *peer == Peer::Portcullis);
         if !ours.is_empty() && !peers.is_empty() {
@@ -175,6 +176,17 @@ impl fmt::Display for Report {
         writeln!(f, "\n~ the rounds differ by more than {:.0} %.", SPREAD * 100.0)?;
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
     }
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    model.map_or("an unknown processor", |(_, model)| model).to_owned()
+}
+
+fn release() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim_end().to_owned()
 }
 
 /// The middle value, or the mean of the two in the middle.

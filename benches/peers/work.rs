@@ -17,8 +17,10 @@ pub(crate) enum Work {
     Down2,
     /// 1 MiB upload over HTTP/1.1
     Up1,
-    /// Full TLS 1.3 handshake, ECDSA P-256, X25519
+    /// Full TLS 1.3 handshake, ECDSA P-256, X25519, one after the other
     Handshake,
+    /// The same, 32 at a time
+    Flood,
     /// Memory of an idle TLS connection
     Idle,
     /// Time from exec to the first 200
@@ -27,13 +29,14 @@ pub(crate) enum Work {
 
 impl Work {
     /// Every kind, in the order of the table.
-    pub(crate) const ALL: [Work; 8] = [
+    pub(crate) const ALL: [Work; 9] = [
         Work::H1,
         Work::H2,
         Work::Down1,
         Work::Down2,
         Work::Up1,
         Work::Handshake,
+        Work::Flood,
         Work::Idle,
         Work::Start,
     ];
@@ -46,7 +49,8 @@ impl Work {
             Work::Down1 => "1 MiB download, HTTP/1.1 (16 connections)",
             Work::Down2 => "1 MiB download, HTTP/2 (8 connections x 2 streams)",
             Work::Up1 => "1 MiB upload, HTTP/1.1 (16 connections)",
-            Work::Handshake => "full TLS 1.3 handshake, ECDSA P-256, X25519",
+            Work::Handshake => "full TLS 1.3 handshake, P-256, X25519, one after the other",
+            Work::Flood => "full TLS 1.3 handshake, P-256, X25519, 32 at a time",
             Work::Idle => "idle TLS connection after one request (2000 connections)",
             Work::Start => "start: exec to the first 200",
         }
@@ -57,7 +61,7 @@ impl Work {
         match self {
             Work::H1 | Work::H2 => "CPU us/request",
             Work::Down1 | Work::Down2 | Work::Up1 => "CPU us/MiB",
-            Work::Handshake => "CPU us/handshake",
+            Work::Handshake | Work::Flood => "CPU us/handshake",
             Work::Idle => "KiB/connection (Pss)",
             Work::Start => "ms",
         }
