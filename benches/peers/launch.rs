@@ -60,8 +60,9 @@ pub(crate) struct Running {
 impl Running {
     /// Starts what [`on_cpu`] prepared.
     pub(crate) fn start(command: &mut Command) -> Result<Running> {
+        let mut pids = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.spawn()?;
-        running(|pids| pids.insert(child.id().cast_signed()));
+        pids.insert(child.id().cast_signed());
         Ok(Running { child })
     }
 
@@ -101,7 +102,7 @@ impl Drop for Running {
             family.iter().for_each(|process| signal(process.pid, Signal::KILL));
             let _ = self.child.wait();
         }
-        running(|pids| pids.remove(&pid));
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
     }
 }
 
@@ -168,9 +169,13 @@ pub(crate) fn clean_up_on_signals(directory: &Path) -> Result<()> {
                 _ = hang_up.recv() => {}
             }
         });
-        let families = running(|pids| pids.iter().flat_map(|&pid| tree(pid)).collect::<Vec<_>>());
-        families.iter().for_each(|process| self::signal(process.pid, Signal::KILL));
-        let _ = std::fs::remove_dir_all(&directory);
+        // Whoever holds the list keeps the bench from starting anything more.
+        let pids = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        for process in pids.iter().flat_map(|&pid| tree(pid)) {
+            self::signal(process.pid, Signal::KILL);
+        }
+        // A file that is being written while the directory is emptied fails the first attempt.
+        let _ = (0..10).find(|_| std::fs::remove_dir_all(&directory).is_ok());
         std::process::exit(130)
     });
     Ok(())
@@ -195,8 +200,4 @@ fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = rustix::process::kill_process(pid, signal);
     }
-}
-
-fn running<T>(change: impl FnOnce(&mut BTreeSet<i32>) -> T) -> T {
-    change(&mut RUNNING.lock().unwrap_or_else(PoisonError::into_inner))
 }
