@@ -118,7 +118,7 @@ impl Bench {
     fn take_turns(&mut self, work: Work, contestants: &[Contestant], report: &mut Report) {
         let mut present: Vec<&Contestant> = contestants.iter().collect();
         for round in 1..=report.rounds() {
-            present.retain(|contestant| match self.measure(work, contestant) {
+            present.retain(|contestant| match self.calmest(work, contestant) {
                 Ok(figure) => {
                     eprintln!("{work:?} {round} {}: {figure}", contestant.peer.name());
                     report.add(work, contestant.peer, figure);
@@ -131,6 +131,19 @@ impl Bench {
                 }
             });
         }
+    }
+
+    /// One turn of one proxy, taken again if others used its CPU meanwhile.
+    fn calmest(&mut self, work: Work, contestant: &Contestant) -> Result<Figure> {
+        let mut figure = self.measure(work, contestant)?;
+        for _ in 1..self.pace.attempts {
+            if figure.is_calm() {
+                break;
+            }
+            let again = self.measure(work, contestant)?;
+            figure = if again.disturbed < figure.disturbed { again } else { figure };
+        }
+        Ok(figure)
     }
 
     /// One turn of one proxy, from its start to its end.
@@ -159,9 +172,10 @@ impl Bench {
         }
         thread::sleep(warm_up);
         let (begun, before, first) =
-            (Instant::now(), Usage::of(&processes)?, self.origin.counts()?);
+            (Instant::now(), Usage::of(&processes, self.cpus.proxy)?, self.origin.counts()?);
         thread::sleep(window);
-        let (time, after, last) = (begun.elapsed(), Usage::of(&processes)?, self.origin.counts()?);
+        let (time, after, last) =
+            (begun.elapsed(), Usage::of(&processes, self.cpus.proxy)?, self.origin.counts()?);
         load.finish()?;
         Figure::processor(after.since(before), units(work, first, last), time)
     }
@@ -173,9 +187,9 @@ impl Bench {
         let processes = proxy.processes();
         let Pace { warm_up, window, .. } = self.pace;
         self.runtime.block_on(self.client.handshakes(proxy.address, lanes, warm_up))?;
-        let (begun, before) = (Instant::now(), Usage::of(&processes)?);
+        let (begun, before) = (Instant::now(), Usage::of(&processes, self.cpus.proxy)?);
         let done = self.runtime.block_on(self.client.handshakes(proxy.address, lanes, window))?;
-        let (time, after) = (begun.elapsed(), Usage::of(&processes)?);
+        let (time, after) = (begun.elapsed(), Usage::of(&processes, self.cpus.proxy)?);
         Figure::processor(after.since(before), done as f64, time)
     }
 

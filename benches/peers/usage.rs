@@ -15,6 +15,8 @@ pub(crate) struct Usage {
     system: u64,
     /// Nanoseconds on a CPU, of the threads that are alive.
     running: u64,
+    /// Clock ticks for which their CPU was anybody's, a hypervisor's other guests included.
+    taken: u64,
 }
 
 /// Processor time between two moments, in microseconds.
@@ -22,12 +24,14 @@ pub(crate) struct Usage {
 pub(crate) struct Spent {
     pub(crate) user: f64,
     pub(crate) system: f64,
+    /// What others have used of the same CPU: they cool its caches.
+    pub(crate) others: f64,
 }
 
 impl Usage {
-    /// Reads what `processes` have used so far.
-    pub(crate) fn of(processes: &[Process]) -> Result<Usage> {
-        let mut usage = Usage::default();
+    /// Reads what `processes`, which sit on `cpu`, have used so far.
+    pub(crate) fn of(processes: &[Process], cpu: usize) -> Result<Usage> {
+        let mut usage = Usage { taken: taken(cpu)?, ..Usage::default() };
         for process in processes {
             let stat = process.stat()?;
             usage.user += stat.utime;
@@ -52,7 +56,8 @@ impl Usage {
         let exact = self.running.saturating_sub(earlier.running) as f64 / 1e3;
         let scale =
             if ticked == 0.0 || exact < ticked * 0.95 - 40e3 { 1.0 } else { exact / ticked };
-        Spent { user: user * scale, system: system * scale }
+        let others = ((self.taken - earlier.taken) as f64 * tick - ticked).max(0.0);
+        Spent { user: user * scale, system: system * scale, others }
     }
 }
 
@@ -66,4 +71,15 @@ fn pss_of(process: &Process) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no Pss in smaps")?;
     Ok(kib.parse()?)
+}
+
+/// Clock ticks in user mode, at a nice level, in the kernel, and stolen; interrupts are left out,
+/// as those of the loopback are the proxy's own.
+fn taken(cpu: usize) -> Result<u64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{cpu} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name)).ok_or("no such CPU")?;
+    let ticks = line.split_whitespace().map(str::parse::<u64>);
+    let counted = ticks.enumerate().filter(|(column, _)| matches!(column, 0..=2 | 7));
+    Ok(counted.map(|(_, ticks)| ticks).sum::<std::result::Result<u64, _>>()?)
 }

@@ -78,6 +78,8 @@ pub(crate) struct Pace {
     pub(crate) window: Duration,
     /// How long idle connections may take to give back what they no longer need.
     pub(crate) settle: Duration,
+    /// How often a turn is taken at most when others used the proxy's CPU meanwhile.
+    pub(crate) attempts: usize,
 }
 
 impl Pace {
@@ -86,6 +88,7 @@ impl Pace {
         warm_up: Duration::from_millis(500),
         window: Duration::from_millis(2800),
         settle: Duration::from_secs(3),
+        attempts: 3,
     };
 
     /// For a glance.
@@ -93,5 +96,6 @@ impl Pace {
         warm_up: Duration::from_millis(400),
         window: Duration::from_millis(1200),
         settle: Duration::from_secs(3),
+        attempts: 1,
     };
 }
