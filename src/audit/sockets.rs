@@ -51,7 +51,7 @@ impl Listening {
 /// The listening TCP sockets, by port and then address, without a duplicate.
 ///
 /// One pass over the kernel's tables and, until each socket has its holder, over the descriptors
-/// of the processes; at most [`holder::DESCRIPTORS`] of these.
+/// of the processes; at most 200,000 of these.
 ///
 /// # Errors
 /// When `/proc/net/tcp` cannot be read. A kernel without IPv6 has no second table: no error.

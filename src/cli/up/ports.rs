@@ -113,8 +113,8 @@ impl Ports {
         };
         let mut failed = Vec::new();
         for port in candidates {
-            let others = matches!(other, Wish::At(listen) if self::port(*listen) == port);
-            if others || (!terms.strict && meets(Listen::Any(port), terms.target)) {
+            let spoken_for = matches!(other, Wish::At(listen) if self::port(*listen) == port);
+            if spoken_for || (!terms.strict && meets(Listen::Any(port), terms.target)) {
                 continue;
             }
             match available(kind, port, terms.reach) {
