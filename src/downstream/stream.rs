@@ -399,7 +399,13 @@ impl Write for Sink<'_, '_> {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices) {
+        let socket = Pin::new(&mut *self.socket);
+        // One piece is the common case, and the kernel takes it with less ado.
+        let written = match slices {
+            [only] => socket.poll_write(self.cx, only),
+            several => socket.poll_write_vectored(self.cx, several),
+        };
+        match written {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }

@@ -89,14 +89,13 @@ pub async fn forward(
     let chosen = Cell::new(None);
     let choice = Choice { worker: &connection.worker, route, view, chosen: &chosen };
     let h2c = view.backends.first().is_some_and(|b| b.target.protocol == Protocol::H2c);
-    let began = std::time::Instant::now();
     let result = if h2c {
         over_http2(record, request, authority, &choice).await
     } else {
         over_http1(record, request, authority, &choice).await
     };
     record.upstream = chosen.take();
-    record.upstream_time = Some(began.elapsed());
+    record.upstream_time = Some(record.began().elapsed());
     result.map_err(Failure::from)
 }
 

@@ -1,5 +1,6 @@
 //! THE function: a request in, a response out.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 
@@ -71,9 +72,10 @@ async fn answer(record: &mut Record, request: Request<Incoming>) -> Result<Answe
     let connection = Rc::clone(record.connection());
     within_limits(view.limits(), &request)?;
     acceptable(&request)?;
-    let head = (request.version(), request.uri().clone(), request.headers());
-    let authority = request_authority(head.0, &head.1, head.2)?;
-    record.host = authority.host.as_ref().into();
+    let authority = request_authority(request.version(), request.uri(), request.headers())?;
+    let host: Rc<str> = Rc::from(authority.host.as_ref());
+    let authority = AuthorityRef { host: Cow::Borrowed(&host), port: authority.port };
+    record.host = Rc::clone(&host);
     let (index, service) = view.service(&authority.host).ok_or(Failure::NoSite)?;
     agrees_with_handshake(&connection, &view, &authority.host, index, service)?;
 
@@ -91,7 +93,6 @@ async fn answer(record: &mut Record, request: Request<Incoming>) -> Result<Answe
     let route = service.routes.select(path)?.ok_or(Failure::NoRoute)?;
     record.series = service.series.get(route).cloned();
     let (route, backends) = view.route(index, route).ok_or(Failure::NoRoute)?;
-    let authority = authority.into_owned();
     let forwarded = forward::forward(record, request, authority, route, backends).await?;
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }

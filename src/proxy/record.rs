@@ -42,7 +42,7 @@ pub struct Record {
     /// What went wrong, for the operator.
     pub error: Option<Cow<'static, str>>,
     /// The host that it is for, once that is known.
-    pub host: Box<str>,
+    pub host: Rc<str>,
     in_flight: InFlight,
     began: Instant,
     time: SystemTime,
@@ -78,7 +78,7 @@ impl Record {
             upstream: None,
             upstream_time: None,
             error: None,
-            host: Box::default(),
+            host: Rc::default(),
             in_flight: connection.begin(),
             began: Instant::now(),
             time: SystemTime::now(),

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
@@ -54,8 +54,8 @@ pub struct Connection {
     keep_alive: bool,
     /// Whether an earlier exchange has used it: it may have been closed by the application since.
     pub reused: bool,
-    /// When it was last put back.
-    pub idle_since: Instant,
+    /// How often the worker has tidied up since it was last put back.
+    pub rested: u32,
 }
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Connection {
             body: BodyState::Ended,
             keep_alive: true,
             reused: false,
-            idle_since: Instant::now(),
+            rested: 0,
         }
     }
 
@@ -143,7 +143,7 @@ impl Connection {
         self.deadline.clear();
         self.input = BytesMut::new();
         self.reused = true;
-        self.idle_since = Instant::now();
+        self.rested = 0;
     }
 
     /// Gives up the stream, and what has been read from it beyond the head: a tunnel begins.

@@ -155,7 +155,8 @@ impl Choice<'_> {
     /// A connection to one of the applications: an idle one unless `fresh`, else a new one, for
     /// which refusals are waited out as long as `hold` allows.
     async fn lease(&self, fresh: bool) -> Result<Lease, SendError> {
-        let began = Instant::now();
+        // What waiting costs the clock is asked only when there is something to wait for.
+        let mut began = None;
         let mut pause = PAUSE;
         let mut tried = None;
         loop {
@@ -164,12 +165,14 @@ impl Choice<'_> {
                 self.worker.metrics.upstream_reuses.add(1);
                 return Ok(lease);
             }
+            let connecting = Instant::now();
             match self.connect(&backend).await {
                 Ok(connection) => return Ok(backend.lease_new(connection)),
                 Err(error) => {
                     let others_left = self.view.backends.len() > 1
                         && self.view.backends.iter().any(|b| !b.is_passed_over(Instant::now()));
-                    if began.elapsed() + pause > self.route.hold || !error.is_passing() {
+                    let waited = began.get_or_insert(connecting).elapsed();
+                    if waited + pause > self.route.hold || !error.is_passing() {
                         return Err(error.into());
                     }
                     if !others_left {
@@ -188,7 +191,7 @@ impl Choice<'_> {
     /// When there is none.
     pub fn pick(&self, tried: Option<&Rc<Backend>>) -> Result<Rc<Backend>, SendError> {
         let RouteView { backends, turn } = self.view;
-        let backend = balance::pick(backends, turn, tried, Instant::now());
+        let backend = balance::pick(backends, turn, tried);
         let backend = backend.ok_or(SendError::NoBackend)?;
         self.chosen.set(Some(Rc::clone(backend)));
         Ok(Rc::clone(backend))
