@@ -39,7 +39,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             SessionEnd::Upgraded => {
                 let tunnel = connection.tunnel.borrow_mut().take();
                 let Some(tunnel) = tunnel else { return Ending::Orderly };
-                tunnel.run(connection.stream.clone(), &connection.deadline).await;
+                Box::pin(tunnel.run(connection.stream.clone(), &connection.deadline)).await;
                 return Ending::Orderly;
             }
         }

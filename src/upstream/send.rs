@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::balance;
 use super::connect::{self, ConnectError};
@@ -17,26 +16,13 @@ use super::h2c;
 use super::pool::{Backend, Lease};
 use super::response::Head;
 use crate::config::Route;
-use crate::proxy::body::{RequestBody, RequestBodyError};
+use crate::proxy::body::RequestBodyError;
 use crate::worker::Worker;
 use crate::worker::view::RouteView;
 
 /// The first pause after a refused connection; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
-
-/// A request for an application that speaks HTTP/1.1.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Of the request.
-    pub method: Method,
-    /// The head, ready for the wire.
-    pub head: Bytes,
-    /// The body.
-    pub body: RequestBody,
-    /// Whether the client waits for `100 Continue`.
-    pub expects_continue: bool,
-}
 
 /// Why no application answered. The text is for the log.
 #[derive(Debug)]
@@ -101,8 +87,7 @@ impl Choice<'_> {
     /// See [`SendError`].
     pub async fn send(
         &self,
-        mut request: Outgoing,
-        body_idle: Duration,
+        request: &mut h1::Request,
         headers: &mut HeaderMap,
         mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<(Head, Lease), SendError> {
@@ -111,15 +96,7 @@ impl Choice<'_> {
             let mut lease = self.lease(fresh).await?;
             let Some(connection) = lease.connection() else { return Err(SendError::NoBackend) };
             let was_reused = connection.reused;
-            let attempt = h1::Request {
-                method: request.method.clone(),
-                head: request.head.clone(),
-                body: std::mem::take(&mut request.body),
-                expects_continue: request.expects_continue,
-                first_byte: self.route.upstream_timeout,
-                body_idle,
-            };
-            let error = match connection.exchange(attempt, headers, &mut interim).await {
+            let error = match connection.exchange(request, headers, &mut interim).await {
                 Ok(head) => return Ok((head, lease)),
                 Err(error) => error,
             };
@@ -198,7 +175,8 @@ impl Choice<'_> {
     }
 
     async fn connect(&self, backend: &Backend) -> Result<Box<h1::Connection>, ConnectError> {
-        let io = connect::connect(backend).await;
+        // Boxed: a request is rarely the one that connects, and must not carry the room for it.
+        let io = Box::pin(connect::connect(backend)).await;
         self.note(backend, io.is_ok());
         Ok(Box::new(h1::Connection::new(io?, self.worker.wheel.deadline())))
     }
