@@ -103,6 +103,10 @@ impl Stream {
 
     /// Gives `bytes` back to be read again, first of all.
     pub fn rewind(&self, bytes: Bytes) {
+        // Empty bytes can stand for a buffer that is not.
+        if bytes.is_empty() {
+            return;
+        }
         let mut io = self.0.io.borrow_mut();
         debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
         self.0.received.set(self.0.received.get() - bytes.len() as u64);
