@@ -1,1 +1,13 @@
-//! Integration tests.
+//! The program from outside: one test binary, one file a topic.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on should stop where it stands"
+)]
+#![allow(unreachable_pub, reason = "the harness reads as a library of its own")]
+
+mod harness;
+mod selftest;

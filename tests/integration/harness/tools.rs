@@ -1,0 +1,65 @@
+//! Programs that others wrote, where they are installed, and the verbs of ours.
+
+use std::process::Output;
+
+use tokio::process::Command;
+
+use super::{LONG_PATIENCE, wait_within};
+
+/// The binary under test.
+pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// Runs a verb of the program to its end.
+#[track_caller]
+pub fn portcullis(arguments: &[&str]) -> Output {
+    run(Command::new(PORTCULLIS).args(arguments))
+}
+
+/// Runs a command to its end, for a bounded time.
+#[track_caller]
+pub fn run(command: &mut Command) -> Output {
+    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    wait_within(LONG_PATIENCE, "a command to end", async { command.output().await }).unwrap()
+}
+
+/// The command `name`, or a word that the test is skipped.
+pub fn find(name: &str) -> Option<Command> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        skip(&format!("{name} is not installed"));
+    }
+    found.map(Command::new)
+}
+
+/// A Python that has this module, or a word that the test is skipped.
+pub fn python_with(module: &str) -> Option<Command> {
+    let import = format!("import {module}");
+    for python in ["/usr/bin/python3", "python3"] {
+        let tried = std::process::Command::new(python).args(["-c", &import]).output();
+        if tried.is_ok_and(|output| output.status.success()) {
+            return Some(Command::new(python));
+        }
+    }
+    skip(&format!("Python's {module} is not installed"));
+    None
+}
+
+/// Says on the terminal, past the capture of the test runner, that something was not tested.
+pub fn skip(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
