@@ -11,3 +11,12 @@
 
 mod harness;
 mod selftest;
+
+mod redirect;
+mod routing;
+mod headers;
+mod bodies;
+mod framing;
+mod http2;
+mod websocket;
+mod grpc;

@@ -48,6 +48,11 @@ impl Frames {
         self.wire.send(encode(kind, flags, stream, payload));
     }
 
+    /// Sends many frames at once, as bytes; an error when the peer has had enough.
+    pub fn try_send_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.wire.try_send(bytes)
+    }
+
     /// Sends a request's head as literals without indexing or Huffman (RFC 7541 §6.2.2).
     #[track_caller]
     pub fn send_head(&mut self, stream: u32, end: bool, fields: &[(&str, &str)]) {

@@ -12,6 +12,7 @@ pub mod client;
 pub mod h2_frames;
 pub mod wire_tap;
 pub mod wire;
+pub mod socket;
 pub mod body;
 pub mod pki;
 pub mod tools;
