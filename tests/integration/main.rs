@@ -20,3 +20,7 @@ mod framing;
 mod http2;
 mod websocket;
 mod grpc;
+mod timeouts;
+mod limits;
+mod upstream;
+mod tls;

@@ -56,8 +56,14 @@ impl Proxy {
 
     /// Starts it without waiting for anything.
     pub fn launch(setup: Setup) -> Self {
+        Self::launch_after(setup, |_| {})
+    }
+
+    /// The same, after `mend` has changed the files in its folder.
+    pub fn launch_after(setup: Setup, mend: impl FnOnce(&Path)) -> Self {
         let folder = folder();
         setup.write(folder.path());
+        mend(folder.path());
         let file = folder.path().join("portcullis.toml");
         let mut command = Command::new(tools::PORTCULLIS);
         command.arg("run").arg("-c").arg(file).current_dir(folder.path());

@@ -78,6 +78,11 @@ impl Setup {
         self.set("admin", line)
     }
 
+    /// Sets a key of `[acme]`.
+    pub fn acme(self, line: &str) -> Self {
+        self.set("acme", line)
+    }
+
     /// Sets a variable of the environment of the proxy.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
