@@ -27,7 +27,7 @@ fn shown_for(proxy: &Proxy, name: &str) -> Vec<String> {
 fn names_in(certificate: &CertificateDer<'_>) -> Vec<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
     let names = parsed.subject_alternative_name().unwrap().unwrap();
-    names.value.general_names.iter().map(|name| name.to_string()).collect()
+    names.value.general_names.iter().map(ToString::to_string).collect()
 }
 
 /// The alert with which a handshake for `name` is refused.

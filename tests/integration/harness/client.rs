@@ -234,11 +234,6 @@ impl Connection {
         Pending { answer, interim }
     }
 
-    /// Whether the peer has ended the connection.
-    pub fn is_closed(&self) -> bool {
-        self.task.is_finished()
-    }
-
     /// Waits until the peer has ended the connection.
     #[track_caller]
     pub fn expect_end(&mut self) {
@@ -269,12 +264,6 @@ impl Pending {
     #[track_caller]
     pub fn answer(self) -> Answer {
         self.head().answer()
-    }
-
-    /// Waits for the failure of the request.
-    #[track_caller]
-    pub fn failure(self) -> hyper::Error {
-        wait("a failure", self.finish()).expect_err("no answer")
     }
 
     /// Whether an answer or a failure has come.
@@ -327,7 +316,8 @@ impl Streaming {
         hyper::upgrade::on(Response::from_parts(self.head, self.body))
     }
 
-    async fn collect(self) -> hyper::Result<Answer> {
+    /// The whole answer, for callers on the runtime.
+    pub async fn collect(self) -> hyper::Result<Answer> {
         let whole = self.body.collect().await?;
         let trailers = whole.trailers().cloned();
         Ok(Answer {

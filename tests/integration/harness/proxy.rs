@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -71,10 +72,10 @@ impl Proxy {
         Self::spawn(command, folder, setup)
     }
 
-    /// Starts the program with another verb, in a folder of its own.
+    /// Starts the program with another verb, in a folder of its own, and never as root.
     pub fn launch_verb(arguments: &[&str]) -> Self {
         let folder = folder();
-        let mut command = Command::new(tools::PORTCULLIS);
+        let mut command = unprivileged(folder.path());
         command.args(arguments).current_dir(folder.path());
         command.env("HOME", folder.path()).env("XDG_DATA_HOME", folder.path().join("data"));
         command.env("XDG_RUNTIME_DIR", folder.path()).env("XDG_STATE_HOME", folder.path());
@@ -99,6 +100,41 @@ impl Proxy {
     #[track_caller]
     pub fn https(&self) -> SocketAddr {
         *self.listening("https").first().expect("an HTTPS listener")
+    }
+
+    /// Where Prometheus may scrape.
+    #[track_caller]
+    pub fn metrics(&self) -> SocketAddr {
+        let mut found = None;
+        eventually("the place of the metrics in the log", || {
+            let words = self.words();
+            let mut lines = words.lines().filter(|line| line.contains("metrics"));
+            found = lines.find_map(|line| {
+                let mut words = line.split(|c: char| c.is_whitespace() || c == '/');
+                words.find_map(|word| word.parse().ok())
+            });
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// The root certificate of the local authority that a verb has made in its folder.
+    #[track_caller]
+    pub fn local_root(&self) -> String {
+        let mut found = None;
+        eventually("the root of the local authority", || {
+            found = file_below(self.folder.path(), "root.pem");
+            found.is_some()
+        });
+        std::fs::read_to_string(found.unwrap()).unwrap()
+    }
+
+    /// Waits until a listener of each kind is there.
+    #[track_caller]
+    pub fn expect_listening(&self) {
+        eventually("the listeners", || {
+            !self.listening("http").is_empty() && !self.listening("https").is_empty()
+        });
     }
 
     /// All addresses that were logged as `listening SCHEME://ADDRESS`, in that order.
@@ -280,6 +316,26 @@ pub fn open_to_proxy(path: &Path, mode: u32) {
 
 const NOBODY: u32 = 65534;
 const NOGROUP: u32 = 65534;
+
+/// The program as a user who owns nothing but `folder`.
+fn unprivileged(folder: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(tools::PORTCULLIS);
+    }
+    let program = folder.join("portcullis");
+    std::fs::copy(tools::PORTCULLIS, &program).unwrap();
+    open_to_proxy(&program, 0o755);
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOGROUP);
+    command
+}
+
+fn file_below(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let found = files.into_iter().find(|path| path.ends_with(name));
+    found.or_else(|| folders.iter().find_map(|folder| file_below(folder, name)))
+}
 
 fn collect(mut from: impl Read + Send + 'static) -> Collected {
     let text = Collected::default();

@@ -48,6 +48,43 @@ pub fn python_with(module: &str) -> Option<Command> {
     None
 }
 
+/// Runs a shell script in namespaces of its own: an empty network with loopback up, `/var/lib` and
+/// `/run` empty, and `portcullis` as a command. `None`, with a word, where that is not allowed.
+#[track_caller]
+pub fn alone(script: &str) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root may make a network namespace");
+        return None;
+    }
+    let mut unshare = find("unshare")?;
+    find("ip")?;
+    let folder = super::proxy::folder();
+    let script = format!(
+        "{PROLOGUE}\ncd {home}; export HOME={home}\n\
+         portcullis() {{ {PORTCULLIS} \"$@\"; }}\n{script}",
+        home = folder.path().display(),
+    );
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let output = run(unshare.args(["bash", "-c", &script]));
+    if output.status.code() == Some(NOT_ALLOWED) || stderr(&output).contains("unshare failed") {
+        skip("this host does not let root make namespaces");
+        return None;
+    }
+    Some(stdout(&output) + &stderr(&output))
+}
+
+const NOT_ALLOWED: i32 = 99;
+
+const PROLOGUE: &str = "\
+    mount -t tmpfs none /var/lib && mount -t tmpfs none /run && ip link set lo up || exit 99
+    # until COMMAND: tries it again and again, for ten seconds
+    until_ok() { for _ in $(seq 200); do \"$@\" && return; sleep 0.05; done; echo \"no: $*\"; }
+    # serve PORT: an app that speaks HTTP there
+    serve() {
+        python3 -m http.server \"$1\" --bind 127.0.0.1 >/dev/null 2>&1 &
+        until_ok bash -c \"exec 3<>/dev/tcp/127.0.0.1/$1\" 2>/dev/null
+    }";
+
 /// Says on the terminal, past the capture of the test runner, that something was not tested.
 pub fn skip(why: &str) {
     use std::io::Write;

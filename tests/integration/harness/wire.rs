@@ -112,15 +112,6 @@ impl Wire {
         }
     }
 
-    /// Ends the connection with a reset.
-    pub fn reset(self) {
-        let stream = match self.io {
-            Io::Plain(stream) => stream,
-            Io::Tls(tls) => tls.sock,
-        };
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-    }
-
     /// Everything up to and with `mark`.
     #[track_caller]
     pub fn read_until(&mut self, mark: &str) -> String {
