@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod config;
 pub mod privilege;
+pub mod worker;
 pub mod downstream;
 pub mod tls;
 pub mod proxy;

@@ -1,1 +1,3 @@
 //! The sockets of this host.
+
+pub mod sockets;

@@ -1,1 +1,256 @@
-//! What the operator writes.
+//! What the operator writes: every section with its keys, the kind of each and its description.
+//!
+//! This is the one list of keys. Reading, the words "unknown key" and the JSON schema come from it;
+//! the defaults named here are held against the built-in ones by a test.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use toml::de::DeTable;
+
+use super::duration::Period;
+use super::kinds::{
+    BodySize, Count, Directory, Email, FilePath, Hsts, Level, Metrics, Parameter, Tls, User,
+    Workers,
+};
+use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
+use super::size::Size;
+use super::target::Target;
+use super::{AccessLog, Listen, LogFormat, Redirect};
+use crate::proxy::headers::host::HostPattern;
+use crate::proxy::route::PathPrefix;
+
+/// Declares a section: a struct with a [`Field`] for every key, how it is read, and its schema.
+macro_rules! section {
+    (
+        $(#[$about:meta])*
+        $section:ident($shown:literal) {
+            $( $(#[$note:meta])* $key:ident: $kind:ty, )*
+        }
+    ) => {
+        #[derive(Debug, Default, JsonSchema)]
+        #[schemars(deny_unknown_fields)]
+        $(#[$about])*
+        pub(super) struct $section {
+            $( $(#[$note])* #[schemars(default)] pub $key: Field<$kind>, )*
+        }
+
+        impl Section for $section {
+            const NAME: &'static str = $shown;
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn read_keys(table: &DeTable<'_>, reader: &mut Reader<'_, '_>) -> Self {
+                reader.judge_keys::<Self>(table);
+                Self { $( $key: reader.field(table, stringify!($key)), )* }
+            }
+        }
+
+        impl Value for $section {
+            fn read(node: &Node<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
+                read_section(node, reader)
+            }
+        }
+    };
+}
+
+/// Every section with its keys, in the order in which a misplaced key is looked for.
+pub(super) const KNOWN: &[(&str, &[&str])] = &[
+    (Server::NAME, Server::KEYS),
+    (Limits::NAME, Limits::KEYS),
+    (Log::NAME, Log::KEYS),
+    (Admin::NAME, Admin::KEYS),
+    (Acme::NAME, Acme::KEYS),
+    (Site::NAME, Site::KEYS),
+    (Route::NAME, Route::KEYS),
+    (CertFiles::NAME, CertFiles::KEYS),
+    (File::NAME, File::KEYS),
+];
+
+section! {
+    /// The configuration of Portcullis.
+    #[schemars(extend("required" = ["site"]))]
+    File("") {
+        /// Where and as whom the program stands.
+        server: Server,
+        /// Ceilings on what a peer may cost.
+        limits: Limits,
+        /// The access log and the program's own words.
+        log: Log,
+        /// How the operator talks to the running program.
+        admin: Admin,
+        /// Automatic certificates.
+        acme: Acme,
+        /// One site: names, a certificate, and where its requests go.
+        site: Sections<Site>,
+    }
+}
+
+section! {
+    /// Where and as whom the program stands.
+    Server("[server]") {
+        /// Addresses for plain HTTP; `[]` for none.
+        #[schemars(extend("default" = ":80"))]
+        http: OneOrMany<Listen>,
+        /// Addresses for HTTPS; `[]` for none.
+        #[schemars(extend("default" = ":443"))]
+        https: OneOrMany<Listen>,
+        /// Worker threads; `"auto"` is one per CPU that this process may use.
+        #[schemars(extend("default" = "auto"))]
+        workers: Workers,
+        /// Whom to become after binding when started as root.
+        #[schemars(extend("default" = "portcullis"))]
+        user: User,
+        /// How long open work may last after a stop was asked for.
+        #[schemars(extend("default" = "30s"))]
+        grace: Period,
+        /// Networks whose `X-Forwarded-*` fields and PROXY headers are believed.
+        #[schemars(extend("default" = []))]
+        trusted_proxies: OneOrMany<IpNet>,
+        /// Whether connections from trusted proxies begin with a PROXY protocol header.
+        #[schemars(extend("default" = false))]
+        proxy_protocol: bool,
+        /// Whether a `Via` field is added to what is forwarded.
+        #[schemars(extend("default" = false))]
+        via: bool,
+    }
+}
+
+section! {
+    /// Ceilings on what a peer may cost.
+    Limits("[limits]") {
+        /// The longest time for a request head.
+        #[schemars(extend("default" = "10s"))]
+        request_header_timeout: Period,
+        /// The longest silence within a request body.
+        #[schemars(extend("default" = "60s"))]
+        request_body_idle_timeout: Period,
+        /// The longest silence between two requests, within a tunnel, or of a reader that takes
+        /// nothing.
+        #[schemars(extend("default" = "75s"))]
+        idle_timeout: Period,
+        /// The longest time for a TLS handshake.
+        #[schemars(extend("default" = "10s"))]
+        tls_handshake_timeout: Period,
+        /// The longest wait for the first byte of an answer from an application.
+        #[schemars(extend("default" = "60s"))]
+        upstream_timeout: Period,
+        /// How long a request waits for an application that refuses connections.
+        #[schemars(extend("default" = "3s"))]
+        hold: Period,
+        /// The largest request head, the request line counted.
+        #[schemars(extend("default" = "32KiB"))]
+        header_size: Size,
+        /// The most fields of a request head.
+        #[schemars(extend("default" = 100))]
+        header_count: Count,
+        /// The longest request target: path and query.
+        #[schemars(extend("default" = "8KiB"))]
+        target_size: Size,
+        /// The largest request body; `"off"` for no limit.
+        #[schemars(extend("default" = "100MiB"))]
+        body_size: BodySize,
+        /// The most open connections.
+        #[schemars(extend("default" = 20000))]
+        connections: Count,
+        /// The most open connections of one client address (IPv6: of one /64).
+        #[schemars(extend("default" = 1000))]
+        connections_per_client: Count,
+    }
+}
+
+section! {
+    /// The access log and the program's own words.
+    Log("[log]") {
+        /// Where a line per request goes: `"stdout"`, `"off"` or a file.
+        #[schemars(extend("default" = "stdout"))]
+        access: AccessLog,
+        /// How that line is written.
+        #[schemars(extend("default" = "combined"))]
+        format: LogFormat,
+        /// The least severe of the program's own messages that is written.
+        #[schemars(extend("default" = "info"))]
+        level: Level,
+        /// Query parameters whose values are masked in the access log.
+        #[schemars(extend("default" = []))]
+        mask: OneOrMany<Parameter>,
+    }
+}
+
+section! {
+    /// How the operator talks to the running program.
+    Admin("[admin]") {
+        /// The control socket.
+        #[schemars(extend("default" = "/run/portcullis/control.sock"))]
+        socket: FilePath,
+        /// Where Prometheus may scrape; `"off"` for nowhere.
+        #[schemars(extend("default" = "off"))]
+        metrics: Metrics,
+    }
+}
+
+section! {
+    /// Automatic certificates.
+    Acme("[acme]") {
+        /// Told to the authority for warnings.
+        email: Email,
+        /// The directory URL of the authority.
+        #[schemars(extend("default" = "https://acme-v02.api.letsencrypt.org/directory"))]
+        directory: Directory,
+        /// PEM file of roots to trust for the directory itself, for a private authority.
+        ca: FilePath,
+        /// Where keys, certificates and the local authority are kept.
+        #[schemars(extend("default" = "/var/lib/portcullis"))]
+        storage: FilePath,
+    }
+}
+
+section! {
+    /// One site: names, a certificate, and where its requests go.
+    #[schemars(extend("required" = ["host"]))]
+    Site("[[site]]") {
+        /// The names: exact, `*.` and a name for one label more, or `*` for any other name.
+        host: OneOrMany<HostPattern>,
+        /// Where the certificate comes from.
+        #[schemars(extend("default" = "auto"))]
+        tls: Tls,
+        /// For how long browsers insist on HTTPS (`Strict-Transport-Security`).
+        #[schemars(extend("default" = "off"))]
+        hsts: Hsts,
+        /// What a plain HTTP request gets: `"https"`, `"off"`, or a URL for everything.
+        #[schemars(extend("default" = "https"))]
+        redirect: Redirect,
+        /// The applications for whatever no route takes.
+        to: OneOrMany<Target>,
+        /// As in `[limits]`, for this site.
+        upstream_timeout: Period,
+        /// As in `[limits]`, for this site.
+        hold: Period,
+        /// Requests under one path prefix.
+        route: Sections<Route>,
+    }
+}
+
+section! {
+    /// Requests under one path prefix and where they go.
+    #[schemars(extend("required" = ["path", "to"]))]
+    Route("[[site.route]]") {
+        /// The prefix; it matches whole path segments, and the longest wins.
+        path: PathPrefix,
+        /// The applications.
+        to: OneOrMany<Target>,
+        /// As in `[limits]`, for this route.
+        upstream_timeout: Period,
+        /// As in `[limits]`, for this route.
+        hold: Period,
+    }
+}
+
+section! {
+    /// A certificate and its key from files.
+    #[schemars(extend("required" = ["cert", "key"]))]
+    CertFiles("`tls`") {
+        /// PEM: the chain, the site's own certificate first.
+        cert: FilePath,
+        /// PEM: the private key (PKCS#8, SEC1 or PKCS#1), readable by its owner only.
+        key: FilePath,
+    }
+}

@@ -1,13 +1,35 @@
 //! What the program uses: a configuration that cannot be wrong.
 //!
-//! The text is read by [`file`], judged and converted by [`resolve`]; every mistake on the way is
-//! a [`problems::Problem`] with its place. Nothing outside this module sees the first stage.
+//! The text ([`source`]) is mended where its syntax is broken (`syntax`), walked key by key
+//! (`read`) into what the operator wrote (`file`), and judged and converted by `resolve`; every
+//! mistake on the way is a [`problems::Problem`] with its place, gathered in a `report`. Nothing
+//! outside this module sees the first stage.
 
-pub mod file;
-pub mod resolve;
+mod load;
+mod syntax;
+mod read;
+mod env;
+mod file;
+mod kinds;
+mod resolve;
+mod listeners;
+mod sites;
+mod routes;
+mod redirects;
+mod pem;
+mod report;
+mod words;
+mod schema;
+pub mod source;
 pub mod problems;
+mod render;
+pub mod size;
+pub mod duration;
 pub mod target;
+#[cfg(test)]
+mod mistakes;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,6 +39,9 @@ use ipnet::IpNet;
 
 use crate::proxy::headers::host::{Host, HostPattern};
 use crate::proxy::route::PathPrefix;
+pub use load::{Loaded, load, parse};
+pub use problems::Problems;
+pub use schema::schema;
 pub use target::Target;
 
 /// The whole of it, after every check.
@@ -66,6 +91,15 @@ pub enum Listen {
     Addr(SocketAddr),
 }
 
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Any(port) => write!(f, ":{port}"),
+            Listen::Addr(address) => address.fmt(f),
+        }
+    }
+}
+
 /// Ceilings on what a peer may cost. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -73,7 +107,8 @@ pub struct Limits {
     pub request_header_timeout: Duration,
     /// The longest silence within a request body.
     pub request_body_idle_timeout: Duration,
-    /// The longest silence between two requests, within a tunnel, or of a reader that takes nothing.
+    /// The longest silence between two requests, within a tunnel, or of a reader that takes
+    /// nothing.
     pub idle_timeout: Duration,
     /// The whole of the TLS handshake.
     pub tls_handshake_timeout: Duration,
@@ -161,7 +196,8 @@ pub struct Site {
     pub hsts: Option<Duration>,
     /// What a plain HTTP request for this site gets.
     pub redirect: Redirect,
-    /// At least one; longest prefix first; the site's own `to`, where given, is the prefix `/`.
+    /// Longest prefix first; the site's own `to`, where given, is the prefix `/`. At least one,
+    /// but for a site that redirects everything, which has none.
     pub routes: Vec<Route>,
 }
 
@@ -215,6 +251,14 @@ pub struct Route {
 }
 
 impl Config {
+    /// How many workers there are: one for each CPU that this process may use, its cgroup's quota
+    /// counted, unless the file says otherwise.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.server.workers.unwrap_or_else(available).get()
+    }
+
     /// The site that answers for `host`: an exact name before a wildcard before `"*"`.
     ///
     /// A scan, for tools; the path of a request uses the table of [`crate::proxy::route`].

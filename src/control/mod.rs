@@ -1,1 +1,287 @@
-//! The control plane: state, reload, stop, and the control socket.
+//! The control plane, on the main thread: signals, reload, stop, the control socket, metrics.
+
+pub mod state;
+pub mod files;
+mod reload;
+mod changes;
+mod shutdown;
+mod status;
+mod admin;
+mod scrape;
+pub mod client;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use crate::cli::exit;
+use crate::cli::run::ConfigOrigin;
+use crate::downstream::accept::Acceptor;
+use crate::downstream::admission::Admission;
+use crate::downstream::bind::BoundListener;
+use crate::observe::log_writer::Writer;
+use crate::observe::registry::Registry;
+use crate::tls::Tickets;
+use crate::worker::{self, Mailbox, Publication};
+use admin::Request;
+use state::State;
+
+/// How often the control plane looks whether a certificate is to be renewed or has changed.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Requests to the control socket that may wait.
+const REQUESTS: usize = 16;
+
+/// What start-up hands over.
+pub struct Start {
+    /// Where the configuration came from.
+    pub origin: ConfigOrigin,
+    /// The bound listeners.
+    pub listeners: Vec<BoundListener>,
+    /// Where metrics are scraped.
+    pub metrics: Option<TcpListener>,
+    /// The control socket, where it could be made.
+    pub socket: Option<files::ControlSocket>,
+    /// All counters.
+    pub registry: Registry,
+    /// What to serve from first.
+    pub state: State,
+    /// How many workers.
+    pub workers: usize,
+    /// What start-up says about its rights.
+    pub privileges: String,
+}
+
+/// The running server.
+pub struct Control {
+    runtime: Option<Runtime>,
+    plane: Plane,
+    metrics: Option<TcpListener>,
+    socket: Option<files::ControlSocket>,
+}
+
+/// What reload, stop and status work on.
+struct Plane {
+    origin: ConfigOrigin,
+    state: Arc<State>,
+    listeners: Vec<Arc<BoundListener>>,
+    acceptor: Acceptor,
+    admission: Arc<Admission>,
+    workers: Vec<(Mailbox, JoinHandle<()>)>,
+    registry: Arc<Registry>,
+    log: Arc<Writer>,
+    started: SystemTime,
+    configured: SystemTime,
+    /// Why the last reload failed, if it did.
+    reload_error: Option<String>,
+    privileges: String,
+    /// What watched files looked like when they were last read.
+    stamps: files::Stamps,
+    scraping: Option<AbortHandle>,
+}
+
+impl Control {
+    /// Starts the threads. Nothing is accepted yet; the listeners are given back for that.
+    ///
+    /// # Errors
+    /// When the system has no thread, or the access log cannot be opened.
+    pub fn new(start: Start) -> io::Result<(Self, Vec<BoundListener>)> {
+        let registry = Arc::new(start.registry);
+        let limits = &start.state.config.limits;
+        let admission = Admission::new(limits.connections, limits.connections_per_client);
+        let log = open_log(&start.state.config.log, &registry)?;
+        let tickets = Tickets::new().map_err(io::Error::other)?;
+        let state = Arc::new(start.state);
+        let mut workers = Vec::with_capacity(start.workers);
+        for index in 0..start.workers {
+            let (sender, receiver) = unbounded_channel();
+            let first = publication(&state, &log);
+            let metrics = registry.worker(index).unwrap_or_else(|| registry.control());
+            let thread = worker::start(index, first, metrics, Arc::clone(&tickets), receiver)?;
+            workers.push((Mailbox { sender, load: Arc::default() }, thread));
+        }
+        let mailboxes = workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();
+        let acceptor = Acceptor::start(Arc::clone(&admission), mailboxes, registry.control())?;
+        let now = SystemTime::now();
+        let plane = Plane {
+            origin: start.origin,
+            stamps: files::Stamps::of(&state.config),
+            state,
+            listeners: Vec::new(),
+            acceptor,
+            admission,
+            workers,
+            registry,
+            log,
+            started: now,
+            configured: now,
+            reload_error: None,
+            privileges: start.privileges,
+            scraping: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let control =
+            Self { runtime: Some(runtime), plane, metrics: start.metrics, socket: start.socket };
+        Ok((control, start.listeners))
+    }
+
+    /// Opens the door.
+    pub fn accept_on(&mut self, listeners: Vec<BoundListener>) {
+        for listener in &listeners {
+            tracing::info!("listening {}", shown(listener));
+        }
+        self.plane.listeners = listeners.into_iter().map(Arc::new).collect();
+    }
+
+    /// Serves until a signal; returns the exit code.
+    #[must_use]
+    pub fn run(mut self) -> u8 {
+        let Some(runtime) = self.runtime.take() else { return exit::FAILED };
+        let code = runtime.block_on(self.serve());
+        // A look-up of a name may hang in a thread of its own: it is not waited for.
+        runtime.shutdown_background();
+        code
+    }
+
+    async fn serve(mut self) -> u8 {
+        let (sender, requests) = channel(REQUESTS);
+        if let Some(socket) = &self.socket {
+            match socket.listener() {
+                Ok(listener) => drop(tokio::spawn(admin::serve(listener, sender.clone()))),
+                Err(error) => tracing::error!("the control socket does not work: {error}"),
+            }
+        }
+        if let Some(listener) = self.metrics.take() {
+            self.plane.scraping = Some(scrape::start(listener, sender.clone()));
+        }
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!("cannot listen for signals: {error}");
+                return exit::FAILED;
+            }
+        };
+        self.plane.acceptor.listen(self.plane.listeners.clone()).await;
+        self.plane.run(signals, requests, &sender).await
+    }
+}
+
+/// The signals that mean something, as the README lists them.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits for one that asks for the end.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
+}
+
+impl Plane {
+    async fn run(
+        mut self,
+        mut signals: Signals,
+        mut requests: Receiver<Request>,
+        sender: &tokio::sync::mpsc::Sender<Request>,
+    ) -> u8 {
+        let mut watch = tokio::time::interval(WATCH);
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.quit.recv() => break,
+                _ = signals.hangup.recv() => drop(self.reload(false, sender).await),
+                _ = signals.user1.recv() => self.log.reopen(),
+                _ = watch.tick() => self.renew().await,
+                Some(request) = requests.recv() => self.answer(request, sender).await,
+            }
+        }
+        self.shut_down(&mut signals).await
+    }
+
+    /// Reads certificates again where a file has changed or the local authority's time has come.
+    async fn renew(&mut self) {
+        let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
+        let stamps = files::Stamps::of(&self.state.config);
+        if !due && stamps == self.stamps {
+            return;
+        }
+        self.stamps = stamps;
+        let config = self.state.config.clone();
+        match State::prepare(config, self.state.https_port, &self.registry) {
+            Ok(state) => {
+                self.publish(Arc::new(state)).await;
+                tracing::info!("certificates are read anew");
+            }
+            Err(error) => tracing::error!(
+                "changed certificates cannot be used, the old ones go on serving: {error}"
+            ),
+        }
+    }
+
+    /// Has every worker serve from `state`, and waits until they do.
+    async fn publish(&mut self, state: Arc<State>) {
+        self.state = state;
+        let mut acknowledged = Vec::with_capacity(self.workers.len());
+        for (mailbox, _) in &self.workers {
+            let (done, when_done) = tokio::sync::oneshot::channel();
+            let publication = Box::new(publication(&self.state, &self.log));
+            if mailbox.sender.send(worker::Message::Publish(publication, done)).is_ok() {
+                acknowledged.push(when_done);
+            }
+        }
+        for when_done in acknowledged {
+            let _ = when_done.await;
+        }
+    }
+}
+
+fn open_log(log: &crate::config::Log, registry: &Registry) -> io::Result<Arc<Writer>> {
+    let writer = Writer::start(&log.access, registry.lines_lost());
+    writer.map(Arc::new).map_err(|error| match &log.access {
+        crate::config::AccessLog::File(path) => io::Error::new(
+            error.kind(),
+            format!("the access log {} cannot be opened: {error}", path.display()),
+        ),
+        _ => error,
+    })
+}
+
+fn publication(state: &Arc<State>, log: &Writer) -> Publication {
+    Publication { state: Arc::clone(state), log: log.buffer(&state.config.log) }
+}
+
+/// As it is logged: `https://127.0.0.1:41233`.
+fn shown(listener: &BoundListener) -> String {
+    let scheme = match listener.kind {
+        crate::downstream::bind::ListenerKind::Http => "http",
+        crate::downstream::bind::ListenerKind::Https => "https",
+    };
+    format!("{scheme}://{}", listener.address)
+}

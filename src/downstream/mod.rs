@@ -1,1 +1,13 @@
 //! The side of the clients: listening, handshakes, connections.
+
+pub mod bind;
+pub mod accept;
+pub mod admission;
+pub mod serve;
+pub mod proxy_protocol;
+pub mod handshake;
+pub mod stream;
+pub mod connection;
+pub mod http1;
+pub mod http2;
+pub mod redirect;

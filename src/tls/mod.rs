@@ -1,1 +1,26 @@
 //! Certificates: where they come from and which one is shown.
+//!
+//! [`wanted`] decides for every site and [`certificates`] asks [`files`] or [`local_ca`]; the result goes into
+//! the table of [`store`], which [`server`] shows to clients under one set of rules. An authority
+//! that is asked over the network joins as one more module next to these two.
+
+pub mod certificates;
+pub mod wanted;
+pub mod files;
+pub mod local_ca;
+pub mod facts;
+pub mod storage;
+pub mod trust;
+pub mod store;
+pub mod server;
+pub mod tickets;
+pub mod client;
+
+#[cfg(test)]
+mod testing;
+
+pub use certificates::{CertificateError, CertificateInfo, Certificates, Source};
+pub use client::client_config;
+pub use server::{ServerConfigs, server_config};
+pub use tickets::Tickets;
+pub use wanted::survey;

@@ -12,6 +12,7 @@
 mod harness;
 mod selftest;
 
+mod config;
 mod redirect;
 mod routing;
 mod headers;

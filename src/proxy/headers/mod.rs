@@ -1,3 +1,8 @@
 //! What happens to the fields of a message between one side and the other.
 
 pub mod host;
+pub mod authority;
+pub mod hop;
+pub mod forwarded;
+pub mod request_id;
+pub mod request_head;

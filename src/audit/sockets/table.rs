@@ -1,0 +1,85 @@
+//! `/proc/net/tcp` and `/proc/net/tcp6` as text (proc_pid_net(5)).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::Listening;
+
+/// `TCP_LISTEN` of the kernel's `tcp_states.h`.
+const LISTEN: &str = "0A";
+
+/// The listening sockets of one table, holders unknown. A line that is not understood is skipped:
+/// the kernel appends columns from time to time.
+pub(super) fn listening(text: &str) -> Vec<Listening> {
+    text.lines().skip(1).filter_map(line).collect()
+}
+
+/// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`
+fn line(line: &str) -> Option<Listening> {
+    let mut columns = line.split_ascii_whitespace();
+    let local = columns.nth(1)?;
+    if columns.nth(1)? != LISTEN {
+        return None;
+    }
+    let uid = columns.nth(3)?.parse().ok()?;
+    let inode = columns.nth(1)?.parse().ok()?;
+    Some(Listening { address: address(local)?, inode, uid, process: None })
+}
+
+/// `0100007F:1F90`: the address as 32-bit words in the host's byte order, the port as a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let digits = ip.get(at * 8..at * 8 + 8)?;
+        u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
+    };
+    let ip = match ip.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
+        32 => {
+            let words = [word(0)?, word(1)?, word(2)?, word(3)?];
+            let mut bytes = [0; 16];
+            bytes.iter_mut().zip(words.iter().flatten()).for_each(|(to, from)| *to = *from);
+            IpAddr::V6(Ipv6Addr::from(bytes))
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+
+    const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 31337 1 0000000000000000 100 0 0 10 0
+   1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0000000000000000 100 0 0 10 0
+   2: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000  1000        0 31338 1 0000000000000000 20 4 30 10 -1
+";
+    const TCP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000001000000:0BB8 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000    33        0 77 1 0000000000000000 100 0 0 10 0
+   1: B80D0120000000000000000001000000:01BB 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000    33        0 78 1 0000000000000000 100 0 0 10 0
+";
+
+    #[test]
+    fn reads_the_listening_sockets_and_leaves_the_connections() {
+        let found = listening(TCP);
+        let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
+        assert_eq!(
+            brief,
+            [("127.0.0.1:8080".to_owned(), 1000, 31337), ("0.0.0.0:80".to_owned(), 0, 4711)]
+        );
+    }
+
+    #[test]
+    fn reads_ipv6_addresses_word_by_word() {
+        let found = listening(TCP6);
+        let brief: Vec<_> = found.iter().map(|s| s.address.to_string()).collect();
+        assert_eq!(brief, ["[::1]:3000", "[2001:db8::1]:443"]);
+    }
+
+    #[test]
+    fn skips_what_it_does_not_understand() {
+        let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
+        assert_eq!(listening(text), []);
+    }
+}

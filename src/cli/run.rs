@@ -1,0 +1,93 @@
+//! `portcullis run`: serve from the configuration. The start-up, as a list.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::{ConfigFile, Stop, exit};
+use crate::config::{self, Config};
+use crate::control::{Control, Start, files, state::State};
+use crate::downstream::bind::{BoundListener, ListenerKind, bind_all};
+use crate::observe::program_log;
+use crate::observe::registry::Registry;
+use crate::privilege;
+
+/// Where a configuration came from.
+#[derive(Clone, Debug)]
+pub enum ConfigOrigin {
+    /// This file: a reload reads it again.
+    File(PathBuf),
+    /// The arguments of `up` or `demo`.
+    CommandLine,
+}
+
+/// Serves from the file until a signal; returns the exit code.
+#[must_use]
+pub fn run(file: &ConfigFile) -> u8 {
+    match config::load(&file.config) {
+        Ok(loaded) => {
+            eprint!("{}", loaded.warnings.render(false));
+            let origin = ConfigOrigin::File(file.config.clone());
+            serve_with(loaded.config, origin, |_| {})
+        }
+        Err(problems) => {
+            eprint!("{problems}");
+            if problems.not_permitted() { exit::NOT_PERMITTED } else { exit::CONFIG }
+        }
+    }
+}
+
+/// Serves until a signal; returns the exit code. `after_bind` is called once everything is taken
+/// and every right is given up, before the first connection is accepted.
+pub fn serve_with(
+    config: Config,
+    origin: ConfigOrigin,
+    after_bind: impl FnOnce(&[BoundListener]),
+) -> u8 {
+    program_log::init(config.log.level);
+    match start(config, origin, after_bind) {
+        Ok(control) => control.run(),
+        Err(stop) => stop.tell(),
+    }
+}
+
+/// Each step needs those before it: no thread before the rights are gone, no right given up before
+/// all is taken that needs it.
+fn start(
+    mut config: Config,
+    origin: ConfigOrigin,
+    after_bind: impl FnOnce(&[BoundListener]),
+) -> Result<Control, Stop> {
+    let workers = config.workers();
+    config.limits.connections = files::carried(config.limits.connections);
+    let listeners = bind_all(&config.server)
+        .map_err(|error| Stop { code: error.exit_code(), text: error.explain() })?;
+    let metrics = config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?;
+    let socket = files::bind_control(&config.admin.socket);
+    let registry = Registry::new(workers, SystemTime::now());
+    let https_port = https_port(&listeners);
+    let user = config.server.user.clone();
+    let state = State::prepare(config, https_port, &registry).map_err(|error| Stop {
+        code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
+        text: error.to_string(),
+    })?;
+    let privileges = privilege::after_bind(user.as_deref())
+        .map_err(|error| Stop { code: exit::NOT_PERMITTED, text: error.to_string() })?;
+    tracing::info!("{privileges}");
+    let start = Start { origin, listeners, metrics, socket, registry, state, workers, privileges };
+    let (mut control, listeners) = Control::new(start).map_err(failed)?;
+    after_bind(&listeners);
+    control.accept_on(listeners);
+    Ok(control)
+}
+
+/// Where redirects lead.
+#[must_use]
+pub fn https_port(listeners: &[BoundListener]) -> u16 {
+    let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
+    https.map_or(443, |listener| listener.address.port())
+}
+
+fn failed(error: impl fmt::Display) -> Stop {
+    Stop { code: exit::FAILED, text: error.to_string() }
+}

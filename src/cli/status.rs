@@ -1,0 +1,83 @@
+//! `portcullis status`: what the running server does, and whether anything needs a person.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{ConfigFile, Stop, exit, say};
+use crate::config;
+use crate::control::client::{Question, ask};
+
+/// The arguments of `portcullis status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks the server whose control socket the file names; returns the exit code: 0, or 1 when
+/// something needs a person or nobody answers.
+#[must_use]
+pub fn run(args: &StatusArgs) -> u8 {
+    let socket = match config::load(&args.file.config) {
+        Ok(loaded) => loaded.config.admin.socket,
+        Err(problems) => {
+            eprint!("{problems}");
+            return exit::CONFIG;
+        }
+    };
+    let answer = match ask(&socket, Question::Status) {
+        Ok(answer) => answer,
+        Err(error) => return Stop { code: exit::FAILED, text: error.to_string() }.tell(),
+    };
+    let status = answer.get("status").unwrap_or(&Value::Null);
+    if args.json {
+        say(&format!("{status:#}"));
+    } else {
+        print(status);
+    }
+    let needs = status.get("needs_a_person").and_then(Value::as_array);
+    if needs.is_some_and(Vec::is_empty) { exit::OK } else { exit::FAILED }
+}
+
+fn print(status: &Value) {
+    let text = |key: &str| match status.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "?".to_owned(),
+    };
+    say(&format!(
+        "portcullis {}, process {}, up for {} s, {} workers, {} connections",
+        text("program"),
+        text("pid"),
+        text("uptime_seconds"),
+        text("workers"),
+        text("connections"),
+    ));
+    say(&text("privileges"));
+    for listener in list(status, "listeners") {
+        say(&format!("listening {}", listener.as_str().unwrap_or_default()));
+    }
+    for route in list(status, "routes") {
+        let to: Vec<&str> = list(route, "to").filter_map(Value::as_str).collect();
+        say(&format!("{}{} -> {}", word(route, "site"), word(route, "path"), to.join(", ")));
+    }
+    for certificate in list(status, "certificates") {
+        let days = certificate.get("days_left").and_then(Value::as_i64).unwrap_or_default();
+        let (site, source) = (word(certificate, "site"), word(certificate, "source"));
+        say(&format!("certificate of {site}: {days} days left, from {source}"));
+    }
+    for need in list(status, "needs_a_person") {
+        say(&format!("needs a person: {}", need.as_str().unwrap_or_default()));
+    }
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn word<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}

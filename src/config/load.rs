@@ -1,0 +1,124 @@
+//! From a file to a configuration, or to all that is wrong with it.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::problems::Problem;
+use super::read::{Reader, Section};
+use super::report::Report;
+use super::source::Source;
+use super::{Config, Problems, file, resolve, syntax};
+
+/// A configuration that may be used, and what is worth a second look in it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Empty, mostly.
+    pub warnings: Problems,
+}
+
+/// A configuration of 10,000 sites has a few MiB; what is larger is not one.
+const LARGEST: u64 = 16 << 20;
+
+/// Reads and judges the file at `path`. Relative paths in it begin at its folder; `${NAME}` is
+/// taken from the environment of this process. Certificate files are read; nothing is written and
+/// no port is opened.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, an unreadable file too.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let problem = Problem::error("this is UTF-16, not UTF-8").help("save the file as UTF-8");
+        return Err(Problems::unreadable(&name, problem, false));
+    }
+    let base = path.parent().unwrap_or(Path::new(""));
+    let env = |name: &str| std::env::var(name).ok();
+    let text = String::from_utf8_lossy(&bytes);
+    let bad = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
+    judge(&text, &name, base, &env, bad)
+}
+
+/// Judges `text`, which is called `name` in what is said of it. Relative paths begin at `base`;
+/// `${NAME}` is taken from `env`.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn parse(
+    text: &str,
+    name: &str,
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    judge(text, name, base, env, None)
+}
+
+fn judge(
+    text: &str,
+    name: &str,
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    not_utf8: Option<usize>,
+) -> Result<Loaded, Problems> {
+    let source = Source::new(name, text);
+    let mut report = Report::new(&source);
+    if let Some(at) = not_utf8 {
+        // The byte order mark is no part of the source, and U+FFFD stands for the bad byte.
+        let at = at - (text.len() - source.text().len());
+        let problem = Problem::error("this is not UTF-8").help("save the file as UTF-8");
+        report.add_syntax(&(at..at + char::REPLACEMENT_CHARACTER.len_utf8()), problem);
+    }
+    let mended = syntax::mend(&source, &mut report);
+    let (tree, _) = DeTable::parse_recoverable(&mended);
+    let mut reader = Reader { report: &mut report, env };
+    let file = file::File::read_keys(tree.get_ref(), &mut reader);
+    let config = resolve::resolve(&file, base, &mut report);
+    let (errors, warnings) = report.finish();
+    match config {
+        Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(errors),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    if about.len() > LARGEST {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Problems {
+    let problem = match error.kind() {
+        ErrorKind::NotFound => Problem::error("there is no such file").help(
+            "name the configuration with `-c FILE`, \
+                   or front one app without a file: `portcullis up`",
+        ),
+        ErrorKind::PermissionDenied => Problem::error("this user may not read the file").help(
+            "read it as its owner or as root, \
+                   or allow it: `chmod o+r` (a configuration holds no secrets)",
+        ),
+        ErrorKind::IsADirectory => Problem::error("this is a directory, not a file"),
+        ErrorKind::FileTooLarge => {
+            Problem::error("this is no configuration: it is larger than 16 MiB")
+        }
+        _ => Problem::error(format!("the file cannot be read: {error}")),
+    };
+    Problems::unreadable(name, problem, error.kind() == ErrorKind::PermissionDenied)
+}

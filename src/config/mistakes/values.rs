@@ -1,0 +1,97 @@
+//! Values of the right type that are wrong.
+
+use super::*;
+
+#[test]
+fn a_bad_value_is_told_with_its_place() {
+    let cases = [
+        ("[server]\nhttps = \"443\"", "2:9 ", "write `\":443\"`"),
+        ("[server]\nhttps = \"127.0.0.1\"", "2:9 ", "the port is missing: `\"127.0.0.1:80\"`"),
+        ("[server]\nhttps = \"localhost:443\"", "2:9 ", "`\"127.0.0.1:443\"`"),
+        ("[server]\nhttps = \":70000\"", "2:9 ", "the highest is 65535"),
+        ("[server]\nworkers = \"atuo\"", "2:11 ", "did you mean `auto`?"),
+        ("[server]\nworkers = 0", "2:11 ", "`\"auto\"`"),
+        ("[server]\ngrace = \"2h\"", "2:9 ", "`grace` is too large"),
+        ("[server]\ntrusted_proxies = [\"10.0.0.1/8\"]", "2:20 ", "write `\"10.0.0.0/8\"`"),
+        ("[server]\ntrusted_proxies = [\"10.0.0.0/33\"]", "2:20 ", "not a network"),
+        ("[limits]\nheader_size = \"12\"", "2:15 ", "`header_size` is too small"),
+        ("[limits]\nheader_size = \"2MiB\"", "2:15 ", "`header_size` is too large"),
+        ("[limits]\nheader_size = \"32k\"", "2:15 ", "write `32KiB`"),
+        ("[limits]\nheader_count = 1001", "2:16 ", "`header_count` is too large"),
+        ("[limits]\nheader_count = 0", "2:16 ", "`header_count` is too small"),
+        ("[limits]\nidle_timeout = \"75\"", "2:16 ", "without its unit"),
+        ("[limits]\nidle_timeout = \"0s\"", "2:16 ", "too small"),
+        ("[limits]\nbody_size = 0", "2:13 ", "`\"off\"`"),
+        ("[limits]\nbody_size = \"0\"", "2:13 ", "`\"off\"`"),
+        ("[limits]\nbody_size = \"none\"", "2:13 ", "not a size"),
+        ("[limits]\ntarget_size = \"64KiB\"", "2:15 ", "larger than `header_size`"),
+        ("[limits]\nconnections = 0", "2:15 ", "too small"),
+        ("[log]\naccess = \"stdot\"", "2:10 ", "did you mean `stdout`?"),
+        ("[log]\nformat = \"jsn\"", "2:10 ", "did you mean `json`?"),
+        ("[log]\nlevel = \"warning\"", "2:9 ", "did you mean `warn`?"),
+        ("[log]\nmask = [\"a=b\"]", "2:9 ", "query parameter"),
+        ("[admin]\nmetrics = \"9180\"", "2:11 ", "write `\"127.0.0.1:9180\"`"),
+        ("[admin]\nsocket = \"\"", "2:10 ", "the path is empty"),
+        ("[admin]\nsocket = \"~/s\"", "2:10 ", "`${HOME}/…`"),
+        ("[acme]\nemail = \"ops\"", "2:9 ", "not an e-mail address"),
+        ("[acme]\ndirectory = \"http://ca.example/\"", "2:13 ", "not an https URL"),
+        ("[acme]\nca = \"missing.pem\"", "2:6 ", "there is no file `/nonexistent/missing.pem`"),
+    ];
+    for (text, start, part) in cases {
+        assert_one(&errors_before_site(text), start, part);
+    }
+}
+
+#[test]
+fn a_bad_value_in_a_site_is_told_with_its_place() {
+    let cases = [
+        ("hsts = \"ramp\"", "4:8 ", "not available in this version"),
+        ("hsts = \"of\"", "4:8 ", "did you mean `off`?"),
+        ("hsts = \"500ms\"", "4:8 ", "whole seconds"),
+        ("redirect = \"htps\"", "4:12 ", "did you mean `https`?"),
+        ("redirect = \"ftp://a.example\"", "4:12 ", "not to `ftp`"),
+        ("redirect = \"https://me@a.example\"", "4:12 ", "user name"),
+        ("redirect = \"https://b.example/?a\"", "4:12 ", "query"),
+        ("redirect = \"https://b.example/ü\"", "4:12 ", "percent-encoded"),
+        ("redirect = \"https:///x\"", "4:12 ", "not a host name"),
+        ("redirect = \"https://b.example:0\"", "4:12 ", "not a port"),
+        ("tls = \"atuo\"", "4:7 ", "did you mean `auto`?"),
+        ("tls = { cert = \"c.pem\" }", "4:7 ", "`key` is missing"),
+        ("hold = \"10m\"", "4:8 ", "too large"),
+        ("upstream_timeout = \"2d\"", "4:20 ", "too large"),
+        ("[[site.route]]\npath = \"api\"\nto = \"1\"", "5:8 ", "write `\"/api\"`"),
+        ("[[site.route]]\npath = \"/api\"\nto = \"app\"", "6:6 ", "write `app:8080`"),
+        ("[[site.route]]\npath = \"/api\"\nto = \"1\"\nhold = \"10m\"", "7:8 ", "too large"),
+    ];
+    for (text, start, part) in cases {
+        assert_one(&errors_in_site(text), start, part);
+    }
+}
+
+#[test]
+fn a_bad_host_says_what_the_name_would_be() {
+    let text = "[[site]]\nhost = [\"https://a.example/\", \"a b\"]\nto = \"1\"";
+    let found = errors(text);
+    assert!(found[0].starts_with("2:9 ") && found[0].ends_with("`\"a.example\"`"), "{found:#?}");
+    assert!(found[1].starts_with("2:31 `a b` is not a host name"), "{found:#?}");
+}
+
+#[test]
+fn the_environment_is_taken() {
+    let loaded = read(&SITE.replace("8080", "127.0.0.1:${PORT}")).unwrap();
+    assert_eq!(loaded.config.sites[0].routes[0].to[0].to_string(), "127.0.0.1:8080");
+}
+
+#[test]
+fn a_missing_variable_is_told_where_it_stands() {
+    let found = errors(&SITE.replace("8080", "${PORT}${NOPE}${ALSO}"));
+    assert_eq!(found.len(), 2);
+    assert!(found[0].starts_with("3:14 the environment variable `NOPE` is not set"), "{found:#?}");
+    assert!(found[1].starts_with("3:21 the environment variable `ALSO` is not set"), "{found:#?}");
+}
+
+#[test]
+fn what_a_variable_holds_is_judged_and_shown() {
+    let problems = read(&SITE.replace("8080", "a:${BAD_PORT}")).unwrap_err();
+    assert_eq!(problems.list()[0].found.as_deref(), Some("\"a:http\""));
+}

@@ -1,0 +1,33 @@
+//! Whether a file that the configuration names can be what it is named for.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+/// Whether a file can be read and has something of PEM in it (RFC 7468 §2).
+pub(super) fn judge_pem(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let bytes = read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => format!("there is no file `{shown}`"),
+        ErrorKind::PermissionDenied => format!("this user may not read `{shown}`"),
+        ErrorKind::InvalidInput => format!("`{shown}` is not a file"),
+        _ => format!("`{shown}` cannot be read: {error}"),
+    })?;
+    if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
+        return Err(format!("`{shown}` is not PEM: it has no `-----BEGIN` line"));
+    }
+    Ok(())
+}
+
+/// A chain has a few KiB.
+const LARGEST: u64 = 1 << 20;
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a named pipe would wait for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

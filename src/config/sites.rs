@@ -1,0 +1,163 @@
+//! The sites: names that are free, certificates that can be read, routes that can be reached.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::duration::Period;
+use super::file::{self, File};
+use super::kinds::{Hsts, Tls};
+use super::pem::judge_pem;
+use super::problems::Problem;
+use super::read::{At, Field, Sections, Text};
+use super::report::Report;
+use super::resolve::{HOLD, UPSTREAM_TIMEOUT, bounded, judge_certificate, values};
+use super::{Limits, Redirect, Server, Site, TlsSource};
+use crate::proxy::headers::host::HostPattern;
+
+/// Judges every site.
+pub(super) fn sites(
+    file: &File,
+    server: &Server,
+    limits: &Limits,
+    base: &Path,
+    report: &mut Report<'_>,
+) -> Vec<Site> {
+    let Some(Sections(sites)) = file.site.value() else {
+        if file.site.is_absent() {
+            let problem = Problem::missing("there is no site: nothing would be forwarded")
+                .help("add `[[site]]` with `host = \"example.com\"` and `to = \"127.0.0.1:8080\"`");
+            report.add(&(0..0), problem);
+        }
+        return Vec::new();
+    };
+    if let (true, Some(at)) = (sites.is_empty(), file.site.given()) {
+        report.add(&at.span, Problem::error("there is no site: nothing would be forwarded"));
+    }
+    let mut judge = Judge { server, limits, base, names: HashMap::new(), report };
+    sites.iter().map(|site| judge.site(site)).collect()
+}
+
+/// What is known while one site after the other is judged.
+pub(super) struct Judge<'j, 's> {
+    pub server: &'j Server,
+    pub limits: &'j Limits,
+    pub base: &'j Path,
+    /// The line on which each name was first given.
+    pub names: HashMap<HostPattern, usize>,
+    pub report: &'j mut Report<'s>,
+}
+
+impl Judge<'_, '_> {
+    fn site(&mut self, file: &At<file::Site>) -> Site {
+        let redirect = file.redirect.value().cloned().unwrap_or(Redirect::Https);
+        self.judge_names(file);
+        self.judge_schemes(file, &redirect);
+        let upstream_timeout = Period(self.limits.upstream_timeout);
+        let outer = (
+            bounded(
+                "upstream_timeout",
+                &file.upstream_timeout,
+                upstream_timeout,
+                UPSTREAM_TIMEOUT,
+                self.report,
+            ),
+            bounded("hold", &file.hold, Period(self.limits.hold), HOLD, self.report),
+        );
+        let mut routes = self.routes(file, outer);
+        if let Redirect::To(_) = redirect {
+            self.judge_unreachable(file);
+            routes.clear();
+        }
+        Site {
+            hosts: values(&file.host),
+            tls: self.tls(file),
+            hsts: match file.hsts.value() {
+                Some(Hsts::For(age)) => Some(age.0),
+                Some(Hsts::Off) | None => None,
+            },
+            redirect,
+            routes,
+        }
+    }
+
+    fn judge_names(&mut self, file: &At<file::Site>) {
+        match &file.host {
+            Field::Absent => {
+                let problem = Problem::missing("this site has no `host`")
+                    .allowed(HostPattern::ALLOWED)
+                    .help("add `host = \"example.com\"`");
+                self.report.add(&file.span, problem);
+            }
+            Field::Given(At { value, span }) if value.items.is_empty() && !value.partial => {
+                self.report
+                    .add(span, Problem::error("`host` is empty").allowed(HostPattern::ALLOWED));
+            }
+            _ => {}
+        }
+        for At { value, span } in file.host.value().map(|list| &*list.items).unwrap_or_default() {
+            let line = self.report.source.line_of(span.start);
+            if let Some(first) = self.names.get(value) {
+                let problem = Problem::error(format!(
+                    "the host `{value}` is taken: it was given on line {first}"
+                ))
+                .allowed("every host once in the whole file");
+                self.report.add(span, problem);
+            } else {
+                self.names.insert(value.clone(), line);
+            }
+        }
+    }
+
+    /// Redirects and certificates that the listeners make useless.
+    fn judge_schemes(&mut self, file: &At<file::Site>, redirect: &Redirect) {
+        if !self.server.https.is_empty() {
+            return;
+        }
+        if *redirect == Redirect::Https && !matches!(file.redirect, Field::Wrong) {
+            let problem = Problem::warning(
+                "this site redirects to HTTPS, and there is no HTTPS listener here",
+            )
+            .help("add `redirect = \"off\"` to serve it on plain HTTP, or an address in `https`");
+            self.report.add(file.redirect.given().map_or(&file.span, |at| &at.span), problem);
+        }
+        if let Some(At { value: Hsts::For(_), span }) = file.hsts.given() {
+            let problem = Problem::warning("`hsts` has no effect: there is no HTTPS listener here");
+            self.report.add(span, problem);
+        }
+    }
+
+    fn tls(&mut self, file: &At<file::Site>) -> TlsSource {
+        let Some(At { value, span: place }) = file.tls.given() else {
+            return TlsSource::Auto;
+        };
+        let files = match value {
+            Tls::Files(files) => files,
+            Tls::Local => return TlsSource::Local,
+            Tls::Auto => return TlsSource::Auto,
+        };
+        for (key, field) in [("cert", &files.cert), ("key", &files.key)] {
+            if field.is_absent() {
+                let problem =
+                    Problem::missing(format!("`{key}` is missing: a certificate needs both files"))
+                        .allowed(Tls::ALLOWED);
+                self.report.add(place, problem);
+            }
+        }
+        let (Some(cert), Some(key)) = (files.cert.given(), files.key.given()) else {
+            return TlsSource::Auto;
+        };
+        let pair = [cert, key].map(|at| (self.base.join(&at.value.0), &at.span));
+        let mut readable = true;
+        for (path, span) in &pair {
+            if let Err(message) = judge_pem(path) {
+                readable = false;
+                self.report.add(span, Problem::error(message));
+            }
+        }
+        let [(cert, span), (key, _)] = pair;
+        if readable && let Err(message) = judge_certificate(&cert, &key) {
+            self.report.add(span, Problem::error(message));
+        }
+        TlsSource::Files { cert, key }
+    }
+}

@@ -1,0 +1,104 @@
+//! The control socket: one question in a line of JSON, one answer in another. Who may open the
+//! socket (mode 0600) may ask.
+
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
+
+use super::Plane;
+
+/// The longest question, in bytes.
+const QUESTION: u64 = 4096;
+
+/// How long somebody may take to ask, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait after a failure to accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What may be asked.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case", tag = "command")]
+pub enum Question {
+    /// Take the configuration anew, or say what that would change.
+    Reload {
+        /// Whether to change nothing.
+        dry_run: bool,
+    },
+    /// What the server does.
+    Status,
+    /// The counters, as Prometheus reads them.
+    Metrics,
+}
+
+/// A question on its way to the control plane.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// What is asked.
+    pub(super) question: Question,
+    /// Where the answer goes.
+    pub(super) answer: oneshot::Sender<Value>,
+}
+
+impl Plane {
+    /// Answers one question.
+    pub(super) async fn answer(&mut self, request: Request, sender: &Sender<Request>) {
+        let answer = match request.question {
+            Question::Reload { dry_run } => match self.reload(dry_run, sender).await {
+                Ok(changes) => json!({ "ok": true, "changes": changes }),
+                Err(error) => json!({ "ok": false, "error": error }),
+            },
+            Question::Status => json!({ "ok": true, "status": self.status() }),
+            Question::Metrics => json!({ "ok": true, "metrics": self.metrics() }),
+        };
+        // Who asked may have gone.
+        let _ = request.answer.send(answer);
+    }
+}
+
+/// Puts a question to the control plane.
+pub(super) async fn ask(sender: &Sender<Request>, question: Question) -> Option<Value> {
+    let (answer, when_answered) = oneshot::channel();
+    sender.send(Request { question, answer }).await.ok()?;
+    when_answered.await.ok()
+}
+
+/// Serves the control socket for ever.
+pub(super) async fn serve(listener: UnixListener, sender: Sender<Request>) {
+    let listener = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("the control socket does not work: {error}");
+            return;
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(converse(stream, sender.clone()))),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, sender: Sender<Request>) {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(read.take(QUESTION));
+    let asked = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
+    if !matches!(asked, Ok(Ok(_))) {
+        return;
+    }
+    let answer = match serde_json::from_str(&line) {
+        Ok(question) => ask(&sender, question).await,
+        Err(error) => Some(json!({ "ok": false, "error": format!("not a question: {error}") })),
+    };
+    let Some(answer) = answer else { return };
+    let text = format!("{answer}\n");
+    let _ = tokio::time::timeout(PATIENCE, write.write_all(text.as_bytes())).await;
+}

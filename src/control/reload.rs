@@ -1,0 +1,131 @@
+//! A new configuration in place of the old one: the whole of it, or nothing.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc::Sender;
+
+use super::admin::Request;
+use super::state::State;
+use super::{Plane, changes, files, open_log, scrape, shown};
+use crate::cli::run::ConfigOrigin;
+use crate::config::{self, Config, Listen};
+use crate::downstream::bind::{BoundListener, ListenerKind, bind_one};
+use crate::observe::log_writer::Writer;
+use crate::observe::program_log;
+
+/// What came of a reload: words for whoever asked.
+pub(super) type Outcome = Result<Vec<String>, String>;
+
+/// Everything that a new configuration needs, taken before anything is changed.
+struct Prepared {
+    state: State,
+    listeners: Vec<Arc<BoundListener>>,
+    log: Arc<Writer>,
+    metrics: Option<Option<std::net::TcpListener>>,
+    warnings: String,
+}
+
+impl Plane {
+    /// Reads the configuration and serves from it, or says what it would change.
+    pub(super) async fn reload(&mut self, is_dry: bool, sender: &Sender<Request>) -> Outcome {
+        let result = self.try_reload(is_dry, sender).await;
+        match &result {
+            Ok(words) if !is_dry => {
+                self.reload_error = None;
+                tracing::info!("reloaded: {}", words.join("; "));
+            }
+            Err(error) if !is_dry => {
+                tracing::error!("the reload changed nothing: {error}");
+                self.reload_error = Some(error.clone());
+            }
+            _ => {}
+        }
+        result
+    }
+
+    async fn try_reload(&mut self, is_dry: bool, sender: &Sender<Request>) -> Outcome {
+        let ConfigOrigin::File(path) = &self.origin else {
+            return Err("there is no file to reload: it was started by `up`".to_owned());
+        };
+        let loaded = config::load(path).map_err(|problems| problems.to_string())?;
+        let words = changes::between(&self.state.config, &loaded.config);
+        if is_dry {
+            return Ok(words);
+        }
+        let prepared = self.prepare(loaded)?;
+        let Prepared { state, listeners, log, metrics, warnings } = prepared;
+        if !warnings.is_empty() {
+            tracing::warn!("{}", warnings.trim_end());
+        }
+        for listener in &listeners {
+            if !self.listeners.iter().any(|old| Arc::ptr_eq(old, listener)) {
+                tracing::info!("listening {}", shown(listener));
+            }
+        }
+        let limits = &state.config.limits;
+        self.admission.change(limits.connections, limits.connections_per_client);
+        program_log::set_level(state.config.log.level);
+        self.stamps = files::Stamps::of(&state.config);
+        self.log = log;
+        self.publish(Arc::new(state)).await;
+        self.registry.retain(&self.state.config.sites);
+        self.acceptor.listen(listeners.clone()).await;
+        self.listeners = listeners;
+        self.configured = SystemTime::now();
+        if let Some(listener) = metrics {
+            if let Some(old) = self.scraping.take() {
+                old.abort();
+            }
+            self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
+        }
+        Ok(words)
+    }
+
+    /// Takes all that the new configuration needs; what fails leaves the old one untouched.
+    fn prepare(&self, loaded: config::Loaded) -> Result<Prepared, String> {
+        let mut config = loaded.config;
+        config.limits.connections = files::carried(config.limits.connections);
+        let old = &self.state.config;
+        let listeners = self.listeners_for(&config)?;
+        let log = if config.log.access == old.log.access {
+            Arc::clone(&self.log)
+        } else {
+            open_log(&config.log, &self.registry).map_err(|error| error.to_string())?
+        };
+        let metrics = if config.admin.metrics == old.admin.metrics {
+            None
+        } else {
+            let bound = config.admin.metrics.map(files::bind_metrics).transpose();
+            Some(bound.map_err(|error| error.to_string())?)
+        };
+        let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
+        let port = https.map_or(443, |listener| listener.address.port());
+        let state =
+            State::prepare(config, port, &self.registry).map_err(|error| error.to_string())?;
+        Ok(Prepared { state, listeners, log, metrics, warnings: loaded.warnings.to_string() })
+    }
+
+    /// The listeners of `config`: those that are there already, and new ones.
+    fn listeners_for(&self, config: &Config) -> Result<Vec<Arc<BoundListener>>, String> {
+        let wanted = |kind, list: &[Listen]| {
+            list.iter().map(move |listen| (kind, *listen)).collect::<Vec<_>>()
+        };
+        let mut listeners = Vec::new();
+        let all = [
+            wanted(ListenerKind::Http, &config.server.http),
+            wanted(ListenerKind::Https, &config.server.https),
+        ];
+        for (kind, listen) in all.into_iter().flatten() {
+            let there = |old: &&Arc<BoundListener>| old.kind == kind && old.listen == listen;
+            let old: Vec<_> = self.listeners.iter().filter(there).cloned().collect();
+            if old.is_empty() {
+                let bound = bind_one(kind, listen).map_err(|error| error.explain())?;
+                listeners.extend(bound.into_iter().map(Arc::new));
+            } else {
+                listeners.extend(old);
+            }
+        }
+        Ok(listeners)
+    }
+}

@@ -1,0 +1,55 @@
+//! The end: nothing new begins, what is open may end within `server.grace`.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Plane, Signals};
+use crate::cli::exit;
+use crate::worker::Message;
+
+/// How long the log may take to be written once everything has ended.
+const LOG: Duration = Duration::from_secs(2);
+
+impl Plane {
+    /// Stops; returns the exit code. Another signal stops at once.
+    pub(super) async fn shut_down(mut self, signals: &mut Signals) -> u8 {
+        let grace = self.state.config.server.grace;
+        tracing::info!("stopping: what is open has {grace:?}");
+        self.acceptor.listen(Vec::new()).await;
+        self.listeners.clear();
+        let drained = self.tell(Message::Drain);
+        tokio::select! {
+            () = all(drained) => tracing::info!("stopped: everything had ended"),
+            () = tokio::time::sleep(grace) => {
+                tracing::warn!("stopped: {} connections had not ended", self.admission.open());
+            }
+            () = signals.stop() => {
+                tracing::warn!("stopped at once: {} connections cut", self.admission.open());
+            }
+        }
+        let flushed = all(self.tell(Message::Flush));
+        // A worker that hangs must not keep us.
+        let _ = tokio::time::timeout(LOG, flushed).await;
+        if !self.log.finish(Instant::now() + LOG) {
+            tracing::warn!("the access log could not be written to its end");
+        }
+        exit::OK
+    }
+
+    /// Sends every worker a message; what they answer.
+    fn tell(&self, message: fn(oneshot::Sender<()>) -> Message) -> Vec<oneshot::Receiver<()>> {
+        let tell_one = |sender: &tokio::sync::mpsc::UnboundedSender<Message>| {
+            let (done, when_done) = oneshot::channel();
+            sender.send(message(done)).is_ok().then_some(when_done)
+        };
+        self.workers.iter().filter_map(|(mailbox, _)| tell_one(&mailbox.sender)).collect()
+    }
+}
+
+async fn all(answers: Vec<oneshot::Receiver<()>>) {
+    for answer in answers {
+        // A worker that is gone has nothing left to end.
+        let _ = answer.await;
+    }
+}

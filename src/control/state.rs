@@ -1,0 +1,131 @@
+//! What the data plane serves from: one immutable value, made by the control plane, swapped whole.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use rustls::ClientConfig;
+
+use crate::config::target::Protocol;
+use crate::config::{Config, Redirect, Site, TlsSource};
+use crate::observe::registry::{Registry, RouteSeries};
+use crate::proxy::route::{RouteTable, SiteTable};
+use crate::tls::{CertificateError, Certificates};
+
+/// The configuration in the form in which requests are answered from it.
+#[derive(Debug)]
+pub struct State {
+    /// What it was made from.
+    pub config: Config,
+    /// From a host to the index of a service.
+    pub sites: SiteTable<usize>,
+    /// One for each site of the configuration, in its order.
+    pub services: Vec<Service>,
+    /// The certificates; without a TLS listener there are none.
+    pub certificates: Certificates,
+    /// What verifies applications behind `https://`, where there are any.
+    pub client_tls: Option<Arc<ClientConfig>>,
+    /// Counts for requests that no site wants.
+    pub unmatched: Arc<RouteSeries>,
+    /// Where redirects lead: the port of the first TLS listener.
+    pub https_port: u16,
+}
+
+/// A site, prepared.
+#[derive(Debug)]
+pub struct Service {
+    /// Its first name.
+    pub name: String,
+    /// From a path to the index of a route.
+    pub routes: RouteTable,
+    /// Counts, one for each route.
+    pub series: Vec<Arc<RouteSeries>>,
+    /// The value of `Strict-Transport-Security`.
+    pub hsts: Option<HeaderValue>,
+    /// What a plain request gets.
+    pub redirect: Redirect,
+    /// What a client has to have asked for in its handshake to be served here.
+    pub tls: TlsSource,
+}
+
+/// Why there is no state.
+#[derive(Debug)]
+pub enum StateError {
+    /// Certificates cannot be had.
+    Certificates(Vec<CertificateError>),
+    /// The system's roots cannot be read, and an application is to be verified.
+    ClientTls(String),
+}
+
+impl std::fmt::Display for StateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StateError::Certificates(errors) => {
+                let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            StateError::ClientTls(error) => f.write_str(error),
+        }
+    }
+}
+
+impl StateError {
+    /// Whether a missing right is to blame.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match self {
+            StateError::Certificates(errors) => errors.iter().any(CertificateError::is_permission),
+            StateError::ClientTls(_) => false,
+        }
+    }
+}
+
+impl State {
+    /// Reads and makes what `config` asks for: certificates, tables, series.
+    ///
+    /// # Errors
+    /// See [`StateError`]; nothing has changed then.
+    pub fn prepare(
+        config: Config,
+        https_port: u16,
+        registry: &Registry,
+    ) -> Result<Self, StateError> {
+        let certificates =
+            Certificates::load(&config, SystemTime::now()).map_err(StateError::Certificates)?;
+        let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
+        let client_tls = if targets.any(|target| target.protocol == Protocol::Https) {
+            let tls = crate::tls::client_config();
+            Some(tls.map_err(|error| StateError::ClientTls(error.to_string()))?)
+        } else {
+            None
+        };
+        let patterns = config.sites.iter().enumerate();
+        let patterns =
+            patterns.flat_map(|(n, site)| site.hosts.iter().map(move |host| (host.clone(), n)));
+        let sites = SiteTable::new(patterns);
+        let services = config.sites.iter().map(|site| Service::new(site, registry)).collect();
+        let unmatched = registry.unmatched();
+        Ok(Self { sites, services, certificates, client_tls, unmatched, https_port, config })
+    }
+}
+
+impl Service {
+    fn new(site: &Site, registry: &Registry) -> Self {
+        let name = site.name();
+        let paths: Vec<_> = site.routes.iter().map(|route| route.path.clone()).collect();
+        Self {
+            series: paths.iter().map(|path| registry.series(&name, path.as_str())).collect(),
+            routes: RouteTable::new(&paths),
+            hsts: site.hsts.map(hsts),
+            redirect: site.redirect.clone(),
+            tls: site.tls.clone(),
+            name,
+        }
+    }
+}
+
+/// RFC 6797 §6.1.
+fn hsts(age: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={}", age.as_secs()))
+        .unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
+}

@@ -1,0 +1,109 @@
+//! What the server says of itself.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::{Plane, shown};
+use crate::observe::prometheus::{self, CertificateExpiry, Facts};
+
+/// Certificates that end sooner than this need a person: renewal should have come long before.
+const DAYS: i64 = 14;
+
+impl Plane {
+    /// For `portcullis status`; `needs_a_person` lists what is wrong.
+    pub(super) fn status(&self) -> Value {
+        let now = SystemTime::now();
+        let certificates: Vec<Value> = self
+            .state
+            .certificates
+            .inventory()
+            .iter()
+            .map(|certificate| {
+                json!({
+                    "site": certificate.site,
+                    "names": certificate.names,
+                    "issuer": certificate.issuer,
+                    "days_left": certificate.days_left(now),
+                    "source": certificate.source.to_string(),
+                })
+            })
+            .collect();
+        let backends = self.state.config.sites.iter().flat_map(|site| {
+            site.routes.iter().map(move |route| {
+                let to: Vec<String> = route.to.iter().map(ToString::to_string).collect();
+                json!({ "site": site.name(), "path": route.path.as_str(), "to": to })
+            })
+        });
+        json!({
+            "version": 1,
+            "program": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_seconds": seconds_since(self.started, now),
+            "listeners": self.listeners.iter().map(|l| shown(l)).collect::<Vec<_>>(),
+            "workers": self.workers.len(),
+            "connections": self.admission.open(),
+            "privileges": self.privileges,
+            "certificates": certificates,
+            "routes": backends.collect::<Vec<_>>(),
+            "reload": {
+                "seconds_ago": seconds_since(self.configured, now),
+                "error": self.reload_error,
+            },
+            "needs_a_person": self.needs_a_person(now),
+        })
+    }
+
+    fn needs_a_person(&self, now: SystemTime) -> Vec<String> {
+        let mut needs: Vec<String> = Vec::new();
+        if let Some(error) = &self.reload_error {
+            needs.push(format!("the last reload changed nothing: {error}"));
+        }
+        for certificate in self.state.certificates.inventory() {
+            let days = certificate.days_left(now);
+            if days < DAYS {
+                needs.push(format!(
+                    "the certificate of site {} ends in {days} days",
+                    certificate.site
+                ));
+            }
+        }
+        let dead = self.workers.iter().filter(|(_, thread)| thread.is_finished()).count();
+        if dead > 0 {
+            needs.push(format!("{dead} workers have died: restart"));
+        }
+        needs
+    }
+
+    /// For Prometheus.
+    pub(super) fn metrics(&self) -> String {
+        let seconds = |moment: SystemTime| {
+            let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        };
+        let certificates: Vec<CertificateExpiry<'_>> = self
+            .state
+            .certificates
+            .inventory()
+            .iter()
+            .flat_map(|certificate| {
+                certificate.names.iter().map(move |name| CertificateExpiry {
+                    site: &certificate.site,
+                    name,
+                    not_after: seconds(certificate.not_after),
+                })
+            })
+            .collect();
+        let facts = Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            certificates: &certificates,
+            reload_succeeded: self.reload_error.is_none(),
+            configured: self.configured,
+        };
+        prometheus::render(&self.registry, &facts)
+    }
+}
+
+fn seconds_since(moment: SystemTime, now: SystemTime) -> u64 {
+    now.duration_since(moment).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,200 @@
+//! Accepting: one loop per listener, all on one thread, each connection handed to the worker that
+//! has the fewest.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::admission::{Admission, Permit};
+use super::bind::{BoundListener, ListenerKind};
+use crate::observe::metrics::WorkerMetrics;
+use crate::observe::metrics::{Label as _, Limit};
+use crate::observe::rate_limited::RateLimited;
+use crate::worker::{Mailbox, Message};
+
+/// How long to wait when the system has no descriptor or no memory left: long enough not to spin,
+/// short enough that nobody notices once there is.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections taken in one turn, so that one listener does not keep the others waiting.
+const TURN: usize = 64;
+
+/// What a client over the limit is told, on plain HTTP.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\
+    content-length: 21\r\nretry-after: 5\r\nconnection: close\r\n\r\nToo many connections\n";
+
+/// A client that has connected.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket, non-blocking.
+    pub socket: TcpStream,
+    /// Who it is, as far as the socket knows.
+    pub peer: SocketAddr,
+    /// What is spoken.
+    pub kind: ListenerKind,
+    /// Its right to be here.
+    pub permit: Permit,
+}
+
+/// The thread that accepts.
+#[derive(Debug)]
+pub struct Acceptor {
+    orders: UnboundedSender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// Accept on these and on no others: those whose address stays go on without a gap.
+    Listen(Vec<Arc<BoundListener>>, oneshot::Sender<()>),
+}
+
+/// What all accept loops share.
+struct Door {
+    admission: Arc<Admission>,
+    workers: Vec<Mailbox>,
+    metrics: Arc<WorkerMetrics>,
+    refusals: RateLimited,
+}
+
+impl Acceptor {
+    /// Starts the thread; it accepts nothing until it is told where.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(
+        admission: Arc<Admission>,
+        workers: Vec<Mailbox>,
+        metrics: Arc<WorkerMetrics>,
+    ) -> io::Result<Self> {
+        let (orders, receiver) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
+            let refusals = RateLimited::per_second();
+            let door = std::rc::Rc::new(Door { admission, workers, metrics, refusals });
+            LocalSet::new().block_on(&runtime, obey(&door, receiver));
+        })?;
+        Ok(Self { orders })
+    }
+
+    /// Accepts on `listeners` only, from when this returns; an empty list closes the door.
+    pub async fn listen(&self, listeners: Vec<Arc<BoundListener>>) {
+        let (done, when_done) = oneshot::channel();
+        if self.orders.send(Order::Listen(listeners, done)).is_ok() {
+            let _ = when_done.await;
+        }
+    }
+}
+
+async fn obey(door: &std::rc::Rc<Door>, mut orders: UnboundedReceiver<Order>) {
+    let mut loops: Vec<(Arc<BoundListener>, JoinHandle<()>)> = Vec::new();
+    while let Some(Order::Listen(listeners, done)) = orders.recv().await {
+        loops.retain(|(listener, accepting)| {
+            let stays = listeners.iter().any(|other| Arc::ptr_eq(listener, other));
+            if !stays {
+                accepting.abort();
+            }
+            stays
+        });
+        for listener in listeners {
+            if loops.iter().any(|(running, _)| Arc::ptr_eq(running, &listener)) {
+                continue;
+            }
+            let accepting = accept(std::rc::Rc::clone(door), Arc::clone(&listener));
+            loops.push((listener, tokio::task::spawn_local(accepting)));
+        }
+        // Aborted loops let go of their sockets when they are polled next.
+        tokio::task::yield_now().await;
+        let _ = done.send(());
+    }
+}
+
+/// Accepts on `listener` for ever: what goes wrong with one connection is no reason to stop, and
+/// what goes wrong with the system is waited out.
+async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
+    #[expect(deprecated, reason = "its successor is unsafe; the socket stays open as long as this")]
+    let socket = listener.socket.try_clone().and_then(AsyncFd::new);
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!("cannot accept on {}: {error}", listener.address);
+            return;
+        }
+    };
+    let mut is_short = false;
+    loop {
+        let Ok(mut ready) = socket.readable().await else { continue };
+        for _ in 0..TURN {
+            match rustix::net::acceptfrom_with(
+                &listener.socket,
+                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            ) {
+                Ok((client, peer)) => {
+                    is_short = false;
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    if let Some(peer) = peer {
+                        door.admit(TcpStream::from(client), peer, listener.kind);
+                    }
+                }
+                Err(Errno::AGAIN) => {
+                    ready.clear_ready();
+                    break;
+                }
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    if !std::mem::replace(&mut is_short, true) {
+                        tracing::error!(
+                            "cannot accept on {}: {error}; trying again until there is room \
+                             (see LimitNOFILE, or lower limits.connections)",
+                            listener.address
+                        );
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                    break;
+                }
+                // The client was gone before we came (accept(2)): its own affair.
+                Err(_) => {}
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Door {
+    fn admit(&self, socket: TcpStream, peer: SocketAddr, kind: ListenerKind) {
+        let mut permit = match self.admission.admit(peer.ip()) {
+            Ok(permit) => permit,
+            Err(limit) => return self.refuse(socket, peer, kind, limit),
+        };
+        let idlest = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        let Some(worker) = idlest else { return };
+        permit.assign(&worker.load);
+        let accepted = Accepted { socket, peer, kind, permit };
+        // A worker whose mailbox is closed is stopping: the client sees a closed connection.
+        let _ = worker.sender.send(Message::Connection(accepted));
+    }
+
+    fn refuse(&self, mut socket: TcpStream, peer: SocketAddr, kind: ListenerKind, limit: Limit) {
+        self.metrics.limits.count(limit);
+        if let Some(suppressed) = self.refusals.pass(Instant::now()) {
+            let key = limit.text();
+            let client = peer.ip().to_canonical();
+            tracing::warn!(%client, suppressed, "a connection was refused: over limits.{key}");
+        }
+        if kind == ListenerKind::Http {
+            // Fits into any socket's buffer; who does not take it misses only the reason.
+            match socket.write(TOO_MANY) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {}
+                _ => drop(socket.shutdown(std::net::Shutdown::Write)),
+            }
+        }
+    }
+}

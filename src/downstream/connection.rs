@@ -1,0 +1,119 @@
+//! One client's connection, as everything that handles its requests sees it.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::bind::ListenerKind;
+use super::stream::Stream;
+use crate::proxy::upgrade::Tunnel;
+use crate::worker::Worker;
+use crate::worker::deadline::Deadline;
+
+/// A connection and what is going on on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The worker that it lives on.
+    pub worker: Rc<Worker>,
+    /// The bytes.
+    pub stream: Stream,
+    /// Who is at the other end: what the socket says, or a trusted proxy's PROXY header.
+    pub peer: SocketAddr,
+    /// What was agreed on, under TLS.
+    pub tls: Option<Tls>,
+    /// What its driver waits for.
+    pub deadline: Deadline,
+    /// A tunnel that takes the place of HTTP once the answer is out.
+    pub tunnel: RefCell<Option<Tunnel>>,
+    /// Whether a request's body was left unread: the client may still be sending it.
+    pub unread: Cell<bool>,
+    in_flight: Cell<u32>,
+    /// How much had been received when the last request ended.
+    mark: Cell<u64>,
+}
+
+/// What a handshake agreed on.
+#[derive(Debug)]
+pub struct Tls {
+    /// For logs: `TLSv1.3`.
+    pub version: &'static str,
+    /// The name that the client asked for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// The address that it reached, where that decides about the certificate.
+    pub local: Option<IpAddr>,
+    /// Whether HTTP/2 was agreed on.
+    pub http2: bool,
+}
+
+impl Connection {
+    /// A connection without requests yet.
+    #[must_use]
+    pub fn new(
+        worker: &Rc<Worker>,
+        stream: Stream,
+        peer: SocketAddr,
+        tls: Option<Tls>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker: Rc::clone(worker),
+            stream,
+            peer,
+            tls,
+            deadline: worker.wheel.deadline(),
+            tunnel: RefCell::new(None),
+            unread: Cell::new(false),
+            in_flight: Cell::new(0),
+            mark: Cell::new(0),
+        })
+    }
+
+    /// What is spoken on it.
+    #[must_use]
+    pub fn kind(&self) -> ListenerKind {
+        if self.tls.is_some() { ListenerKind::Https } else { ListenerKind::Http }
+    }
+
+    /// Counts a request until the result is dropped.
+    #[must_use]
+    pub fn begin(self: &Rc<Self>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        InFlight(Rc::clone(self))
+    }
+
+    /// Requests whose answers are not complete.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Whether bytes have come since the last request ended: the next one has begun.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.stream.received() > self.mark.get()
+    }
+
+    /// Has the driver look around at once.
+    pub fn nudge(&self) {
+        self.deadline.set(Duration::ZERO);
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct InFlight(Rc<Connection>);
+
+impl InFlight {
+    /// The connection that it came on.
+    #[must_use]
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.0.mark.set(self.0.stream.received());
+    }
+}

@@ -1,0 +1,215 @@
+//! HTTP/1 with one client: sessions of requests, and rest between them.
+//!
+//! A connection on which nothing happens for a moment is parked: the HTTP library's state and
+//! buffers are given back, and only the socket is left, watched for the next byte.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::StatusCode;
+use hyper::service::service_fn;
+
+use super::connection::Connection;
+use super::serve::Ending;
+use crate::observe::metrics::Limit;
+use crate::proxy::handle::handle;
+use crate::proxy::record;
+
+/// How long after its last request a connection is parked.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+
+const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
+    content-length: 31\r\nconnection: close\r\n\r\nThe request took too long.\r\n\r\n\r";
+
+/// Serves requests until the connection ends.
+pub async fn serve(connection: &Rc<Connection>) -> Ending {
+    let mut is_first = true;
+    loop {
+        // Boxed, so that a parked connection does not keep the room for a session.
+        let end = Box::pin(session(connection, is_first)).await;
+        is_first = false;
+        match end {
+            SessionEnd::Closed => return Ending::Orderly,
+            SessionEnd::Broken => return Ending::Abrupt,
+            SessionEnd::Idle => {}
+            SessionEnd::HeaderTimeout => return refuse_slow(connection).await,
+            SessionEnd::Upgraded => {
+                let tunnel = connection.tunnel.borrow_mut().take();
+                let Some(tunnel) = tunnel else { return Ending::Orderly };
+                tunnel.run(connection.stream.clone(), &connection.deadline).await;
+                return Ending::Orderly;
+            }
+        }
+        if !connection.stream.has_buffered_input() && !rest(connection).await {
+            return Ending::Orderly;
+        }
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug)]
+enum SessionEnd {
+    /// The client or we wanted no more.
+    Closed,
+    /// It failed, or its reader stalled.
+    Broken,
+    /// Nothing has come for a moment.
+    Idle,
+    /// A head has not come whole in time.
+    HeaderTimeout,
+    /// Something else is spoken from here on.
+    Upgraded,
+}
+
+/// What a session's deadline stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A head is coming, or the first one is waited for.
+    Head,
+    /// A request is being answered.
+    Active,
+    /// The same, but the client takes nothing: this much was sent when that began.
+    Stalled(u64),
+    /// Between requests.
+    Idle,
+}
+
+async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
+    let view = connection.worker.view();
+    let service = service_fn(|request| handle(Rc::clone(connection), request));
+    let stream = &connection.stream;
+    let mut http = view.protocols.http1.serve_connection(stream.clone(), service);
+    let limits = view.limits();
+    let mut phase = None;
+    let mut is_told = false;
+    let end = poll_fn(|cx| {
+        if connection.worker.draining.get() && !std::mem::replace(&mut is_told, true) {
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        let polled = Pin::new(&mut http).poll(cx);
+        if let Poll::Ready(result) = polled {
+            return Poll::Ready(ended(connection, result));
+        }
+        if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
+            return Poll::Ready(SessionEnd::Broken);
+        }
+        let now = phase_of(connection, is_first);
+        if phase.replace(now) != Some(now) {
+            match now {
+                Phase::Head => connection.deadline.set(limits.request_header_timeout),
+                Phase::Active => connection.deadline.clear(),
+                Phase::Stalled(_) => connection.deadline.set(limits.idle_timeout),
+                Phase::Idle => connection.deadline.set(PARK_AFTER.min(limits.idle_timeout)),
+            }
+        }
+        wait(connection, now, is_told, cx)
+    });
+    match end.await {
+        SessionEnd::Idle => {
+            stream.rewind(http.into_parts().read_buf);
+            SessionEnd::Idle
+        }
+        SessionEnd::Upgraded => {
+            stream.rewind(http.into_parts().read_buf);
+            SessionEnd::Upgraded
+        }
+        other => other,
+    }
+}
+
+fn phase_of(connection: &Connection, is_first: bool) -> Phase {
+    if connection.in_flight() > 0 {
+        if connection.stream.is_blocked() {
+            return Phase::Stalled(connection.stream.sent());
+        }
+        return Phase::Active;
+    }
+    if connection.stream.is_blocked() {
+        return Phase::Stalled(connection.stream.sent());
+    }
+    let waits_for_first = is_first && connection.stream.received() == 0;
+    if waits_for_first || connection.has_news() { Phase::Head } else { Phase::Idle }
+}
+
+/// Waits for the deadline of `phase`.
+fn wait(
+    connection: &Connection,
+    phase: Phase,
+    is_draining: bool,
+    cx: &mut Context<'_>,
+) -> Poll<SessionEnd> {
+    if connection.deadline.poll(cx).is_pending() {
+        return Poll::Pending;
+    }
+    // A stop sets the deadline to now, to be seen.
+    if connection.worker.draining.get() && !is_draining {
+        cx.waker().wake_by_ref();
+        connection.deadline.clear();
+        return Poll::Pending;
+    }
+    Poll::Ready(match phase {
+        Phase::Head => SessionEnd::HeaderTimeout,
+        Phase::Idle if is_draining => SessionEnd::Closed,
+        Phase::Idle => SessionEnd::Idle,
+        Phase::Active => {
+            connection.deadline.clear();
+            return Poll::Pending;
+        }
+        Phase::Stalled(_) => {
+            connection.worker.metrics.limits.count(Limit::IdleTimeout);
+            SessionEnd::Broken
+        }
+    })
+}
+
+/// What the library's verdict means; what it refused by itself gets its line in the log here.
+fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
+    let error = match result {
+        Ok(()) if connection.tunnel.borrow().is_some() => return SessionEnd::Upgraded,
+        Ok(()) => return SessionEnd::Closed,
+        Err(error) => error,
+    };
+    if error.is_parse_too_large() {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        connection.worker.metrics.limits.count(Limit::HeaderSize);
+        record::refused(connection, status, "over limits.header_size or limits.header_count");
+    } else if error.is_parse() {
+        record::refused(connection, StatusCode::BAD_REQUEST, "malformed request head");
+    } else {
+        tracing::debug!("a connection ended: {error}");
+        return SessionEnd::Broken;
+    }
+    connection.unread.set(true);
+    SessionEnd::Closed
+}
+
+/// Waits, without the library, for the next request. Whether there may be one.
+async fn rest(connection: &Connection) -> bool {
+    let idle = connection.worker.view().limits().idle_timeout;
+    connection.deadline.set(idle.saturating_sub(PARK_AFTER));
+    poll_fn(|cx| {
+        if connection.worker.draining.get() {
+            return Poll::Ready(false);
+        }
+        if let Poll::Ready(result) = connection.stream.poll_readable(cx) {
+            return Poll::Ready(result.is_ok());
+        }
+        connection.deadline.poll(cx).map(|()| false)
+    })
+    .await
+}
+
+/// Tells a client whose head did not come in time; one that has sent nothing at all is not told.
+async fn refuse_slow(connection: &Connection) -> Ending {
+    connection.worker.metrics.limits.count(Limit::RequestHeaderTimeout);
+    if connection.has_news() {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        record::refused(connection, status, "over limits.request_header_timeout");
+        connection.stream.inject(TIMED_OUT);
+        connection.unread.set(true);
+    }
+    Ending::Orderly
+}

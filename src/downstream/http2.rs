@@ -1,0 +1,106 @@
+//! HTTP/2 with one client.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+
+use super::connection::Connection;
+use super::serve::Ending;
+use crate::observe::metrics::Limit;
+use crate::proxy::handle::handle;
+
+/// How long a client that was told to go may take to do so.
+const GOING: Duration = Duration::from_secs(5);
+
+/// What the connection's deadline stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing has come yet.
+    Preface,
+    /// Requests are being answered.
+    Active,
+    /// The client takes nothing: this much was sent when that began.
+    Stalled(u64),
+    /// Nothing is asked for.
+    Idle,
+    /// It was told to go.
+    Going,
+}
+
+/// Serves requests until the connection ends.
+pub async fn serve(connection: &Rc<Connection>) -> Ending {
+    let view = connection.worker.view();
+    let own = Rc::clone(connection);
+    let service = service_fn(move |request| handle(Rc::clone(&own), request));
+    let stream = &connection.stream;
+    let mut http = view.protocols.http2.serve_connection(stream.clone(), service);
+    let limits = view.limits();
+    let mut phase = None;
+    let mut is_told = false;
+    poll_fn(|cx| {
+        loop {
+            let is_over = phase == Some(Phase::Idle) && connection.deadline.is_due();
+            if (connection.worker.draining.get() || is_over)
+                && !std::mem::replace(&mut is_told, true)
+            {
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            let polled = Pin::new(&mut http).poll(cx);
+            if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
+                return Poll::Ready(Ending::Abrupt);
+            }
+            if let Poll::Ready(result) = polled {
+                if let Err(error) = &result {
+                    tracing::debug!("an HTTP/2 connection ended: {error}");
+                }
+                return Poll::Ready(Ending::Orderly);
+            }
+            let now = phase_of(connection, is_told);
+            if phase.replace(now) != Some(now) {
+                match now {
+                    Phase::Preface => connection.deadline.set(limits.request_header_timeout),
+                    Phase::Active => connection.deadline.clear(),
+                    Phase::Stalled(_) | Phase::Idle => connection.deadline.set(limits.idle_timeout),
+                    Phase::Going => connection.deadline.set(GOING),
+                }
+            }
+            if connection.deadline.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match now {
+                Phase::Idle if !is_told => {}
+                Phase::Active => {
+                    // A stop sets the deadline to now, to be seen.
+                    connection.deadline.clear();
+                    if !connection.worker.draining.get() || is_told {
+                        return Poll::Pending;
+                    }
+                }
+                Phase::Stalled(_) => {
+                    connection.worker.metrics.limits.count(Limit::IdleTimeout);
+                    return Poll::Ready(Ending::Abrupt);
+                }
+                Phase::Preface | Phase::Going | Phase::Idle => return Poll::Ready(Ending::Orderly),
+            }
+        }
+    })
+    .await
+}
+
+fn phase_of(connection: &Connection, is_told: bool) -> Phase {
+    if connection.stream.is_blocked() {
+        Phase::Stalled(connection.stream.sent())
+    } else if connection.in_flight() > 0 {
+        Phase::Active
+    } else if is_told {
+        Phase::Going
+    } else if connection.stream.received() == 0 {
+        Phase::Preface
+    } else {
+        Phase::Idle
+    }
+}

@@ -1,0 +1,411 @@
+//! The byte stream of one client: a socket, with TLS or without.
+//!
+//! Under TLS, what is written is sealed at once and goes to the socket at the end of the task's
+//! turn, so that a response of many small writes (the frames of HTTP/2, a head and its body) costs
+//! one system call. [`Stream::poll_send`] is that end of the turn. The socket is read in large
+//! pieces through a buffer that all connections of the worker share, so that an idle connection
+//! holds none.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::io::{self, BufRead, IoSlice, Write};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use rustls::ServerConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Sealed bytes that may wait for the socket before a writer has to: enough for one system call
+/// to move much, little enough to stay in the processor's cache.
+const SEALED: usize = 128 * 1024;
+
+/// How much is read from the socket at a time.
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    /// Bytes on their way from a socket; never kept beyond one poll.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+/// A handle on the stream: the connection's driver holds one, the HTTP library another.
+#[derive(Clone, Debug)]
+pub struct Stream(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    io: RefCell<Io>,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    blocked: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Io {
+    socket: TcpStream,
+    tls: Option<Box<ServerConnection>>,
+    /// Plain bytes to be read before anything else: what a parser gave back.
+    rewound: Bytes,
+    /// Sealed bytes read from the socket that the TLS layer has had no room for yet.
+    sealed: Vec<u8>,
+    ended: bool,
+}
+
+impl Stream {
+    /// A stream without TLS.
+    #[must_use]
+    pub fn plain(socket: TcpStream) -> Self {
+        Self::new(socket, None)
+    }
+
+    /// A stream whose handshake is done.
+    #[must_use]
+    pub fn tls(socket: TcpStream, mut connection: ServerConnection) -> Self {
+        connection.set_buffer_limit(Some(SEALED));
+        Self::new(socket, Some(Box::new(connection)))
+    }
+
+    fn new(socket: TcpStream, tls: Option<Box<ServerConnection>>) -> Self {
+        let io = Io { socket, tls, rewound: Bytes::new(), sealed: Vec::new(), ended: false };
+        Self(Rc::new(Shared {
+            io: RefCell::new(io),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            blocked: Cell::new(false),
+        }))
+    }
+
+    /// Plain bytes handed to the reader so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.0.received.get()
+    }
+
+    /// Bytes that the socket has taken so far, sealed ones where there is TLS.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.0.sent.get()
+    }
+
+    /// Whether the peer takes less than we have to send.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.0.blocked.get()
+    }
+
+    /// Whether bytes from the peer wait in a buffer of ours.
+    #[must_use]
+    pub fn has_buffered_input(&self) -> bool {
+        let io = self.0.io.borrow();
+        !io.rewound.is_empty() || !io.sealed.is_empty()
+    }
+
+    /// Gives `bytes` back to be read again, first of all.
+    pub fn rewind(&self, bytes: Bytes) {
+        let mut io = self.0.io.borrow_mut();
+        debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
+        self.0.received.set(self.0.received.get() - bytes.len() as u64);
+        io.rewound = bytes;
+    }
+
+    /// Puts `bytes` between two writes of the HTTP library: an interim response.
+    ///
+    /// Returns whether it could; it cannot while the peer takes less than we have to send.
+    pub fn inject(&self, bytes: &[u8]) -> bool {
+        if self.is_blocked() {
+            return false;
+        }
+        let mut io = self.0.io.borrow_mut();
+        match io.tls.as_mut() {
+            Some(tls) => tls.writer().write_all(bytes).is_ok(),
+            // A socket that takes only a part of so little has no reader left.
+            None => matches!(io.socket.try_write(bytes), Ok(n) if n == bytes.len()),
+        }
+    }
+
+    /// Hands all that is sealed to the socket: the end of a task's turn.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = self.poll_send_sealed(&mut self.0.io.borrow_mut(), cx);
+        self.0.blocked.set(result.is_pending());
+        result
+    }
+
+    /// Ready when there is something to read, or the peer has ended; takes nothing.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = self.0.io.borrow();
+        if !io.rewound.is_empty() || !io.sealed.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        io.socket.poll_read_ready(cx)
+    }
+
+    /// Says farewell as TLS asks for it, sends what is left, and ends the sending side.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.0.io.borrow_mut();
+        if !io.ended {
+            io.ended = true;
+            if let Some(tls) = io.tls.as_mut() {
+                tls.send_close_notify();
+            }
+        }
+        ready!(self.poll_send_sealed(&mut io, cx))?;
+        Pin::new(&mut io.socket).poll_shutdown(cx)
+    }
+
+    /// Reads from the socket and forgets what was read: `Ok(0)` at the end of the peer's sending.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut io = self.0.io.borrow_mut();
+        SCRATCH.with_borrow_mut(|scratch| poll_socket(&mut io.socket, scratch, cx))
+    }
+
+    fn poll_send_sealed(
+        &self,
+        io: &mut RefMut<'_, Io>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Io { socket, tls: Some(tls), .. } = &mut **io else { return Poll::Ready(Ok(())) };
+        while tls.wants_write() {
+            match tls.write_tls(&mut Sink { socket, cx }) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) => self.0.sent.set(self.0.sent.get() + n as u64),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Calls `take` with at most `room` bytes from the peer: none at its end.
+    fn poll_input(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<()>> {
+        let mut io = self.0.io.borrow_mut();
+        let taken = if !io.rewound.is_empty() {
+            let n = room.min(io.rewound.len());
+            take(&io.rewound.split_to(n));
+            n
+        } else if io.tls.is_some() {
+            ready!(poll_opened(&mut io, cx, room, take))?
+        } else {
+            ready!(SCRATCH.with_borrow_mut(|scratch| {
+                let room = room.min(scratch.len());
+                let piece = scratch.get_mut(..room).unwrap_or_default();
+                let n = match ready!(poll_socket(&mut io.socket, piece, cx)) {
+                    Ok(n) => n,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                take(piece.get(..n).unwrap_or_default());
+                Poll::Ready(Ok(n))
+            }))?
+        };
+        self.0.received.set(self.0.received.get() + taken as u64);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_output(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut io = self.0.io.borrow_mut();
+        if io.tls.is_none() {
+            let result = Pin::new(&mut io.socket).poll_write_vectored(cx, slices);
+            self.0.blocked.set(result.is_pending());
+            if let Poll::Ready(Ok(n)) = result {
+                self.0.sent.set(self.0.sent.get() + n as u64);
+            }
+            return result;
+        }
+        if slices.iter().all(|slice| slice.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            if let Some(tls) = io.tls.as_mut() {
+                let n = tls.writer().write_vectored(slices)?;
+                if n > 0 {
+                    return Poll::Ready(Ok(n));
+                }
+            }
+            let result = self.poll_send_sealed(&mut io, cx);
+            self.0.blocked.set(result.is_pending());
+            ready!(result)?;
+        }
+    }
+}
+
+impl hyper::rt::Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_input(cx, buffer.remaining(), |bytes| buffer.put_slice(bytes))
+    }
+}
+
+/// Flushing and shutting down are no business of the HTTP library: the connection's driver sends
+/// at the end of each turn, and it closes.
+impl hyper::rt::Write for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_output(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_output(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The stream as a tunnel uses it.
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_input(cx, buffer.remaining(), |bytes| buffer.put_slice(bytes))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_output(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_close(cx)
+    }
+}
+
+/// Opens what the peer sealed until there is something plain, and has it taken.
+fn poll_opened(
+    io: &mut RefMut<'_, Io>,
+    cx: &mut Context<'_>,
+    room: usize,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    let Io { socket, tls: Some(tls), sealed, .. } = &mut **io else { return Poll::Ready(Ok(0)) };
+    loop {
+        match tls.reader().fill_buf() {
+            Ok(plain) => {
+                let n = room.min(plain.len());
+                take(plain.get(..n).unwrap_or_default());
+                tls.reader().consume(n);
+                return Poll::Ready(Ok(n));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The peer ended without a farewell; whether a message was cut is seen by its framing.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Poll::Ready(Ok(0));
+            }
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        if sealed.is_empty() {
+            ready!(SCRATCH.with_borrow_mut(|scratch| {
+                let n = match ready!(poll_socket(socket, scratch, cx)) {
+                    Ok(n) => n,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                let mut fresh = scratch.get(..n).unwrap_or_default();
+                let result = open(tls, &mut fresh, n == 0);
+                sealed.extend_from_slice(fresh);
+                Poll::Ready(result)
+            }))?;
+        } else {
+            let mut rest = sealed.as_slice();
+            let result = open(tls, &mut rest, false);
+            let used = sealed.len() - rest.len();
+            sealed.drain(..used);
+            if sealed.is_empty() {
+                *sealed = Vec::new();
+            }
+            result?;
+        }
+    }
+}
+
+/// Feeds the TLS layer from `sealed` until it has something plain, or all of it is used.
+fn open(tls: &mut ServerConnection, sealed: &mut &[u8], at_end: bool) -> io::Result<()> {
+    if at_end {
+        tls.read_tls(&mut io::empty())?;
+    }
+    while !sealed.is_empty() {
+        tls.read_tls(sealed)?;
+        let state = tls
+            .process_new_packets()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn poll_socket(
+    socket: &mut TcpStream,
+    scratch: &mut [u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(scratch);
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+/// The socket as the TLS layer wants to write to it.
+struct Sink<'a, 'b> {
+    socket: &'a mut TcpStream,
+    cx: &'a mut Context<'b>,
+}
+
+impl Write for Sink<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

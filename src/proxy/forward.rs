@@ -1,0 +1,194 @@
+//! A request on its way to an application, and the answer on its way back.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::body::{Body, RequestBody};
+use super::failure::Failure;
+use super::headers::authority::AuthorityRef;
+use super::headers::forwarded::Forwarded as ForwardedFields;
+use super::headers::{hop, request_head};
+use super::record::Record;
+use super::upgrade::{self, Upgrade};
+use crate::config::Route;
+use crate::config::target::Protocol;
+use crate::control::state::Service;
+use crate::downstream::bind::ListenerKind;
+use crate::downstream::connection::Connection;
+use crate::upstream::h2c;
+use crate::upstream::pool::Lease;
+use crate::upstream::send::{Choice, Outgoing, SendError};
+use crate::worker::view::RouteView;
+
+/// An answer whose head is here.
+#[derive(Debug)]
+pub struct Forwarded {
+    status: StatusCode,
+    headers: HeaderMap,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Http1(Lease),
+    Http2(Incoming),
+    /// The application has agreed to speak another protocol from here on.
+    Upgraded(Lease, Upgrade),
+}
+
+impl Forwarded {
+    /// Adds `Strict-Transport-Security` where the site wants it, on TLS only (RFC 6797 §7.2).
+    #[must_use]
+    pub fn with_hsts(mut self, connection: &Connection, service: &Service) -> Self {
+        if let (ListenerKind::Https, Some(hsts)) = (connection.kind(), &service.hsts) {
+            self.headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        self
+    }
+}
+
+/// Turns an answer into the response, which ends `record` when it has been sent.
+#[must_use]
+pub fn respond(forwarded: Forwarded, mut record: Box<Record>) -> Response<Body> {
+    let Forwarded { status, headers, source } = forwarded;
+    let mut response = match source {
+        Source::Upgraded(lease, upgrade) => {
+            return upgrade::respond(lease, upgrade, headers, record);
+        }
+        Source::Http1(lease) => {
+            record.answered(status);
+            Response::new(Body::http1(lease, record))
+        }
+        Source::Http2(body) => {
+            record.answered(status);
+            Response::new(Body::http2(body, record))
+        }
+    };
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Sends `request` to an application of `route` and waits for the head of its answer.
+///
+/// # Errors
+/// Those of the application, and those of the client's own body.
+pub async fn forward(
+    record: &mut Record,
+    request: Request<Incoming>,
+    authority: AuthorityRef<'_>,
+    route: &Route,
+    view: &RouteView,
+) -> Result<Forwarded, Failure> {
+    let connection = Rc::clone(record.connection());
+    let chosen = Cell::new(None);
+    let choice = Choice { worker: &connection.worker, route, view, chosen: &chosen };
+    let h2c = view.backends.first().is_some_and(|b| b.target.protocol == Protocol::H2c);
+    let began = std::time::Instant::now();
+    let result = if h2c {
+        over_http2(record, request, authority, &choice).await
+    } else {
+        over_http1(record, request, authority, &choice).await
+    };
+    record.upstream = chosen.take();
+    record.upstream_time = Some(began.elapsed());
+    result.map_err(Failure::from)
+}
+
+async fn over_http1(
+    record: &mut Record,
+    request: Request<Incoming>,
+    authority: AuthorityRef<'_>,
+    choice: &Choice<'_>,
+) -> Result<Forwarded, SendError> {
+    let connection = Rc::clone(record.connection());
+    let limits = record.view.limits();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = Upgrade::wanted(&mut parts);
+    let body = match &upgrade {
+        // What follows the head of such a request is the tunnel's, not a body.
+        Some(_) => RequestBody::empty(),
+        None => RequestBody::new(body, limits.body_size, Rc::clone(&record.bytes_in), &connection),
+    };
+    let expects_continue = parts.headers.contains_key(header::EXPECT)
+        && parts.version == Version::HTTP_11
+        && !body.is_end_stream();
+    let head = request_head::Head {
+        parts: &parts,
+        authority: &authority,
+        forwarded: &forwarded_fields(record, &parts.headers, &authority),
+        request_id: &record.id,
+        body: &body,
+        upgrade: upgrade.as_ref(),
+        expects_continue,
+        via: record.view.state.config.server.via,
+    };
+    let head = Bytes::from(head.write());
+    let method = if upgrade.is_some() { Method::GET } else { parts.method };
+    let outgoing = Outgoing { method, head, body, expects_continue };
+    let version = parts.version;
+    // The map of the request carries the answer: the HTTP library gets it back for the next one.
+    let mut headers = parts.headers;
+    headers.clear();
+    let interim = |status: StatusCode, headers: &HeaderMap| {
+        if version == Version::HTTP_11 && status == StatusCode::EARLY_HINTS {
+            connection.stream.inject(&request_head::interim(status, headers));
+        }
+    };
+    let body_idle = limits.request_body_idle_timeout;
+    let (head, lease) = choice.send(outgoing, body_idle, &mut headers, interim).await?;
+    let source = match (head.status, upgrade) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) => {
+            upgrade.check(&mut headers).map_err(|why| SendError::Failed(why.to_owned()))?;
+            Source::Upgraded(lease, upgrade)
+        }
+        (StatusCode::SWITCHING_PROTOCOLS, None) => {
+            return Err(SendError::Failed("it changed the protocol unasked".to_owned()));
+        }
+        _ => Source::Http1(lease),
+    };
+    Ok(Forwarded { status: head.status, headers, source })
+}
+
+async fn over_http2(
+    record: &mut Record,
+    request: Request<Incoming>,
+    authority: AuthorityRef<'_>,
+    choice: &Choice<'_>,
+) -> Result<Forwarded, SendError> {
+    let connection = Rc::clone(record.connection());
+    let limits = record.view.limits();
+    let (parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        return Err(SendError::Failed("WebSockets need an HTTP/1.1 application".to_owned()));
+    }
+    let backend = choice.reach_h2c().await?;
+    let body = RequestBody::new(body, limits.body_size, Rc::clone(&record.bytes_in), &connection)
+        .with_idle(connection.worker.wheel.deadline(), limits.request_body_idle_timeout);
+    let forwarded = forwarded_fields(record, &parts.headers, &authority);
+    let via = record.view.state.config.server.via;
+    let request = request_head::for_http2(&parts, &authority, &forwarded, &record.id, via, body)
+        .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
+    let answer = h2c::exchange(&backend, request, choice.route.upstream_timeout).await;
+    let answer = answer.map_err(|error| choice.failed_h2c(error))?;
+    let (head, body) = answer.into_parts();
+    let mut headers = head.headers;
+    hop::strip_response(&mut headers);
+    Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })
+}
+
+fn forwarded_fields<'a>(
+    record: &Record,
+    headers: &'a HeaderMap,
+    authority: &AuthorityRef<'a>,
+) -> ForwardedFields<'a> {
+    let connection = record.connection();
+    let trusted = &record.view.state.config.server.trusted_proxies;
+    let tls = connection.kind() == ListenerKind::Https;
+    ForwardedFields::of(connection.peer.ip(), headers, trusted, tls, authority)
+}

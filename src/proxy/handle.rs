@@ -1,0 +1,199 @@
+//! THE function: a request in, a response out.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+
+use super::answer;
+use super::body::Body;
+use super::failure::Failure;
+use super::forward;
+use super::headers::authority::{AuthorityRef, request_authority};
+use super::headers::forwarded::X_FORWARDED_PROTO;
+use super::record::Record;
+use crate::config::{Limits, Redirect};
+use crate::control::state::Service;
+use crate::downstream::bind::ListenerKind;
+use crate::downstream::connection::Connection;
+use crate::downstream::redirect::{self, Advice, LOOP_EXPLANATION};
+use crate::observe::metrics::Limit;
+use crate::worker::view::View;
+
+/// Answers one request on `connection`. It always answers: what goes wrong becomes a response and
+/// a word in the log.
+///
+/// # Errors
+/// Never.
+pub async fn handle(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let mut record =
+        Record::begin(&connection, &head.method, &head.uri, head.version, &head.headers);
+    let accept = head.headers.get(header::ACCEPT).cloned();
+    let has_body = !body.is_end_stream();
+    let request = Request::from_parts(head, body);
+    let mut response = match answer(&mut record, request).await {
+        Ok(Answer::Forwarded(forwarded)) => forward::respond(forwarded, record),
+        Ok(Answer::Redirect(location)) => answer::redirect(location, record),
+        Err(failure) => {
+            if let Some(limit) = failure.limit() {
+                connection.worker.metrics.limits.count(limit);
+            }
+            record.error = Some(failure.reason());
+            match failure {
+                Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
+                _ => answer::failure(failure.status(), accept.as_ref(), record),
+            }
+        }
+    };
+    // A client that is still sending is told that nobody listens any more.
+    if has_body && connection.unread.get() && response.version() != Version::HTTP_2 {
+        answer::close(&mut response);
+    }
+    Ok(response)
+}
+
+/// What a request is answered with when nothing is wrong.
+enum Answer {
+    Forwarded(forward::Forwarded),
+    Redirect(http::HeaderValue),
+}
+
+/// The inner journey: every step may end it.
+async fn answer(record: &mut Record, request: Request<Incoming>) -> Result<Answer, Failure> {
+    let view = Rc::clone(&record.view);
+    let connection = Rc::clone(record.connection());
+    within_limits(view.limits(), &request)?;
+    acceptable(&request)?;
+    let head = (request.version(), request.uri().clone(), request.headers());
+    let authority = request_authority(head.0, &head.1, head.2)?;
+    record.host = authority.host.as_ref().into();
+    let (index, service) = view.service(&authority.host).ok_or(Failure::NoSite)?;
+    agrees_with_handshake(&connection, &view, &authority.host, index, service)?;
+
+    let path = request.uri().path();
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    match &service.redirect {
+        Redirect::To(url) => return Ok(Answer::Redirect(redirect::location_under(url, target)?)),
+        Redirect::Https if connection.kind() == ListenerKind::Http => {
+            record.series = service.series.first().cloned();
+            return to_https(record, &view, &authority, &request);
+        }
+        Redirect::Https | Redirect::Off => {}
+    }
+    within_body_limit(view.limits(), &request)?;
+    let route = service.routes.select(path)?.ok_or(Failure::NoRoute)?;
+    record.series = service.series.get(route).cloned();
+    let (route, backends) = view.route(index, route).ok_or(Failure::NoRoute)?;
+    let authority = authority.into_owned();
+    let forwarded = forward::forward(record, request, authority, route, backends).await?;
+    Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
+}
+
+/// The size and the number of what is in a head. The library has seen to the worst; this is exact.
+fn within_limits(limits: &Limits, request: &Request<Incoming>) -> Result<(), Failure> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.target_size {
+        return Err(Failure::Limit(Limit::TargetSize, StatusCode::URI_TOO_LONG));
+    }
+    let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let headers = request.headers();
+    if headers.len() > limits.header_count {
+        return Err(Failure::Limit(Limit::HeaderCount, too_large));
+    }
+    // Each line has a colon, a space and CRLF beside the name and the value.
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if target + lines.sum::<usize>() > limits.header_size {
+        return Err(Failure::Limit(Limit::HeaderSize, too_large));
+    }
+    Ok(())
+}
+
+/// Methods and expectations that mean something else to a proxy than to an application.
+fn acceptable(request: &Request<Incoming>) -> Result<(), Failure> {
+    let websocket =
+        || request.extensions().get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
+    match *request.method() {
+        Method::TRACE => return Err(Failure::Method),
+        Method::CONNECT if request.version() != Version::HTTP_2 || !websocket() => {
+            return Err(Failure::Method);
+        }
+        _ => {}
+    }
+    let mut expectations = request.headers().get_all(header::EXPECT).iter();
+    if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Failure::Expectation);
+    }
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Failure::Coding),
+    }
+}
+
+/// RFC 9110 §7.4, §15.5.20: a connection is good for the name that its handshake asked for, and
+/// for others only under the very same certificate files.
+fn agrees_with_handshake(
+    connection: &Connection,
+    view: &View,
+    host: &str,
+    index: usize,
+    service: &Service,
+) -> Result<(), Failure> {
+    let Some(tls) = &connection.tls else { return Ok(()) };
+    let shown = match (&tls.server_name, tls.local) {
+        (Some(name), _) if **name == *host => return Ok(()),
+        (Some(name), _) => view.service(name),
+        (None, Some(local)) => view.service(&local.to_canonical().to_string()),
+        (None, None) => view.service("*"),
+    };
+    match shown {
+        Some((other, _)) if other == index => Ok(()),
+        Some((_, other)) if matches!(other.tls, crate::config::TlsSource::Files { .. }) => {
+            if other.tls == service.tls { Ok(()) } else { Err(Failure::Misdirected) }
+        }
+        _ => Err(Failure::Misdirected),
+    }
+}
+
+fn within_body_limit(limits: &Limits, request: &Request<Incoming>) -> Result<(), Failure> {
+    let length = request.body().size_hint().exact();
+    match (limits.body_size, length) {
+        (Some(limit), Some(length)) if length > limit => {
+            Err(Failure::Limit(Limit::BodySize, StatusCode::PAYLOAD_TOO_LARGE))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Plain HTTP: to the same place on HTTPS, unless the client has just been there.
+fn to_https(
+    record: &Record,
+    view: &View,
+    authority: &AuthorityRef<'_>,
+    request: &Request<Incoming>,
+) -> Result<Answer, Failure> {
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let proto = request.headers().get(X_FORWARDED_PROTO);
+    let claims_https = proto.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"https"));
+    let connection = record.connection();
+    let advice = connection.worker.redirects.borrow_mut().judge(
+        record.client.address,
+        &authority.host,
+        request.uri().path(),
+        claims_https,
+        record.began(),
+    );
+    if advice == Advice::Explain {
+        return Err(Failure::RedirectLoop);
+    }
+    let location = redirect::location(&authority.host, view.state.https_port, target)?;
+    Ok(Answer::Redirect(location))
+}

@@ -1,0 +1,195 @@
+//! What is remembered of a request until it is over: one log line, and its share of the counts.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+
+use super::headers::forwarded::Client;
+use super::headers::request_id::RequestId;
+use crate::downstream::connection::{Connection, InFlight};
+use crate::observe::access_log::Entry;
+use crate::observe::registry::RouteSeries;
+use crate::upstream::pool::Backend;
+use crate::worker::view::View;
+
+/// The client went away before it had an answer: nginx's number, which log readers know.
+const CLIENT_GONE: u16 = 499;
+
+/// A request under way. Dropped before it is complete, it says that the client went away.
+#[derive(Debug)]
+pub struct Record {
+    /// What the request began with, and keeps over a reload.
+    pub view: Rc<View>,
+    /// Its name.
+    pub id: RequestId,
+    /// Who sent it.
+    pub client: Client,
+    /// Bytes of its body.
+    pub bytes_in: Rc<Cell<u64>>,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// Whose counts it goes into.
+    pub series: Option<Arc<RouteSeries>>,
+    /// The application that it was last sent to.
+    pub upstream: Option<Rc<Backend>>,
+    /// How long that took to begin its answer.
+    pub upstream_time: Option<Duration>,
+    /// What went wrong, for the operator.
+    pub error: Option<Cow<'static, str>>,
+    /// The host that it is for, once that is known.
+    pub host: Box<str>,
+    in_flight: InFlight,
+    began: Instant,
+    time: SystemTime,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    status: Option<StatusCode>,
+    is_complete: bool,
+}
+
+impl Record {
+    /// Begins the record of a request on `connection`.
+    #[must_use]
+    pub fn begin(
+        connection: &Rc<Connection>,
+        method: &Method,
+        uri: &Uri,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Box<Self> {
+        let view = connection.worker.view();
+        let trusted = &view.state.config.server.trusted_proxies;
+        let client = Client::of(connection.peer.ip(), headers, trusted);
+        Box::new(Self {
+            id: connection.worker.ids.of(headers, client.peer_trusted),
+            client,
+            view,
+            bytes_in: Rc::default(),
+            bytes_out: 0,
+            series: None,
+            upstream: None,
+            upstream_time: None,
+            error: None,
+            host: Box::default(),
+            in_flight: connection.begin(),
+            began: Instant::now(),
+            time: SystemTime::now(),
+            method: method.clone(),
+            uri: uri.clone(),
+            version,
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            referer: headers.get(header::REFERER).cloned(),
+            status: None,
+            is_complete: false,
+        })
+    }
+
+    /// The connection that the request came on.
+    #[must_use]
+    pub fn connection(&self) -> &Rc<Connection> {
+        self.in_flight.connection()
+    }
+
+    /// When the request's head was complete.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Notes the status of the answer that is on its way.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Notes that the answer was broken off, by whom and why.
+    pub fn cut(&mut self, why: &str) {
+        self.error = Some(Cow::Owned(why.to_owned()));
+        self.is_complete = true;
+    }
+
+    /// The answer is out: writes the line.
+    pub fn complete(mut self: Box<Self>) {
+        self.is_complete = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let connection = Rc::clone(self.connection());
+        let worker = &connection.worker;
+        if !self.is_complete && self.error.is_none() {
+            self.error = Some("downstream went away".into());
+        }
+        let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
+        let duration = self.began.elapsed();
+        let series = self.series.as_ref().unwrap_or(&self.view.state.unmatched);
+        let bytes_in = self.bytes_in.get();
+        series.worker(worker.index).record(status, duration, bytes_in, self.bytes_out);
+        let mut log = worker.log.borrow_mut();
+        if !log.is_on() {
+            return;
+        }
+        log.record(&Entry {
+            time: self.time,
+            id: self.id.as_str(),
+            client: self.client.address,
+            host: &self.host,
+            method: self.method.as_str(),
+            path: self.uri.path_and_query().map_or(b"*", |target| target.as_str().as_bytes()),
+            proto: protocol(self.version),
+            status,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            duration,
+            upstream: self.upstream.as_ref().map(|backend| backend.name.as_str()),
+            upstream_time: self.upstream_time,
+            tls: connection.tls.as_ref().map(|tls| tls.version),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            error: self.error.as_deref(),
+        });
+    }
+}
+
+/// Writes the line of a request that never became one: its head was refused, or never came whole.
+pub fn refused(connection: &Connection, status: StatusCode, error: &str) {
+    let address: IpAddr = connection.peer.ip().to_canonical();
+    let view = connection.worker.view();
+    let series = view.state.unmatched.worker(connection.worker.index);
+    series.record(status.as_u16(), Duration::ZERO, 0, 0);
+    connection.worker.log.borrow_mut().record(&Entry {
+        time: SystemTime::now(),
+        id: connection.worker.ids.next().as_str(),
+        client: address,
+        host: "",
+        method: "-",
+        path: b"-",
+        proto: "HTTP/1.1",
+        status: status.as_u16(),
+        bytes_in: 0,
+        bytes_out: 0,
+        duration: Duration::ZERO,
+        upstream: None,
+        upstream_time: None,
+        tls: connection.tls.as_ref().map(|tls| tls.version),
+        user_agent: None,
+        referer: None,
+        error: Some(error),
+    });
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

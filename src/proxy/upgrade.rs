@@ -1,0 +1,265 @@
+//! WebSocket: an HTTP request that turns its connection into a tunnel.
+//!
+//! Over HTTP/1.1 by `Upgrade` (RFC 6455 §4), over HTTP/2 by extended CONNECT (RFC 8441). The
+//! application always gets the former. Any other upgrade is treated as if it had not been asked
+//! for, as RFC 9110 §7.8 allows.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::Body;
+use super::headers::request_head;
+use super::record::Record;
+use crate::upstream::io::Io;
+use crate::upstream::pool::Lease;
+use crate::worker::deadline::Deadline;
+
+/// What moves through a tunnel at a time; each direction holds at most this.
+const PIECE: usize = 16 * 1024;
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A wish to speak WebSocket.
+#[derive(Debug)]
+pub struct Upgrade {
+    key: HeaderValue,
+    /// Over HTTP/2: where the client's side of the tunnel will be.
+    http2: Option<OnUpgrade>,
+}
+
+/// A tunnel that is agreed on.
+#[derive(Debug)]
+pub struct Tunnel {
+    upstream: Io,
+    /// What the application has said already.
+    early: Bytes,
+    record: Box<Record>,
+}
+
+impl Upgrade {
+    /// Whether the request asks for one, in a way that is understood.
+    #[must_use]
+    pub fn wanted(parts: &mut Parts) -> Option<Self> {
+        if parts.method == Method::CONNECT {
+            // What it asks for was looked at before.
+            let http2 = Some(parts.extensions.remove::<OnUpgrade>()?);
+            let key = parts.headers.remove(header::SEC_WEBSOCKET_KEY).or_else(fresh_key)?;
+            return Some(Self { key, http2 });
+        }
+        let asks = |name, wanted: &str| {
+            let mut lines = parts.headers.get_all(name).iter();
+            lines.any(|line| {
+                let options = line.to_str().unwrap_or_default().split(',');
+                options.map(str::trim).any(|option| option.eq_ignore_ascii_case(wanted))
+            })
+        };
+        let is_wanted = parts.version == Version::HTTP_11
+            && parts.method == Method::GET
+            && parts.headers.contains_key(header::UPGRADE)
+            && asks(header::UPGRADE, "websocket")
+            && asks(header::CONNECTION, "upgrade");
+        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY)?.clone();
+        if !is_wanted {
+            return None;
+        }
+        parts.headers.remove(header::SEC_WEBSOCKET_KEY);
+        Some(Self { key, http2: None })
+    }
+
+    /// Writes the fields that ask the application.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
+        request_head::field(out, &header::SEC_WEBSOCKET_KEY, &self.key);
+    }
+
+    /// Whether `headers` of a 101 agree to what was asked for; leaves what the client is to see.
+    ///
+    /// # Errors
+    /// When they agree to something else.
+    pub fn check(&self, headers: &mut HeaderMap) -> Result<(), &'static str> {
+        let protocol = headers.get(header::UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
+        if !protocol.eq_ignore_ascii_case(b"websocket") {
+            return Err("it changed to a protocol that was not asked for");
+        }
+        let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        context.update(self.key.as_bytes());
+        context.update(GUID);
+        let expected = BASE64_STANDARD.encode(context.finish());
+        let accepted = headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+        if accepted != Some(expected.as_bytes()) {
+            return Err("its Sec-WebSocket-Accept does not fit the key");
+        }
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+            headers.remove(name);
+        }
+        if self.http2.is_some() {
+            for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
+                headers.remove(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The answer that begins a tunnel.
+#[must_use]
+pub fn respond(
+    lease: Lease,
+    upgrade: Upgrade,
+    headers: HeaderMap,
+    mut record: Box<Record>,
+) -> Response<Body> {
+    let connection = Rc::clone(record.connection());
+    let status = match upgrade.http2 {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::SWITCHING_PROTOCOLS,
+    };
+    record.answered(status);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    let Some(upstream) = lease.into_connection() else { return response };
+    let (upstream, early) = upstream.into_tunnel();
+    let tunnel = Tunnel { upstream, early, record };
+    match upgrade.http2 {
+        // The connection's driver takes over when the answer is out.
+        None => *connection.tunnel.borrow_mut() = Some(tunnel),
+        Some(on_upgrade) => {
+            tokio::task::spawn_local(async move {
+                match on_upgrade.await {
+                    Ok(upgraded) => {
+                        let deadline = connection.worker.wheel.deadline();
+                        tunnel.run(TokioIo::new(upgraded), &deadline).await;
+                    }
+                    Err(error) => tracing::debug!("a tunnel did not begin: {error}"),
+                }
+            });
+        }
+    }
+    response
+}
+
+impl Tunnel {
+    /// Carries bytes both ways until both ends have ended, one has failed, or nothing has moved
+    /// for `limits.idle_timeout`.
+    pub async fn run(self, downstream: impl AsyncRead + AsyncWrite + Unpin, deadline: &Deadline) {
+        let Self { upstream, early, mut record } = self;
+        let worker = Rc::clone(&record.connection().worker);
+        let _open = worker.metrics.hold(|metrics| &metrics.tunnels);
+        let idle = record.view.limits().idle_timeout;
+        let (mut down, mut up) = (downstream, upstream);
+        let (mut to_up, mut to_down) =
+            (Half::default(), Half { pending: early.into(), ..Half::default() });
+        deadline.set(idle);
+        let result = poll_fn(|cx| {
+            let before = to_up.moved + to_down.moved;
+            let upwards = to_up.poll(&mut down, &mut up, cx)?;
+            let downwards = to_down.poll(&mut up, &mut down, cx)?;
+            if upwards.is_ready() && downwards.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if to_up.moved + to_down.moved > before {
+                deadline.set(idle);
+            }
+            deadline.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        });
+        let result: io::Result<()> = result.await;
+        record.bytes_in.set(to_up.moved);
+        record.bytes_out = to_down.moved;
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                record.cut("nothing moved for limits.idle_timeout");
+            }
+            _ => record.complete(),
+        }
+    }
+}
+
+/// One direction of a tunnel.
+#[derive(Debug, Default)]
+struct Half {
+    pending: Vec<u8>,
+    moved: u64,
+    ended: bool,
+    closed: bool,
+}
+
+impl Half {
+    /// Moves what there is; ready when the source has ended and the sink knows it.
+    fn poll(
+        &mut self,
+        source: &mut (impl AsyncRead + Unpin),
+        sink: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, io::Error> {
+        loop {
+            if self.closed {
+                return Ok(Poll::Ready(()));
+            }
+            if !self.pending.is_empty() {
+                match self.poll_drain(sink, cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => return Ok(Poll::Pending),
+                }
+            }
+            if self.ended {
+                match Pin::new(&mut *sink).poll_shutdown(cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => return Ok(Poll::Pending),
+                }
+                self.closed = true;
+                continue;
+            }
+            let mut piece = [0; PIECE];
+            let mut buffer = ReadBuf::new(&mut piece);
+            match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => {
+                    // What was written must not wait for more to come.
+                    let _ = Pin::new(&mut *sink).poll_flush(cx)?;
+                    return Ok(Poll::Pending);
+                }
+            }
+            self.ended = buffer.filled().is_empty();
+            self.pending.extend_from_slice(buffer.filled());
+        }
+    }
+
+    fn poll_drain(
+        &mut self,
+        sink: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let n = ready!(Pin::new(&mut *sink).poll_write(cx, &self.pending))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.moved += n as u64;
+            self.pending.drain(..n);
+        }
+        // An idle tunnel holds no buffer.
+        self.pending = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn fresh_key() -> Option<HeaderValue> {
+    let mut nonce = [0; 16];
+    aws_lc_rs::rand::fill(&mut nonce).ok()?;
+    HeaderValue::try_from(BASE64_STANDARD.encode(nonce)).ok()
+}

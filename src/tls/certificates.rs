@@ -1,0 +1,295 @@
+//! The certificates of a configuration: where each comes from, and all of them together.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::facts::{days_between, renew_at};
+use super::files::FilesError;
+use super::local_ca::LocalError;
+use super::store::Table;
+use super::wanted::{From, wanted};
+use crate::config::Config;
+
+/// A local certificate whose renewal failed is tried again after this long, not at once.
+const RETRY: Duration = Duration::from_secs(3600);
+
+/// Every certificate that a configuration needs, loaded, checked and ready to be shown.
+#[derive(Debug)]
+pub struct Certificates {
+    table: Arc<Table>,
+    inventory: Vec<CertificateInfo>,
+    loaded: SystemTime,
+}
+
+impl Certificates {
+    /// Loads certificate files and opens the local authority, which is made on first use. Without an
+    /// HTTPS listener there is nothing to do and nothing is made. What can be served but is not right
+    /// (see [`super::files::judge`]) is logged as a warning.
+    ///
+    /// # Errors
+    /// Every certificate that cannot be had, each with its site and the remedy.
+    pub fn load(config: &Config, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
+        let mut table = Table::default();
+        let mut inventory = Vec::new();
+        let mut errors = Vec::new();
+        let mut authority = None;
+        for want in wanted(config) {
+            if want.no_public_authority {
+                tracing::warn!(
+                    "site {}: automatic public certificates are not available in this version; \
+                     serving one from the local authority, which browsers do not trust until \
+                     `portcullis certs trust`",
+                    want.site
+                );
+            }
+            match want.obtain(config, &mut authority, now) {
+                Ok(certified) => {
+                    for warning in want.judge(&certified, now) {
+                        tracing::warn!("site {}: {warning}", want.site);
+                    }
+                    inventory.extend(want.describe(&certified));
+                    table.insert(&want.hosts, &certified);
+                    if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                        table.sign_on_demand(&want.hosts, &certified, authority);
+                    }
+                }
+                Err(reason) => errors.push(CertificateError { site: want.site, reason }),
+            }
+        }
+        if errors.is_empty() {
+            Ok(Self { table: Arc::new(table), inventory, loaded: now })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// What is loaded, in the order of the sites.
+    #[must_use]
+    pub fn inventory(&self) -> &[CertificateInfo] {
+        &self.inventory
+    }
+
+    /// When to load again so that no local certificate runs out; `None` when there is none. Files
+    /// are renewed by whoever wrote them.
+    #[must_use]
+    pub fn next_renewal(&self) -> Option<SystemTime> {
+        let due = self.inventory.iter().filter(|info| info.source == Source::LocalAuthority);
+        let due = due.map(CertificateInfo::renew_at).min()?;
+        Some(due.max(self.loaded + RETRY))
+    }
+
+    pub(super) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+}
+
+/// One certificate, as `certs list`, `status` and the metrics tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// The site's name in logs and metrics.
+    pub site: String,
+    /// The names that the certificate is for.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// Not valid before this moment.
+    pub not_before: SystemTime,
+    /// Not valid after this moment.
+    pub not_after: SystemTime,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+impl CertificateInfo {
+    /// Whole days until the certificate expires; negative once it has.
+    #[must_use]
+    pub fn days_left(&self, now: SystemTime) -> i64 {
+        days_between(now, self.not_after)
+    }
+
+    fn renew_at(&self) -> SystemTime {
+        renew_at(self.not_before, self.not_after)
+    }
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This PEM file.
+    File(PathBuf),
+    /// The authority of this host.
+    LocalAuthority,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::File(path) => path.display().fmt(f),
+            Source::LocalAuthority => f.write_str("local authority"),
+        }
+    }
+}
+
+/// Why a site has no certificate.
+#[derive(Debug)]
+pub struct CertificateError {
+    /// The site's name.
+    pub site: String,
+    pub(super) reason: Reason,
+}
+
+#[derive(Debug)]
+pub(super) enum Reason {
+    Files(FilesError),
+    /// Shared, because one broken authority fails every site that needs it.
+    Local(Arc<LocalError>),
+}
+
+impl CertificateError {
+    /// What is wrong and what to do, without the site.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.reason.to_string()
+    }
+
+    /// Whether a right is missing: the program ends with another exit code then.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        match &self.reason {
+            Reason::Files(error) => error.is_permission(),
+            Reason::Local(error) => error.is_permission(),
+        }
+    }
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site {}: {}", self.site, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Files(error) => error.fmt(f),
+            Reason::Local(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.reason {
+            Reason::Files(error) => Some(error),
+            Reason::Local(error) => Some(&**error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::TlsSource;
+    use crate::tls::testing::{DAY, Pki, config, site};
+    use crate::tls::wanted::survey;
+
+    fn files(directory: &Path, name: &str) -> TlsSource {
+        let pair = Pki::new().pair(&[name]);
+        let path = |end: &str| directory.join(format!("{name}.{end}"));
+        fs::write(path("pem"), pair.cert).unwrap();
+        fs::write(path("key"), pair.key).unwrap();
+        fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        TlsSource::Files { cert: path("pem"), key: path("key") }
+    }
+
+    #[test]
+    fn without_an_https_listener_nothing_is_made() {
+        let storage = tempfile::tempdir().unwrap();
+        let mut config = config(storage.path(), vec![site(&["localhost"], TlsSource::Auto)]);
+        config.server.https.clear();
+        let certificates = Certificates::load(&config, SystemTime::now()).unwrap();
+        assert!(certificates.inventory().is_empty());
+        assert_eq!(certificates.next_renewal(), None);
+        assert_eq!(fs::read_dir(storage.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_authority_is_made_for_certificates_from_files() {
+        let storage = tempfile::tempdir().unwrap();
+        let inside = storage.path().join("storage");
+        let tls = files(storage.path(), "a.test");
+        let config = config(&inside, vec![site(&["a.test"], tls)]);
+        let certificates = Certificates::load(&config, SystemTime::now()).unwrap();
+        let info = &certificates.inventory()[0];
+        assert_eq!(info.source, Source::File(storage.path().join("a.test.pem")));
+        assert_eq!((info.site.as_str(), info.issuer.as_str()), ("a.test", "Test Authority"));
+        assert_eq!(info.days_left(SystemTime::now()), 29);
+        assert_eq!(certificates.next_renewal(), None);
+        assert!(!inside.exists());
+    }
+
+    #[test]
+    fn every_certificate_that_is_missing_is_told_at_once_with_its_site() {
+        let storage = tempfile::tempdir().unwrap();
+        let missing = |name: &str| TlsSource::Files {
+            cert: storage.path().join(name),
+            key: storage.path().join(name),
+        };
+        fs::create_dir(storage.path().join("local")).unwrap();
+        fs::write(storage.path().join("local/root.pem"), "junk").unwrap();
+        let sites = vec![
+            site(&["a.test"], missing("a")),
+            site(&["b.test"], missing("b")),
+            site(&["localhost"], TlsSource::Auto),
+            site(&["c.test"], TlsSource::Local),
+            site(&["d.test"], files(storage.path(), "d.test")),
+        ];
+        let errors =
+            Certificates::load(&config(storage.path(), sites), SystemTime::now()).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 4, "{told:#?}");
+        for (error, start) in told.iter().zip(["a.test", "b.test", "localhost", "c.test"]) {
+            assert!(error.starts_with(&format!("site {start}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn local_certificates_are_loaded_again_before_they_run_out() {
+        let storage = tempfile::tempdir().unwrap();
+        let config = config(storage.path(), vec![site(&["localhost"], TlsSource::Auto)]);
+        let now = SystemTime::now();
+        let certificates = Certificates::load(&config, now).unwrap();
+        let due = certificates.next_renewal().unwrap();
+        assert!(due > now + 59 * DAY && due < now + 61 * DAY);
+        let renewed = Certificates::load(&config, due).unwrap();
+        assert!(renewed.next_renewal().unwrap() > due + 59 * DAY);
+        assert!(renewed.inventory()[0].not_after > certificates.inventory()[0].not_after);
+    }
+
+    #[test]
+    fn a_survey_makes_nothing_and_sees_what_a_start_made() {
+        let storage = tempfile::tempdir().unwrap();
+        let inside = storage.path().join("storage");
+        let now = SystemTime::now();
+        let tls = files(storage.path(), "a.test");
+        let sites = vec![site(&["localhost"], TlsSource::Auto), site(&["b.test"], tls)];
+        let config = config(&inside, sites);
+        let before = survey(&config, now);
+        assert!(matches!(before[0].certificate, Ok(None)));
+        assert!(before[1].warnings[0].contains("not for b.test"));
+        assert!(!inside.exists());
+        Certificates::load(&config, now).unwrap();
+        let after = survey(&config, now);
+        let info = after[0].certificate.as_ref().unwrap().as_ref().unwrap();
+        assert_eq!(info.names, ["localhost"]);
+        let long_after = survey(&config, now + 200 * DAY);
+        assert!(matches!(long_after[0].certificate, Ok(None)));
+        assert!(long_after[0].warnings[0].contains("to be made anew"));
+    }
+}

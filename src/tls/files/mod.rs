@@ -1,0 +1,170 @@
+//! Certificates and keys from PEM files.
+
+mod error;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::OFlags;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::facts::{Facts, date, days_between};
+use super::storage::read_regular;
+use crate::proxy::headers::host::HostPattern;
+use error::Fault;
+pub use error::FilesError;
+
+/// Reads a chain (the site's own certificate first) and its key (PKCS#8, SEC1 or PKCS#1), which must
+/// match. Neither file may be larger than 1 MiB or anything but a regular file.
+///
+/// A key file that every user of the host may open is refused; one that its group may read is not,
+/// because 0640 with a group of its own is how a key is shared with a program that is not root.
+///
+/// # Errors
+/// A [`FilesError`] that names the file and, where there is one, the command that mends it. A
+/// certificate whose time is over is no error here: see [`judge`].
+pub fn load(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, FilesError> {
+    let chain = chain(cert)?;
+    let key_der = private_key(key)?;
+    let signing = aws_lc_rs::sign::any_supported_type(&key_der)
+        .map_err(|error| FilesError::at(key, Fault::UnsupportedKey(error.to_string())))?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Ok(()) => Ok(Arc::new(certified)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            let later = certified.cert.iter().skip(1).any(|certificate| {
+                let alone = CertifiedKey::new(vec![certificate.clone()], certified.key.clone());
+                alone.keys_match().is_ok()
+            });
+            let fault =
+                if later { Fault::LeafNotFirst } else { Fault::Mismatch { cert: cert.to_owned() } };
+            Err(FilesError::at(if later { cert } else { key }, fault))
+        }
+        Err(error) => Err(FilesError::at(cert, Fault::BrokenCertificate(1, error.to_string()))),
+    }
+}
+
+/// What is wrong with a certificate that can be served all the same: not yet valid, expired, or
+/// without some of the names of its site. One sentence each; none when all is well.
+#[must_use]
+pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -> Vec<String> {
+    let facts = certified.cert.first().map(Facts::of);
+    let facts = match facts {
+        Some(Ok(facts)) => facts,
+        Some(Err(error)) => return vec![format!("the certificate is {error}")],
+        None => return vec!["there is no certificate".to_owned()],
+    };
+    let mut found = Vec::new();
+    if now > facts.not_after {
+        let days = -days_between(now, facts.not_after);
+        let on = date(facts.not_after);
+        found.push(format!("the certificate expired on {on} ({days} days ago)"));
+    } else if now < facts.not_before {
+        found.push(format!(
+            "the certificate is not valid before {}; is this host's clock right?",
+            date(facts.not_before)
+        ));
+    }
+    let missing: Vec<_> =
+        hosts.iter().filter(|host| !facts.covers(host)).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        let covered = if facts.names.is_empty() {
+            "no name (it has no subject alternative names, which clients require)".to_owned()
+        } else {
+            facts.names.join(", ")
+        };
+        found.push(format!("the certificate is for {covered}; not for {}", missing.join(", ")));
+    }
+    found
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
+    let text = read(path, open(path)?)?;
+    let chain = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, pem::Error>>()
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+    if chain.is_empty() {
+        let hint = match &*text {
+            [] => ": it is empty",
+            [0x30, ..] => ": it looks like DER; convert it with openssl x509 -inform DER",
+            _ if contains(&text, b"PRIVATE KEY-----") => {
+                ": it holds a private key; are `cert` and `key` exchanged?"
+            }
+            _ => "",
+        };
+        return Err(FilesError::at(path, Fault::NoCertificate { hint }));
+    }
+    for (index, certificate) in chain.iter().enumerate() {
+        Facts::of(certificate).map_err(|error| {
+            FilesError::at(path, Fault::BrokenCertificate(index + 1, error.to_string()))
+        })?;
+    }
+    Ok(chain)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FilesError> {
+    let file = open(path)?;
+    let mode = file.metadata().map_or(0, |metadata| metadata.mode() & 0o7777);
+    let text = read(path, file)?;
+    if mode & 0o007 != 0 {
+        return Err(FilesError::at(path, Fault::OpenToOthers { mode }));
+    }
+    if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, b"Proc-Type: 4,ENCRYPTED")
+    {
+        return Err(FilesError::at(path, Fault::EncryptedKey));
+    }
+    let mut keys = PrivateKeyDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, pem::Error>>()
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+    let count = keys.len();
+    match keys.pop() {
+        Some(key) if count == 1 => Ok(key),
+        Some(_) => Err(FilesError::at(path, Fault::SeveralKeys(count))),
+        None => {
+            let hint = match &*text {
+                [] => ": it is empty",
+                [0x30, ..] => ": it looks like DER; convert it with openssl pkey -inform DER",
+                _ if contains(&text, b"BEGIN CERTIFICATE-----") => {
+                    ": it holds a certificate; are `cert` and `key` exchanged?"
+                }
+                _ => "",
+            };
+            Err(FilesError::at(path, Fault::NoKey { hint }))
+        }
+    }
+}
+
+/// Opens without waiting: a pipe that nobody writes to must not hold up a start or a reload.
+fn open(path: &Path) -> Result<File, FilesError> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    opened.map_err(|error| unreadable(path, error))
+}
+
+fn read(path: &Path, file: File) -> Result<Vec<u8>, FilesError> {
+    read_regular(file).map_err(|error| unreadable(path, error))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> FilesError {
+    let uid = rustix::process::geteuid().as_raw();
+    let fault = match source.kind() {
+        io::ErrorKind::NotFound => Fault::Missing,
+        _ => Fault::Unreadable { source, uid },
+    };
+    FilesError::at(path, fault)
+}
+
+fn contains(text: &[u8], what: &[u8]) -> bool {
+    memchr::memmem::find(text, what).is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! Which certificate is shown: by the name that the client asks for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use super::local_ca::LocalAuthority;
+use super::local_ca::on_demand::OnDemand;
+use crate::proxy::headers::host::HostPattern;
+
+/// The fatal alert `unrecognized_name` (RFC 6066 §3) as the plaintext record that answers a
+/// ClientHello (RFC 8446 §5.1, §6). rustls itself sends `access_denied` when a [`Resolver`] has no
+/// certificate; whoever reads the ClientHello first can send this instead and close.
+pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Every certificate by the names of its site. Built once per configuration, read by all workers.
+#[derive(Debug, Default)]
+pub struct Table {
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// By the name behind `*.`.
+    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// Where the wildcard's certificate would be refused, by the name behind `*.`.
+    on_demand: HashMap<Box<str>, OnDemand>,
+    addresses: HashMap<IpAddr, Arc<CertifiedKey>>,
+    any: Option<Arc<CertifiedKey>>,
+}
+
+impl Table {
+    /// Shows `certificate` to clients that ask for one of `hosts`.
+    pub fn insert(&mut self, hosts: &[HostPattern], certificate: &Arc<CertifiedKey>) {
+        for host in hosts {
+            match host {
+                HostPattern::Any => self.any = Some(certificate.clone()),
+                HostPattern::Wildcard(parent) => {
+                    self.wildcard.insert(parent.as_str().into(), certificate.clone());
+                }
+                HostPattern::Exact(host) => match host.as_str().parse::<IpAddr>() {
+                    Ok(address) => {
+                        self.addresses.insert(address, certificate.clone());
+                    }
+                    Err(_) => {
+                        self.exact.insert(host.as_str().into(), certificate.clone());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Has the names under those of `hosts` that are wildcards over a single label signed one by one;
+    /// see [`OnDemand`].
+    pub(super) fn sign_on_demand(
+        &mut self,
+        hosts: &[HostPattern],
+        certificate: &Arc<CertifiedKey>,
+        authority: &Arc<LocalAuthority>,
+    ) {
+        for host in hosts.iter().filter(|host| OnDemand::is_for(host)) {
+            if let HostPattern::Wildcard(parent) = host {
+                let on_demand = OnDemand::new(authority, certificate);
+                self.on_demand.insert(parent.as_str().into(), on_demand);
+            }
+        }
+    }
+
+    /// The certificate for a server name: of the site with this name, else of the site with the
+    /// wildcard one label up, else of the site `"*"`. Upper case and a trailing dot do not matter.
+    #[must_use]
+    pub fn for_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let name = normal(name);
+        let wildcard = || {
+            let parent = parent(&name)?;
+            match self.on_demand.get(parent) {
+                Some(on_demand) => Some(on_demand.leaf(&name)),
+                None => self.wildcard.get(parent).cloned(),
+            }
+        };
+        self.exact.get(&*name).cloned().or_else(wildcard).or_else(|| self.any.clone())
+    }
+
+    /// Whether there is a certificate for a server name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        let name = normal(name);
+        self.any.is_some()
+            || self.exact.contains_key(&*name)
+            || parent(&name).is_some_and(|parent| self.wildcard.contains_key(parent))
+    }
+
+    /// The certificate for a client that names no server, as clients do that connect to an IP
+    /// address: of the site whose host is the address that they reached, else of the site `"*"`.
+    /// Behind address translation the address that they reached is not the one that they meant;
+    /// where a single certificate is for IP addresses at all, it is shown last of all.
+    #[must_use]
+    pub fn for_address(&self, local: Option<IpAddr>) -> Option<&Arc<CertifiedKey>> {
+        local
+            .and_then(|local| self.addresses.get(&local.to_canonical()))
+            .or(self.any.as_ref())
+            .or_else(|| self.only_address_certificate())
+    }
+
+    /// The addresses for which [`Table::for_address`] may differ.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.keys().copied()
+    }
+
+    fn only_address_certificate(&self) -> Option<&Arc<CertifiedKey>> {
+        let mut certificates = self.addresses.values();
+        let first = certificates.next()?;
+        certificates.all(|other| Arc::ptr_eq(first, other)).then_some(first)
+    }
+}
+
+/// Answers rustls from a [`Table`].
+#[derive(Debug)]
+pub struct Resolver {
+    table: Arc<Table>,
+    /// For a client that names no server.
+    nameless: Option<Arc<CertifiedKey>>,
+}
+
+impl Resolver {
+    /// A resolver for connections to `local`, where that is known.
+    #[must_use]
+    pub fn new(table: &Arc<Table>, local: Option<IpAddr>) -> Self {
+        Self { table: table.clone(), nameless: table.for_address(local).cloned() }
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        match hello.server_name() {
+            Some(name) => self.table.for_name(name),
+            None => self.nameless.clone(),
+        }
+    }
+}
+
+/// The name as the table spells it; borrowed when it is spelt so already, as it mostly is.
+fn normal(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// The name behind the first label.
+fn parent(name: &str) -> Option<&str> {
+    name.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::{Pki, hosts};
+
+    fn table(sites: &[&[&str]]) -> (Table, Vec<Arc<CertifiedKey>>) {
+        let pki = Pki::new();
+        let mut table = Table::default();
+        let mut certificates = Vec::new();
+        for names in sites {
+            let certificate = pki.certified(&["x.test"]);
+            table.insert(&hosts(names), &certificate);
+            certificates.push(certificate);
+        }
+        (table, certificates)
+    }
+
+    /// Which of the sites it is.
+    fn index(certificates: &[Arc<CertifiedKey>], one: Option<&Arc<CertifiedKey>>) -> Option<usize> {
+        one.map(|one| certificates.iter().position(|c| Arc::ptr_eq(c, one)).unwrap())
+    }
+
+    #[test]
+    fn the_nearest_name_wins() {
+        let (table, all) = table(&[&["a.test", "b.test"], &["*.a.test"], &["api.a.test"]]);
+        for (name, site) in [
+            ("a.test", Some(0)),
+            ("b.test", Some(0)),
+            ("www.a.test", Some(1)),
+            ("api.a.test", Some(2)),
+            ("deep.www.a.test", None),
+            ("www.b.test", None),
+            ("test", None),
+            (".a.test", None),
+            ("", None),
+        ] {
+            assert_eq!(index(&all, table.for_name(name).as_ref()), site, "{name}");
+            assert_eq!(table.knows(name), site.is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_name_is_that_name() {
+        let (table, all) = table(&[&["a.test"], &["*.b.test"]]);
+        for (name, site) in [("A.TEST", 0), ("a.test.", 0), ("A.tesT.", 0), ("WWW.B.Test.", 1)] {
+            assert_eq!(index(&all, table.for_name(name).as_ref()), Some(site), "{name}");
+        }
+        assert!(table.for_name("a.test..").is_none());
+    }
+
+    #[test]
+    fn only_a_site_for_any_name_answers_strangers() {
+        let (strict, _) = table(&[&["a.test"]]);
+        assert!(strict.for_name("stranger.test").is_none());
+        assert!(strict.for_address(None).is_none());
+        let (open, all) = table(&[&["a.test"], &["*"]]);
+        assert_eq!(index(&all, open.for_name("stranger.test").as_ref()), Some(1));
+        assert_eq!(index(&all, open.for_name(&"x".repeat(300)).as_ref()), Some(1));
+        assert_eq!(index(&all, open.for_address(None)), Some(1));
+    }
+
+    #[test]
+    fn a_client_without_a_name_gets_the_site_of_the_address_it_reached() {
+        let (table, all) = table(&[&["192.0.2.1"], &["2001:db8::1"], &["*"]]);
+        let reached = |address: &str| Some(address.parse::<IpAddr>().unwrap());
+        assert_eq!(index(&all, table.for_address(reached("192.0.2.1"))), Some(0));
+        assert_eq!(index(&all, table.for_address(reached("::ffff:192.0.2.1"))), Some(0));
+        assert_eq!(index(&all, table.for_address(reached("2001:db8::1"))), Some(1));
+        assert_eq!(index(&all, table.for_address(reached("192.0.2.9"))), Some(2));
+    }
+
+    #[test]
+    fn behind_address_translation_the_only_certificate_for_addresses_is_shown() {
+        let behind = Some("10.0.0.5".parse::<IpAddr>().unwrap());
+        let (one, all) = table(&[&["203.0.113.5", "2001:db8::5", "a.test"]]);
+        assert_eq!(index(&all, one.for_address(behind)), Some(0));
+        let (two, _) = table(&[&["203.0.113.5"], &["203.0.113.6"]]);
+        assert!(two.for_address(behind).is_none());
+    }
+}

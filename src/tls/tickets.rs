@@ -1,0 +1,72 @@
+//! Session tickets: how a client comes back without a full handshake.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::ProducesTickets;
+
+/// The keys under which sessions are handed to clients for safekeeping (RFC 5077, RFC 8446 §2.2).
+///
+/// One value lives as long as the program: all workers share it, so that a client may come back to
+/// any of them, and a reload keeps it, so that a reload costs no client a full handshake. The keys
+/// never leave memory. A new one is made every six hours and the one before it still opens tickets,
+/// so a stolen key opens at most twelve hours of them. The lock inside is read once or twice in a
+/// handshake and never on the path of a request.
+///
+/// A ticket of one site is no use on another: rustls seals the server name into it and falls back
+/// to a full handshake when the name differs (RFC 6066 §3).
+pub struct Tickets(Arc<dyn ProducesTickets>);
+
+impl Tickets {
+    /// Makes the first keys.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn new() -> Result<Arc<Self>, rustls::Error> {
+        Ok(Arc::new(Self(Ticketer::new()?)))
+    }
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tickets")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_opens_what_was_sealed_and_lives_twelve_hours() {
+        let tickets = Tickets::new().unwrap();
+        let sealed = tickets.encrypt(b"session").unwrap();
+        assert_eq!(tickets.decrypt(&sealed).as_deref(), Some(&b"session"[..]));
+        assert_eq!(tickets.lifetime(), 12 * 60 * 60);
+    }
+
+    #[test]
+    fn a_ticket_of_another_program_is_refused() {
+        let sealed = Tickets::new().unwrap().encrypt(b"session").unwrap();
+        assert_eq!(Tickets::new().unwrap().decrypt(&sealed), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! The chunked transfer coding of an application's answer (RFC 9112 §7.1), read strictly.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A chunk's size line, its extensions included.
+const LINE: usize = 4 * 1024;
+
+/// The trailer section.
+const TRAILERS: usize = 16 * 1024;
+
+/// Trailer fields.
+const TRAILER_COUNT: usize = 64;
+
+/// Where in the coding the reader is.
+#[derive(Debug, Default)]
+pub struct Chunked {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    AfterData,
+    Trailers,
+    End,
+}
+
+/// What the input held.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A piece of the body.
+    Data(Bytes),
+    /// The end, and the trailer fields before it.
+    End(HeaderMap),
+    /// Nothing whole yet.
+    More,
+}
+
+/// The input is not chunked coding; the text says where it departs from it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl Chunked {
+    /// Takes the next piece from the front of `input`.
+    ///
+    /// # Errors
+    /// When the input breaks the grammar or a limit.
+    pub fn step(&mut self, input: &mut BytesMut) -> Result<Step, Malformed> {
+        loop {
+            match self.state {
+                State::Size => match take_size(input)? {
+                    None => return Ok(Step::More),
+                    Some(0) => self.state = State::Trailers,
+                    Some(size) => self.state = State::Data(size),
+                },
+                State::Data(_) if input.is_empty() => return Ok(Step::More),
+                State::Data(left) => {
+                    let here = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                    let left = left - here as u64;
+                    self.state = if left == 0 { State::AfterData } else { State::Data(left) };
+                    return Ok(Step::Data(input.split_to(here).freeze()));
+                }
+                State::AfterData => match input.get(..2) {
+                    None => return Ok(Step::More),
+                    Some(b"\r\n") => {
+                        input.advance(2);
+                        self.state = State::Size;
+                    }
+                    Some(_) => return Err(Malformed("more data than the chunk's size says")),
+                },
+                State::Trailers => {
+                    let Some(trailers) = take_trailers(input)? else { return Ok(Step::More) };
+                    self.state = State::End;
+                    return Ok(Step::End(trailers));
+                }
+                State::End => return Ok(Step::End(HeaderMap::new())),
+            }
+        }
+    }
+}
+
+/// The size of the next chunk: hexadecimal digits, then perhaps extensions, then CRLF.
+fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Malformed> {
+    let Some(end) = memchr::memchr(b'\n', input) else {
+        return if input.len() > LINE {
+            Err(Malformed("endless chunk size line"))
+        } else {
+            Ok(None)
+        };
+    };
+    let line = input.split_to(end + 1);
+    let line = line.strip_suffix(b"\r\n").ok_or(Malformed("chunk size line ends without CR"))?;
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, extension) = line.split_at(digits);
+    if !matches!(extension.first(), None | Some(b';' | b' ' | b'\t')) {
+        return Err(Malformed("chunk size is not hexadecimal"));
+    }
+    if extension.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(Malformed("control character in a chunk extension"));
+    }
+    if !extension.trim_ascii_start().is_empty() && !extension.trim_ascii_start().starts_with(b";") {
+        return Err(Malformed("chunk size is not hexadecimal"));
+    }
+    let digits = str::from_utf8(digits).map_err(|_| Malformed("chunk size is not hexadecimal"))?;
+    u64::from_str_radix(digits, 16).map(Some).map_err(|_| Malformed("chunk size is out of range"))
+}
+
+fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
+    if input.starts_with(b"\r\n") {
+        input.advance(2);
+        return Ok(Some(HeaderMap::new()));
+    }
+    let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") else {
+        return if input.len() > TRAILERS { Err(Malformed("endless trailers")) } else { Ok(None) };
+    };
+    let section = input.split_to(end + 4);
+    let mut fields = [httparse::EMPTY_HEADER; TRAILER_COUNT];
+    let Ok(httparse::Status::Complete((_, fields))) =
+        httparse::parse_headers(&section, &mut fields)
+    else {
+        return Err(Malformed("malformed trailers"));
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_bytes(field.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(Malformed("malformed trailers"));
+        };
+        trailers.append(name, value);
+    }
+    Ok(Some(trailers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `text` in pieces of `size` bytes; the body, and the trailers once it has ended.
+    fn read(text: &[u8], size: usize) -> Result<(Vec<u8>, Option<HeaderMap>), Malformed> {
+        let mut chunked = Chunked::default();
+        let (mut input, mut body) = (BytesMut::new(), Vec::new());
+        for piece in text.chunks(size) {
+            input.extend_from_slice(piece);
+            loop {
+                match chunked.step(&mut input)? {
+                    Step::Data(data) => body.extend_from_slice(&data),
+                    Step::End(trailers) => return Ok((body, Some(trailers))),
+                    Step::More => break,
+                }
+            }
+        }
+        Ok((body, None))
+    }
+
+    #[test]
+    fn a_body_is_the_same_however_it_arrives() {
+        let text = b"5\r\nhello\r\n6;a=b;c=\"d\"\r\n world\r\n0\r\nx-sum: 1\r\n\r\n";
+        for size in 1..=text.len() {
+            let (body, trailers) = read(text, size).unwrap();
+            assert_eq!(body, b"hello world");
+            assert_eq!(trailers.unwrap().get("x-sum").unwrap(), "1");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_has_no_end() {
+        for text in ["", "5", "5\r\nhel", "5\r\nhello", "5\r\nhello\r\n", "5\r\nhello\r\n0\r\n"] {
+            assert_eq!(read(text.as_bytes(), 3).unwrap().1, None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_grammar_is_refused() {
+        let bad: [&[u8]; 16] = [
+            b"5\nhello\r\n0\r\n\r\n",
+            b"5\r\nhello\n0\r\n\r\n",
+            b"5\r\nhelloXX0\r\n\r\n",
+            b"+5\r\nhello\r\n",
+            b"-1\r\n",
+            b"0x5\r\nhello\r\n",
+            b"0_5\r\nhello\r\n",
+            b"Z\r\n",
+            b"5zz\r\nhello\r\n",
+            b"\r\nhello\r\n",
+            b" 5\r\nhello\r\n",
+            b"5 5\r\nhello\r\n",
+            b"2;\rxx\r\nab\r\n",
+            b"FFFFFFFFFFFFFFFFF\r\n",
+            b"10000000000000005\r\nhello\r\n",
+            b"0\r\nno colon\r\n\r\n",
+        ];
+        for text in bad {
+            assert!(read(text, 4096).is_err(), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_never_ends_is_bounded() {
+        assert!(read(&[b"5;".as_slice(), &[b'a'; 2 * LINE]].concat(), 512).is_err());
+        assert!(read(&[b"0\r\n".as_slice(), &[b'a'; 2 * TRAILERS]].concat(), 512).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! HTTP/2 in the clear to an application, by prior knowledge (RFC 9113 §3.3): gRPC.
+//!
+//! One connection per worker carries all requests; a new one is made when it has ended.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
+
+use super::connect::{self, ConnectError};
+use super::pool::Backend;
+use crate::proxy::body::RequestBody;
+use crate::worker::LocalExecutor;
+
+/// The sending side of the connection.
+pub type Sender = http2::SendRequest<RequestBody>;
+
+/// Flow-control windows: a stream's, and the connection's.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Error {
+    /// No connection.
+    Connect(ConnectError),
+    /// Silence for too long.
+    Timeout,
+    /// The connection or the stream failed.
+    Http(hyper::Error),
+}
+
+/// Sends `request` to `backend` and waits for the head of the answer, `first_byte` long at most.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn exchange(
+    backend: &Backend,
+    request: Request<RequestBody>,
+    first_byte: Duration,
+) -> Result<Response<Incoming>, Error> {
+    let mut sender = sender(backend).await?;
+    let answer = async {
+        sender.ready().await.map_err(Error::Http)?;
+        sender.send_request(request).await.map_err(Error::Http)
+    };
+    tokio::time::timeout(first_byte, answer).await.unwrap_or(Err(Error::Timeout))
+}
+
+/// Makes sure that there is a connection.
+///
+/// # Errors
+/// When none can be made.
+pub async fn sender(backend: &Backend) -> Result<Sender, Error> {
+    if let Some(sender) = backend.h2c.borrow().as_ref().filter(|sender| !sender.is_closed()) {
+        return Ok(sender.clone());
+    }
+    let io = connect::connect(backend).await.map_err(Error::Connect)?;
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake::<_, RequestBody>(TokioIo::new(io))
+        .await
+        .map_err(Error::Http)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("an HTTP/2 connection to an application ended: {error}");
+        }
+    });
+    *backend.h2c.borrow_mut() = Some(sender.clone());
+    Ok(sender)
+}

@@ -1,0 +1,245 @@
+//! The way of a request to an application, with what may be tried again.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::balance;
+use super::connect::{self, ConnectError};
+use super::h1;
+use super::h2c;
+use super::pool::{Backend, Lease};
+use super::response::Head;
+use crate::config::Route;
+use crate::proxy::body::{RequestBody, RequestBodyError};
+use crate::worker::Worker;
+use crate::worker::view::RouteView;
+
+/// The first pause after a refused connection; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// A request for an application that speaks HTTP/1.1.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Of the request.
+    pub method: Method,
+    /// The head, ready for the wire.
+    pub head: Bytes,
+    /// The body.
+    pub body: RequestBody,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+}
+
+/// Why no application answered. The text is for the log.
+#[derive(Debug)]
+pub enum SendError {
+    /// The route has none.
+    NoBackend,
+    /// None could be reached within `limits.hold`.
+    Connect(ConnectError),
+    /// It was silent for longer than `limits.upstream_timeout`.
+    Timeout(Duration),
+    /// It failed before or within the head of its answer.
+    Failed(String),
+    /// The client's own body failed.
+    Downstream(RequestBodyError),
+    /// The client's own body stopped coming.
+    DownstreamTimeout,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::NoBackend => f.write_str("the route has no application"),
+            SendError::Connect(error) => {
+                write!(f, "{error}, over limits.hold: is the application running?")
+            }
+            SendError::Timeout(limit) => {
+                write!(f, "no answer for {limit:?}, over limits.upstream_timeout")
+            }
+            SendError::Failed(why) => f.write_str(why),
+            SendError::Downstream(error) => error.fmt(f),
+            SendError::DownstreamTimeout => f.write_str("over limits.request_body_idle_timeout"),
+        }
+    }
+}
+
+impl From<ConnectError> for SendError {
+    fn from(error: ConnectError) -> Self {
+        SendError::Connect(error)
+    }
+}
+
+/// Who gets a request, chosen anew for each attempt.
+pub struct Choice<'a> {
+    /// The worker whose connections are used.
+    pub worker: &'a Worker,
+    /// The route's configuration.
+    pub route: &'a Route,
+    /// The route's applications.
+    pub view: &'a RouteView,
+    /// Told about each application that is tried.
+    pub chosen: &'a Cell<Option<Rc<Backend>>>,
+}
+
+impl Choice<'_> {
+    /// Sends `request` over HTTP/1.1; the head of the answer is read into `headers`.
+    ///
+    /// A request that an application dropped unanswered, by closing a connection that had been
+    /// idle, is sent once more if that cannot do anything twice: nothing of it was taken, or its
+    /// method is idempotent (RFC 9110 §9.2.2) and its body is still whole.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(
+        &self,
+        mut request: Outgoing,
+        body_idle: Duration,
+        headers: &mut HeaderMap,
+        mut interim: impl FnMut(StatusCode, &HeaderMap),
+    ) -> Result<(Head, Lease), SendError> {
+        let mut fresh = false;
+        loop {
+            let mut lease = self.lease(fresh).await?;
+            let Some(connection) = lease.connection() else { return Err(SendError::NoBackend) };
+            let was_reused = connection.reused;
+            let attempt = h1::Request {
+                method: request.method.clone(),
+                head: request.head.clone(),
+                body: std::mem::take(&mut request.body),
+                expects_continue: request.expects_continue,
+                first_byte: self.route.upstream_timeout,
+                body_idle,
+            };
+            let error = match connection.exchange(attempt, headers, &mut interim).await {
+                Ok(head) => return Ok((head, lease)),
+                Err(error) => error,
+            };
+            headers.clear();
+            if let h1::Error::Closed { unsent, .. } = &error
+                && was_reused
+                && (*unsent || request.method.is_idempotent())
+                && let Some(connection) = lease.into_connection()
+                && let Some(body) = connection.into_intact_body()
+            {
+                request.body = body;
+                fresh = true;
+                continue;
+            }
+            return Err(self.failed(error));
+        }
+    }
+
+    fn failed(&self, error: h1::Error) -> SendError {
+        SendError::Failed(match error {
+            h1::Error::Downstream(error) => return SendError::Downstream(error),
+            h1::Error::DownstreamTimeout => return SendError::DownstreamTimeout,
+            h1::Error::Timeout => return SendError::Timeout(self.route.upstream_timeout),
+            h1::Error::Closed { source: None, .. } => "it closed the connection unanswered".into(),
+            h1::Error::Closed { source: Some(error), .. } => {
+                format!("the connection broke before an answer: {error}")
+            }
+            h1::Error::Cut(_) => "it broke off within the head of its answer".into(),
+            h1::Error::Malformed(reason) => format!("its answer is malformed: {reason}"),
+        })
+    }
+
+    /// A connection to one of the applications: an idle one unless `fresh`, else a new one, for
+    /// which refusals are waited out as long as `hold` allows.
+    async fn lease(&self, fresh: bool) -> Result<Lease, SendError> {
+        let began = Instant::now();
+        let mut pause = PAUSE;
+        let mut tried = None;
+        loop {
+            let backend = self.pick(tried.as_ref())?;
+            if !fresh && let Some(lease) = poll_fn(|cx| Poll::Ready(backend.lease(cx))).await {
+                self.worker.metrics.upstream_reuses.add(1);
+                return Ok(lease);
+            }
+            match self.connect(&backend).await {
+                Ok(connection) => return Ok(backend.lease_new(connection)),
+                Err(error) => {
+                    let others_left = self.view.backends.len() > 1
+                        && self.view.backends.iter().any(|b| !b.is_passed_over(Instant::now()));
+                    if began.elapsed() + pause > self.route.hold || !error.is_passing() {
+                        return Err(error.into());
+                    }
+                    if !others_left {
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE_MAX);
+                    }
+                }
+            }
+            tried = Some(backend);
+        }
+    }
+
+    /// The application that gets the next attempt.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pick(&self, tried: Option<&Rc<Backend>>) -> Result<Rc<Backend>, SendError> {
+        let RouteView { backends, turn } = self.view;
+        let backend = balance::pick(backends, turn, tried, Instant::now());
+        let backend = backend.ok_or(SendError::NoBackend)?;
+        self.chosen.set(Some(Rc::clone(backend)));
+        Ok(Rc::clone(backend))
+    }
+
+    async fn connect(&self, backend: &Backend) -> Result<Box<h1::Connection>, ConnectError> {
+        let io = connect::connect(backend).await;
+        self.note(backend, io.is_ok());
+        Ok(Box::new(h1::Connection::new(io?, self.worker.wheel.deadline())))
+    }
+
+    fn note(&self, backend: &Backend, connected: bool) {
+        let metrics = &self.worker.metrics;
+        metrics.upstream_connects.add(1);
+        if !connected {
+            metrics.upstream_connect_failures.add(1);
+        }
+        backend.note((!connected).then(Instant::now));
+    }
+
+    /// Makes sure that an application which speaks HTTP/2 is connected, waiting out refusals as
+    /// long as `hold` allows.
+    ///
+    /// # Errors
+    /// When none can be reached.
+    pub async fn reach_h2c(&self) -> Result<Rc<Backend>, SendError> {
+        let began = Instant::now();
+        let mut pause = PAUSE;
+        let mut tried = None;
+        loop {
+            let backend = self.pick(tried.as_ref())?;
+            match h2c::sender(&backend).await {
+                Ok(_) => return Ok(backend),
+                Err(error) if began.elapsed() + pause > self.route.hold => {
+                    return Err(self.failed_h2c(error));
+                }
+                Err(_) => self.note(&backend, false),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+            tried = Some(backend);
+        }
+    }
+
+    /// What a failure over HTTP/2 means.
+    #[must_use]
+    pub fn failed_h2c(&self, error: h2c::Error) -> SendError {
+        match error {
+            h2c::Error::Connect(error) => SendError::Connect(error),
+            h2c::Error::Timeout => SendError::Timeout(self.route.upstream_timeout),
+            h2c::Error::Http(error) => SendError::Failed(format!("its HTTP/2 failed: {error}")),
+        }
+    }
+}

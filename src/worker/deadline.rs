@@ -1,0 +1,245 @@
+//! One coarse timer wheel per worker, so that a deadline costs a store and not a timer.
+//!
+//! A [`Deadline`] belongs to something that lives long (a connection) and is set anew for each
+//! thing that it waits for. Setting it later than it already stands in the wheel touches nothing:
+//! the wheel looks when it gets there, and moves the entry on. A deadline fires at most two ticks
+//! late and never early.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// How coarse: every limit that an operator may set is at least ten times this.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// Two and a half minutes of ticks; what lies beyond waits in the last slot and is looked at again.
+const SLOTS: u64 = 3072;
+
+const NEVER: u64 = u64::MAX;
+
+/// The wheel.
+#[derive(Debug)]
+pub struct Wheel {
+    origin: Instant,
+    now: Cell<u64>,
+    slots: RefCell<Vec<Vec<(Rc<Entry>, u64)>>>,
+    queued: Cell<usize>,
+    wanted: Notify,
+}
+
+/// A point in time that its owner waits for.
+#[derive(Debug)]
+pub struct Deadline {
+    entry: Rc<Entry>,
+    wheel: Rc<Wheel>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Cell<u64>,
+    /// Where the entry stands in the wheel; other places that hold it are stale.
+    stands: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Wheel {
+    /// An empty wheel that starts at `now`.
+    #[must_use]
+    pub fn new(now: Instant) -> Rc<Self> {
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Rc::new(Self {
+            origin: now,
+            now: Cell::new(0),
+            slots: RefCell::new(slots),
+            queued: Cell::new(0),
+            wanted: Notify::new(),
+        })
+    }
+
+    /// A deadline of this wheel, not set.
+    #[must_use]
+    pub fn deadline(self: &Rc<Self>) -> Deadline {
+        let entry = Rc::new(Entry {
+            at: Cell::new(NEVER),
+            stands: Cell::new(NEVER),
+            waker: RefCell::new(None),
+        });
+        Deadline { entry, wheel: Rc::clone(self) }
+    }
+
+    /// Turns the wheel for as long as the worker lives; at rest while nothing is set.
+    pub async fn run(&self) {
+        loop {
+            if self.queued.get() == 0 {
+                self.wanted.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            self.advance(Instant::now());
+        }
+    }
+
+    /// Wakes the owners of all that is due at `now`.
+    pub fn advance(&self, now: Instant) {
+        let target = self.ticks(now);
+        let first = self.now.get() + 1;
+        self.now.set(target.max(self.now.get()));
+        // After a long stall one whole turn visits every slot; more would visit them twice.
+        for tick in first.max(target.saturating_sub(SLOTS))..=target {
+            let Some(due) = self.slots.borrow_mut().get_mut(slot(tick)).map(std::mem::take) else {
+                continue;
+            };
+            self.queued.set(self.queued.get() - due.len());
+            for (entry, stands) in due {
+                self.visit(entry, stands);
+            }
+        }
+    }
+
+    fn visit(&self, entry: Rc<Entry>, stands: u64) {
+        if entry.stands.get() != stands {
+            return;
+        }
+        entry.stands.set(NEVER);
+        let at = entry.at.get();
+        if at <= self.now.get() {
+            if let Some(waker) = entry.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        } else if at != NEVER {
+            self.queue(&entry, at);
+        }
+    }
+
+    fn queue(&self, entry: &Rc<Entry>, at: u64) {
+        let stands = at.clamp(self.now.get() + 1, self.now.get() + SLOTS - 1);
+        entry.stands.set(stands);
+        if let Some(slot) = self.slots.borrow_mut().get_mut(slot(stands)) {
+            slot.push((Rc::clone(entry), stands));
+            self.queued.set(self.queued.get() + 1);
+        }
+    }
+
+    fn ticks(&self, now: Instant) -> u64 {
+        let ticks = now.saturating_duration_since(self.origin).as_millis() / TICK.as_millis();
+        u64::try_from(ticks).unwrap_or(NEVER - 1)
+    }
+}
+
+impl Deadline {
+    /// Sets it `after` from now, whatever was set before.
+    pub fn set(&self, after: Duration) {
+        if self.wheel.queued.get() == 0 {
+            // The wheel was at rest, and its idea of now with it.
+            self.wheel.now.set(self.wheel.ticks(Instant::now()).max(self.wheel.now.get()));
+            self.wheel.wanted.notify_one();
+        }
+        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        let at = self.wheel.now.get().saturating_add(u64::try_from(ticks).unwrap_or(NEVER / 2) + 1);
+        self.entry.at.set(at);
+        if at < self.entry.stands.get() {
+            self.wheel.queue(&self.entry, at);
+        }
+    }
+
+    /// Waits for nothing.
+    pub fn clear(&self) {
+        self.entry.at.set(NEVER);
+    }
+
+    /// Whether the time has come.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.entry.at.get() <= self.wheel.now.get()
+    }
+
+    /// Ready once the time has come; wakes the task of `cx` then.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_due() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits until it is due.
+    pub async fn wait(&self) {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.entry.at.set(NEVER);
+        self.entry.waker.borrow_mut().take();
+    }
+}
+
+fn slot(tick: u64) -> usize {
+    usize::try_from(tick % SLOTS).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wheel() -> (Rc<Wheel>, Instant) {
+        let start = Instant::now();
+        (Wheel::new(start), start)
+    }
+
+    #[test]
+    fn fires_within_two_ticks_and_never_early() {
+        let (wheel, start) = wheel();
+        for millis in [1, 50, 99, 1_000, 10_000, 600_000] {
+            let begin = wheel.now.get();
+            let deadline = wheel.deadline();
+            deadline.set(Duration::from_millis(millis));
+            let mut elapsed = Duration::ZERO;
+            while !deadline.is_due() {
+                elapsed += TICK;
+                wheel.advance(start + TICK * u32::try_from(begin).unwrap() + elapsed);
+            }
+            let wanted = Duration::from_millis(millis);
+            assert!(elapsed >= wanted && elapsed <= wanted + 2 * TICK, "{millis}: {elapsed:?}");
+        }
+    }
+
+    #[test]
+    fn setting_again_and_again_keeps_one_place_in_the_wheel() {
+        let (wheel, _) = wheel();
+        let deadline = wheel.deadline();
+        for _ in 0..1000 {
+            deadline.set(Duration::from_secs(10));
+            deadline.clear();
+        }
+        assert_eq!(wheel.queued.get(), 1);
+    }
+
+    #[test]
+    fn an_earlier_time_overtakes_a_later_one() {
+        let (wheel, start) = wheel();
+        let deadline = wheel.deadline();
+        deadline.set(Duration::from_secs(60));
+        deadline.set(Duration::from_millis(100));
+        wheel.advance(start + Duration::from_secs(1));
+        assert!(deadline.is_due());
+    }
+
+    #[test]
+    fn a_stall_of_an_hour_fires_everything_once() {
+        let (wheel, start) = wheel();
+        let deadlines: Vec<_> = (1..200).map(|secs| (secs, wheel.deadline())).collect();
+        for (secs, deadline) in &deadlines {
+            deadline.set(Duration::from_secs(*secs));
+        }
+        wheel.advance(start + Duration::from_secs(3600));
+        assert!(deadlines.iter().all(|(_, deadline)| deadline.is_due()));
+        assert_eq!(wheel.queued.get(), 0);
+    }
+}

@@ -1,0 +1,131 @@
+//! One thread of the data plane and what belongs to it alone.
+//!
+//! Each worker has its own runtime, its own connections to the applications, its own counters and
+//! its own log buffer; nothing on the path of a request is shared between threads. The control
+//! plane speaks to it through its mailbox.
+
+pub mod deadline;
+pub mod view;
+mod thread;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::server::conn::{http1, http2};
+use slab::Slab;
+
+use crate::downstream::connection::Connection;
+use crate::downstream::redirect::LoopGuard;
+use crate::observe::access_log::Buffer;
+use crate::observe::metrics::WorkerMetrics;
+use crate::observe::rate_limited::RateLimited;
+use crate::proxy::headers::request_id::RequestIds;
+use crate::upstream::pool::Backends;
+use deadline::Wheel;
+pub use thread::{Mailbox, Message, Publication, start};
+use view::View;
+
+/// What all connections of a worker share.
+pub struct Worker {
+    /// Which worker it is, from 0.
+    pub index: usize,
+    /// Deadlines.
+    pub wheel: Rc<Wheel>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Its part of the access log.
+    pub log: RefCell<Buffer>,
+    /// Names for requests.
+    pub ids: RequestIds,
+    /// Whether it is stopping: what is open may end, nothing new begins.
+    pub draining: Cell<bool>,
+    /// Brakes on what strangers can make us log.
+    pub complaints: RateLimited,
+    /// What has been sent to HTTPS of late, to notice who comes back from there.
+    pub redirects: RefCell<LoopGuard>,
+    view: RefCell<Rc<View>>,
+    backends: RefCell<Backends>,
+    connections: RefCell<Slab<Rc<Connection>>>,
+}
+
+impl Worker {
+    /// What to serve from, now.
+    #[must_use]
+    pub fn view(&self) -> Rc<View> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Notes a connection for as long as the result lives, so that a stop reaches it.
+    #[must_use]
+    pub fn register(self: &Rc<Self>, connection: &Rc<Connection>) -> Registered {
+        let key = self.connections.borrow_mut().insert(Rc::clone(connection));
+        Registered { worker: Rc::clone(self), key }
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Says something that strangers can cause, at most once a second: `say` gets the number of
+    /// times that it was not said.
+    pub fn complain(&self, say: impl FnOnce(u64)) {
+        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
+            say(suppressed);
+        }
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.nudge();
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// A connection's place among those of its worker.
+#[derive(Debug)]
+pub struct Registered {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().try_remove(self.key);
+    }
+}
+
+/// Runs what the HTTP library spawns on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// How HTTP is spoken with clients under a configuration.
+#[derive(Debug)]
+pub struct Protocols {
+    /// HTTP/1.0 and 1.1.
+    pub http1: http1::Builder,
+    /// HTTP/2.
+    pub http2: http2::Builder<LocalExecutor>,
+}

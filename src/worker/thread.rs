@@ -1,0 +1,172 @@
+//! The worker's thread: its runtime, its mailbox, its housekeeping.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use super::Worker;
+use super::deadline::Wheel;
+use super::view::View;
+use crate::control::state::State;
+use crate::downstream::accept::Accepted;
+use crate::downstream::serve;
+use crate::observe::access_log::Buffer;
+use crate::observe::metrics::WorkerMetrics;
+use crate::observe::rate_limited::RateLimited;
+use crate::proxy::headers::request_id::RequestIds;
+use crate::tls::Tickets;
+use crate::upstream::pool::Backends;
+
+/// How often the log is handed over at the latest, and idle connections are looked at.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// What the control plane tells a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// A client has connected.
+    Connection(Accepted),
+    /// Serve from this from now on; say so when it is so.
+    Publish(Box<Publication>, oneshot::Sender<()>),
+    /// Begin nothing new; say so when everything has ended, and the log is handed over.
+    Drain(oneshot::Sender<()>),
+    /// Hand over the log now; say so when it is done.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A configuration on its way to a worker.
+#[derive(Debug)]
+pub struct Publication {
+    /// The state.
+    pub state: Arc<State>,
+    /// Where access log lines go from now on.
+    pub log: Buffer,
+}
+
+/// The way to a worker.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    /// Its messages. Unbounded, but what strangers can put in is limited by `limits.connections`.
+    pub sender: UnboundedSender<Message>,
+    /// Connections that it has, those on their way counted.
+    pub load: Arc<AtomicUsize>,
+}
+
+/// Starts worker `index`, serving from `first`.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn start(
+    index: usize,
+    first: Publication,
+    metrics: Arc<WorkerMetrics>,
+    tickets: Arc<Tickets>,
+    receiver: UnboundedReceiver<Message>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = outcome.map_err(|error| error.to_string()).and_then(|runtime| {
+            let worker = Worker::new(index, first, metrics, &tickets)?;
+            LocalSet::new().block_on(&runtime, worker.run(tickets, receiver));
+            Ok(())
+        });
+        if let Err(error) = result {
+            tracing::error!("worker {index} cannot start: {error}");
+        }
+    })
+}
+
+impl Worker {
+    fn new(
+        index: usize,
+        first: Publication,
+        metrics: Arc<WorkerMetrics>,
+        tickets: &Arc<Tickets>,
+    ) -> Result<Rc<Self>, String> {
+        let mut backends = Backends::default();
+        let view =
+            View::new(first.state, tickets, &mut backends).map_err(|error| error.to_string())?;
+        Ok(Rc::new(Self {
+            index,
+            wheel: Wheel::new(Instant::now()),
+            metrics,
+            log: RefCell::new(first.log),
+            ids: RequestIds::new().map_err(|_| "the system has no randomness".to_owned())?,
+            draining: Cell::new(false),
+            complaints: RateLimited::per_second(),
+            redirects: RefCell::default(),
+            view: RefCell::new(Rc::new(view)),
+            backends: RefCell::new(backends),
+            connections: RefCell::default(),
+        }))
+    }
+
+    async fn run(self: Rc<Self>, tickets: Arc<Tickets>, mut mail: UnboundedReceiver<Message>) {
+        let wheel = Rc::clone(&self.wheel);
+        tokio::task::spawn_local(async move { wheel.run().await });
+        tokio::task::spawn_local(Rc::clone(&self).housekeep());
+        while let Some(message) = mail.recv().await {
+            match message {
+                Message::Connection(accepted) => {
+                    tokio::task::spawn_local(serve::serve(Rc::clone(&self), accepted));
+                }
+                Message::Publish(publication, done) => {
+                    self.publish(*publication, &tickets);
+                    let _ = done.send(());
+                }
+                Message::Flush(done) => {
+                    self.log.borrow_mut().flush();
+                    let _ = done.send(());
+                }
+                Message::Drain(done) => {
+                    self.drain();
+                    tokio::task::spawn_local(Rc::clone(&self).finish(done));
+                }
+            }
+        }
+    }
+
+    fn publish(&self, publication: Publication, tickets: &Arc<Tickets>) {
+        let view = View::new(publication.state, tickets, &mut self.backends.borrow_mut());
+        match view {
+            Ok(view) => {
+                *self.view.borrow_mut() = Rc::new(view);
+                let mut old = self.log.replace(publication.log);
+                old.flush();
+            }
+            Err(error) => tracing::error!("worker {} keeps its state: {error}", self.index),
+        }
+    }
+
+    /// Waits until the last connection has closed.
+    async fn finish(self: Rc<Self>, done: oneshot::Sender<()>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        while self.open() > 0 {
+            tick.tick().await;
+        }
+        self.log.borrow_mut().flush();
+        let _ = done.send(());
+    }
+
+    async fn housekeep(self: Rc<Self>) {
+        let mut tick = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            tick.tick().await;
+            self.log.borrow_mut().flush();
+            poll_fn(|cx| {
+                self.backends.borrow_mut().tidy(Instant::now(), cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+}
