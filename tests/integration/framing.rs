@@ -1,10 +1,11 @@
 //! The worst of malformed framing: refused, the connection closed, and the app sees none of it.
 
+use crate::harness::wire::End;
 use crate::harness::{Origin, Proxy};
 
 const SMUGGLED: &str = "GET /smug HTTP/1.1\r\nHost: app.test\r\n\r\n";
 
-/// Sends `bytes` to a proxy and expects 400 or 501, the end of the connection, and an app that
+/// Sends `bytes` to a proxy and expects a refusal (4xx or 501), the end of the connection, and an app that
 /// has heard nothing.
 #[track_caller]
 fn refused(bytes: impl AsRef<[u8]>) {
@@ -14,7 +15,8 @@ fn refused(bytes: impl AsRef<[u8]>) {
     for mut wire in [proxy.wire(), proxy.tls_wire()] {
         wire.send(bytes.as_ref());
         let answer = wire.read_answer();
-        assert!([400, 501].contains(&answer.status()), "{}", answer.head);
+        let refused = (400..500).contains(&answer.status()) || answer.status() == 501;
+        assert!(refused, "{}", answer.head);
         let connection = answer.field("connection").map(str::to_ascii_lowercase);
         assert_eq!(connection.as_deref(), Some("close"), "{}", answer.head);
         let (rest, _) = wire.rest();
@@ -29,11 +31,29 @@ fn post(fields: &str, body: &str) -> String {
     format!("POST /p HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n{body}")
 }
 
+/// RFC 9112 §6.1: refused, or read by its coding alone and the connection closed after it.
 #[test]
 fn content_length_beside_transfer_encoding() {
-    let body = format!("0\r\n\r\n{SMUGGLED}");
-    refused(post("Content-Length: 41\r\nTransfer-Encoding: chunked\r\n", &body));
-    refused(post("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "5c\r\nA\r\n0\r\n\r\n"));
+    let chunked = format!("0\r\n\r\n{SMUGGLED}");
+    for (fields, body) in [
+        ("Content-Length: 41\r\nTransfer-Encoding: chunked\r\n", chunked.as_str()),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "5\r\nAAAAA\r\n0\r\n\r\n"),
+    ] {
+        let origin = Origin::start();
+        origin.route("*", "ok");
+        let proxy = Proxy::plain_to(&origin).start();
+        let mut wire = proxy.wire();
+        wire.send(post(fields, body));
+        let answer = wire.read_answer();
+        assert!([200, 400].contains(&answer.status()), "{}", answer.head);
+        let (rest, end) = wire.rest();
+        assert!(rest.is_empty(), "a second answer: {}", String::from_utf8_lossy(&rest));
+        assert_ne!(end, End::Open);
+        let heard = origin.heard_text();
+        assert!(!heard.contains("/smug"), "{heard}");
+        assert!(!heard.to_lowercase().contains("content-length"), "both framings: {heard}");
+        assert!(answer.status() == 200 || heard.is_empty(), "refused and forwarded: {heard}");
+    }
 }
 
 #[test]

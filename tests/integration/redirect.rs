@@ -172,15 +172,13 @@ fn redirect_off_serves_the_app_on_plain_http() {
 
 #[test]
 fn redirect_to_elsewhere_moves_everything_on_both_listeners() {
-    let origin = Origin::start();
-    let elsewhere = "redirect = 'https://new.test/base'";
-    let proxy = Proxy::to(&origin).first_site(|site| site.key(elsewhere)).start();
+    let site = Site::named("app.test").key("redirect = 'https://new.test/base'");
+    let proxy = Setup::new().site(site).start();
     for client in [proxy.plain_client(), proxy.client(), proxy.client().http2()] {
         let answer = client.get("/a/b?c=%20d");
         assert_eq!(answer.status, 308);
         assert_eq!(answer.header("location").unwrap(), "https://new.test/base/a/b?c=%20d");
     }
-    assert!(origin.requests().is_empty());
 }
 
 #[test]
@@ -204,5 +202,5 @@ fn a_loop_behind_a_tls_terminating_proxy_is_explained() {
     }
     let last = last.unwrap();
     assert_ne!(last.status, 308, "the loop goes on");
-    assert!(last.text().to_lowercase().contains("loop"), "{}", last.text());
+    assert!(last.text().contains("the redirect would never end"), "{}", last.text());
 }

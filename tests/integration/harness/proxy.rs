@@ -322,7 +322,7 @@ fn unprivileged(folder: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(tools::PORTCULLIS);
     }
-    let program = folder.join("portcullis");
+    let program = folder.join("program");
     std::fs::copy(tools::PORTCULLIS, &program).unwrap();
     open_to_proxy(&program, 0o755);
     let mut command = Command::new(program);
