@@ -279,7 +279,7 @@ fn an_answer_that_ends_with_its_connection_is_whole() {
 }
 
 #[test]
-fn expect_continue_is_answered_once_and_not_forwarded() {
+fn expect_continue_is_answered_once() {
     let origin = measuring();
     let proxy = Proxy::plain_to(&origin).start();
     let mut wire = proxy.wire();
@@ -290,6 +290,19 @@ fn expect_continue_is_answered_once_and_not_forwarded() {
     wire.send(b"\0\x01");
     let answer = wire.read_answer();
     assert_eq!((answer.status(), answer.text().as_str()), (200, "2 true true"));
+}
+
+/// Two places could answer it otherwise.
+#[test]
+fn expect_continue_is_not_forwarded() {
+    let origin = measuring();
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send("POST /up HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n");
+    wire.send("Expect: 100-continue\r\n\r\n\0\u{1}");
+    let answer = wire.read_answer();
+    let answer = if answer.status() == 100 { wire.read_answer() } else { answer };
+    assert_eq!(answer.status(), 200);
     assert_eq!(origin.last().header("expect"), None);
 }
 
@@ -342,23 +355,39 @@ fn an_early_answer_over_http2_is_relayed() {
     assert_eq!(connection.get("/").status, 403, "the connection goes on");
 }
 
+fn trailing() -> Script {
+    Script::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+         4\r\ndata\r\n0\r\nX-Sum: 42\r\n\r\n",
+    )
+}
+
 #[test]
-fn trailers_of_an_answer_reach_clients_that_take_them() {
-    let origin = Origin::start();
-    origin.handle("/", |_| async {
-        let body = Body::from("data").with_trailers(&[("x-sum", "42")]);
-        Response::builder().header("trailer", "x-sum").body(body).unwrap()
-    });
-    let proxy = Proxy::to(&origin).start();
-    let request = || Request::get("/").header("te", "trailers").body(()).unwrap();
-    for client in [proxy.client(), proxy.client().http2()] {
-        let answer = client.send(request());
-        assert_eq!(answer.text(), "data");
-        assert_eq!(answer.trailers.expect("trailers")["x-sum"], "42");
-    }
-    let answer = proxy.client().get("/");
+fn trailers_of_an_answer_reach_a_client_of_http_1_that_takes_them() {
+    let origin = trailing();
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: TE\r\nTE: trailers\r\n\r\n");
+    let head = wire.read_head().to_lowercase();
+    assert!(head.contains("transfer-encoding: chunked"), "{head}");
+    let body = wire.read_until("0\r\n") + &wire.read_until("\r\n\r\n");
+    assert!(body.to_lowercase().ends_with("data\r\n0\r\nx-sum: 42\r\n\r\n"), "{body}");
+}
+
+#[test]
+fn trailers_of_an_answer_are_not_for_a_client_of_http_1_that_takes_none() {
+    let origin = trailing();
+    let answer = Proxy::to(&origin).start().client().get("/");
     assert_eq!(answer.text(), "data");
     assert_eq!(answer.trailers, None, "nobody asked for them");
+}
+
+#[test]
+fn trailers_of_an_answer_reach_a_client_of_http_2() {
+    let origin = trailing();
+    let answer = Proxy::to(&origin).start().client().http2().get("/");
+    assert_eq!(answer.text(), "data");
+    assert_eq!(answer.trailers.expect("trailers")["x-sum"], "42");
 }
 
 #[test]
@@ -379,25 +408,43 @@ fn trailers_of_a_request_cannot_frame_or_route_or_forward() {
     }
 }
 
-#[test]
-fn early_hints_are_forwarded() {
-    let origin = Script::answering(
+fn hinting() -> Script {
+    Script::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n\
          HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    );
+    )
+}
+
+#[track_caller]
+fn gets_the_hint(client: &Client) {
+    let answer = client.get("/");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    let (status, headers) = answer.interim.first().expect("an interim answer");
+    assert_eq!(status.as_u16(), 103);
+    assert_eq!(headers["link"], "</a.css>; rel=preload");
+}
+
+#[test]
+fn early_hints_are_forwarded_over_http_1() {
+    let origin = hinting();
+    gets_the_hint(&Proxy::to(&origin).start().client());
+}
+
+#[test]
+fn early_hints_are_forwarded_over_http_2() {
+    let origin = hinting();
+    gets_the_hint(&Proxy::to(&origin).start().client().http2());
+}
+
+#[test]
+fn early_hints_are_nothing_for_http_1_0() {
+    let origin = hinting();
     let proxy = Proxy::plain_to(&origin).start();
-    for client in [proxy.client(), proxy.client().http2()] {
-        let answer = client.get("/");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
-        let (status, headers) = answer.interim.first().expect("an interim answer");
-        assert_eq!(status.as_u16(), 103);
-        assert_eq!(headers["link"], "</a.css>; rel=preload");
-    }
     let mut wire = proxy.wire();
     wire.send("GET / HTTP/1.0\r\nHost: app.test\r\n\r\n");
     let (bytes, _) = wire.rest();
     let text = String::from_utf8_lossy(&bytes);
-    assert!(text.starts_with("HTTP/1.") && text[8..].starts_with(" 200"), "not for 1.0: {text}");
+    assert!(text.starts_with("HTTP/1.") && text[8..].starts_with(" 200"), "{text}");
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn a_limit_that_is_hit_often_is_logged_seldom() {
 #[test]
 fn more_connections_than_descriptors_is_said_at_start() {
     let origin = app();
-    let mut proxy = Setup::start(Proxy::to(&origin).limits("connections = 1000000000"));
+    let mut proxy = Setup::start(Proxy::to(&origin).limits("connections = 10000000"));
     proxy.expect_words("connections");
     assert!(proxy.words().to_lowercase().contains("nofile"), "{}", proxy.words());
     proxy.stop();

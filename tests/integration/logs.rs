@@ -230,7 +230,7 @@ fn the_levels_of_the_programs_own_words() {
     let origin = app();
     let quiet = Setup::log(Proxy::to(&origin), "level = 'error'");
     let mut proxy = Proxy::launch(quiet);
-    eventually("the control socket", || proxy.path("control.sock").exists());
+    eventually("the control socket to answer", || proxy.reload(&["--dry-run"]).status.success());
     proxy.stop();
     assert!(!proxy.words().contains("INFO"), "{}", proxy.words());
 }

@@ -1,5 +1,6 @@
 //! A new configuration takes over whole or not at all, and nobody who is connected notices.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -122,39 +123,64 @@ fn sites_and_certificates_come_and_go() {
 fn listeners_come_and_go() {
     let origin = app("ok");
     let mut proxy = Proxy::plain_to(&origin).start();
-    let first = proxy.http();
+    let (first, https) = (proxy.http(), proxy.https());
     let mut kept = proxy.plain_client().connect();
     assert_eq!(kept.get("/").text(), "ok");
-    let both = format!("http = ['{first}', '127.0.0.2:0']");
-    proxy.rewrite(|setup| setup.server(&both).server("https = []"));
+    proxy.rewrite(|setup| setup.server("http = ['127.0.0.1:0', '127.0.0.2:0']"));
+    proxy.rewrite(|setup| setup.server("https = []"));
     let output = proxy.reload(&[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    eventually("the second listener", || proxy.listening("http").len() == 2);
-    let second = proxy.listening("http")[1];
-    assert_eq!(Client::plain(second, "app.test").get("/").text(), "ok");
-    assert_eq!(kept.get("/").text(), "ok");
-    let https = proxy.https();
-    eventually("the HTTPS listener to go", || std::net::TcpStream::connect(https).is_err());
-    proxy.rewrite(|setup| setup.server(&format!("http = '{second}'")));
+    let of_second = |place: &std::net::SocketAddr| place.ip().to_string() == "127.0.0.2";
+    let mut second = None;
+    eventually("the second listener", || {
+        second = proxy.listening("http").into_iter().find(of_second);
+        second.is_some()
+    });
+    let second = Client::plain(second.unwrap(), "app.test");
+    assert_eq!(second.get("/").text(), "ok");
+    assert_eq!(proxy.plain_client().get("/").text(), "ok", "the first is where it was");
+    eventually("the HTTPS listener to go", || TcpStream::connect(https).is_err());
+    proxy.rewrite(|setup| setup.server("http = '127.0.0.2:0'"));
     assert!(proxy.reload(&[]).status.success());
-    eventually("the first listener to go", || std::net::TcpStream::connect(first).is_err());
-    assert_eq!(Client::plain(second, "app.test").get("/").text(), "ok");
+    eventually("the first listener to go", || TcpStream::connect(first).is_err());
+    assert_eq!(second.get("/").text(), "ok");
     assert_eq!(kept.get("/").text(), "ok", "a connection outlives its listener");
+}
+
+/// From `127.0.0.1:80` to `:80` and back.
+#[test]
+fn a_listener_grows_to_every_address_and_shrinks_again() {
+    let origin = app("ok");
+    let mut proxy = Proxy::plain_to(&origin).start();
+    let first = proxy.http();
+    proxy.rewrite(|setup| setup.server(&format!("http = ':{}'", first.port())));
+    let output = proxy.reload(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let elsewhere = std::net::SocketAddr::from(([127, 0, 0, 2], first.port()));
+    for place in [first, elsewhere] {
+        assert_eq!(Client::plain(place, "app.test").get("/").text(), "ok", "{place}");
+    }
+    proxy.rewrite(|setup| setup.server(&format!("http = '{first}'")));
+    let output = proxy.reload(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(Client::plain(first, "app.test").get("/").text(), "ok");
+    eventually("the other addresses to go", || TcpStream::connect(elsewhere).is_err());
 }
 
 #[test]
 fn a_listener_that_cannot_be_had_changes_nothing() {
-    let origin = app("ok");
+    let (origin, other) = (app("ok"), app("other"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut proxy = Proxy::plain_to(&origin).start();
-    let first = proxy.http();
     let place = taken.local_addr().unwrap();
-    proxy.rewrite(|setup| setup.server(&format!("http = ['{first}', '{place}']")));
+    proxy.rewrite(|setup| setup.server(&format!("http = ['127.0.0.1:0', '{place}']")));
+    proxy.rewrite(|setup| setup.first_site(|site| site.to(&other)));
     let output = proxy.reload(&[]);
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
     let told = stderr(&output) + &stdout(&output);
     assert!(told.contains(&place.port().to_string()), "{told}");
     assert_eq!(proxy.plain_client().get("/").text(), "ok");
+    assert_eq!(proxy.client().get("/").text(), "ok");
 }
 
 #[test]

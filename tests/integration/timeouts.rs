@@ -31,7 +31,8 @@ fn in_time(ended: impl FnOnce()) {
 fn a_head_that_never_ends_gets_408() {
     let origin = app();
     let proxy = Proxy::plain_to(&origin).limits("request_header_timeout = '1s'").start();
-    for mut wire in [proxy.wire(), proxy.tls_wire()] {
+    for connect in [Proxy::wire, Proxy::tls_wire] {
+        let mut wire = connect(&proxy);
         in_time(|| {
             wire.send("GET / HTTP/1.1\r\nHost: app.test\r\nX-Slow: ");
             assert_eq!(wire.read_answer().status(), 408);
@@ -188,7 +189,8 @@ fn an_answer_that_has_begun_may_take_its_time() {
 fn an_idle_connection_is_closed_quietly() {
     let origin = app();
     let proxy = Proxy::plain_to(&origin).limits("idle_timeout = '1s'").start();
-    for mut wire in [proxy.wire(), proxy.tls_wire()] {
+    for connect in [Proxy::wire, Proxy::tls_wire] {
+        let mut wire = connect(&proxy);
         wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
         assert_eq!(wire.read_answer().status(), 200);
         in_time(|| {

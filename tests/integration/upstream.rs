@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::wire::End;
-use crate::harness::{Body, Origin, Proxy, Request, Response, Script, Setup, Site, eventually};
+use crate::harness::{
+    Body, Client, Origin, Proxy, Request, Response, Script, Setup, Site, eventually,
+};
 
 #[test]
 fn a_request_is_held_until_the_app_is_back() {
@@ -158,34 +160,64 @@ fn a_request_that_no_connection_survives_is_not_sent_for_ever() {
     assert!(origin.heard().len() <= 2, "{} times", origin.heard().len());
 }
 
-/// What a client of HTTP/1.1 sees of an answer that the app breaks off.
+/// How an answer ended for a client that waits for all of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    /// With an error on the stream or the connection.
+    Cut,
+    /// As if it were whole.
+    Whole,
+    /// Nothing had been sent yet, so that it could be told.
+    Told502,
+}
+
+#[track_caller]
+fn ending(client: &Client) -> Ending {
+    let mut connection = client.connect();
+    match connection.try_send(Request::get("/").body(Body::empty()).unwrap()) {
+        Err(_) => Ending::Cut,
+        Ok(answer) if answer.status == 502 => Ending::Told502,
+        Ok(_) => Ending::Whole,
+    }
+}
+
 #[track_caller]
 fn is_visibly_cut(answer: &'static str) {
     let origin = Script::answering(answer);
     let proxy = Proxy::plain_to(&origin).start();
-    let mut streaming = proxy.client().start(Request::get("/").body(()).unwrap());
-    let mut clean = true;
-    while let Some(piece) = streaming.chunk() {
-        clean = piece.is_ok();
-        if !clean {
-            break;
-        }
+    for client in [proxy.plain_client(), proxy.client(), proxy.client().http2()] {
+        assert_ne!(ending(&client), Ending::Whole, "{answer:?}");
     }
-    assert!(!clean, "HTTP/1.1: {answer:?} ended well");
-    let mut streaming = proxy.client().http2().start(Request::get("/").body(()).unwrap());
-    let mut clean = true;
-    while let Some(piece) = streaming.chunk() {
-        clean = piece.is_ok();
-        if !clean {
-            break;
-        }
-    }
-    assert!(!clean, "HTTP/2: {answer:?} ended well");
     let mut wire = proxy.wire();
     wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
     let (bytes, end) = wire.rest();
     assert_ne!(end, End::Open);
     assert!(!bytes.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
+}
+
+/// The client has had the head and a piece when the app dies.
+#[test]
+fn an_answer_that_is_cut_in_the_middle_is_cut_for_the_client() {
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let (go, gone) = std::sync::mpsc::channel();
+        let gone = std::sync::Mutex::new(gone);
+        let origin = Script::play(move |scene| {
+            scene.hear_head();
+            scene.wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n"));
+            gone.lock().unwrap().recv().unwrap();
+        });
+        let proxy = Proxy::to(&origin).start();
+        for client in [proxy.client(), proxy.client().http2()] {
+            let mut streaming = client.start(Request::get("/").body(()).unwrap());
+            assert!(streaming.text().contains("hello"));
+            go.send(()).unwrap();
+            let mut end = streaming.chunk();
+            while matches!(end, Some(Ok(_))) {
+                end = streaming.chunk();
+            }
+            assert!(end.is_some(), "{framing}: a clean end");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The program under test, as a process of its own.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -84,7 +84,7 @@ impl Proxy {
 
     fn spawn(mut command: Command, folder: TempDir, setup: Setup) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let stderr = collect(child.stderr.take().unwrap());
         let stdout = collect(child.stdout.take().unwrap());
         Self { child: Some(child), folder, stderr, stdout, setup }
@@ -316,6 +316,23 @@ pub fn open_to_proxy(path: &Path, mode: u32) {
 
 const NOBODY: u32 = 65534;
 const NOGROUP: u32 = 65534;
+
+/// Starts `command`. A program that was just written may be open for writing in a process that
+/// another test has forked and that has not become its own program yet: that passes.
+fn spawn(command: &mut Command) -> Child {
+    let mut started = None;
+    eventually("the program not to be busy", || match command.spawn() {
+        Ok(child) => {
+            started = Some(child);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ExecutableFileBusy, "{error}");
+            false
+        }
+    });
+    started.unwrap()
+}
 
 /// The program as a user who owns nothing but `folder`.
 fn unprivileged(folder: &Path) -> Command {

@@ -61,7 +61,7 @@ pub fn alone(script: &str) -> Option<String> {
     let folder = super::proxy::folder();
     let script = format!(
         "{PROLOGUE}\ncd {home}; export HOME={home}\n\
-         portcullis() {{ {PORTCULLIS} \"$@\"; }}\n{script}",
+         ln -s {PORTCULLIS} portcullis; PATH={home}:$PATH\n{script}",
         home = folder.path().display(),
     );
     unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
