@@ -1,4 +1,35 @@
-//! Integration tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // that is how a test fails
+//! The program from outside: one test binary, one file a topic.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on should stop where it stands"
+)]
+#![allow(unreachable_pub, reason = "the harness reads as a library of its own")]
+
+mod harness;
+mod selftest;
 
 mod config;
+mod redirect;
+mod routing;
+mod headers;
+mod bodies;
+mod framing;
+mod http2;
+mod websocket;
+mod grpc;
+mod timeouts;
+mod limits;
+mod upstream;
+mod tls;
+mod reload;
+mod drain;
+mod logs;
+mod metrics;
+mod errors;
+mod real_clients;
+mod up;
+mod demo;

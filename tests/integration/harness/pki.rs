@@ -1,0 +1,81 @@
+//! Certificates for a test run, from an authority that lives in memory.
+
+use std::sync::{Arc, OnceLock};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+/// A certificate and its key as PEM.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The chain: the certificate, then the authority's.
+    pub cert: String,
+    /// The key, PKCS#8.
+    pub key: String,
+}
+
+/// Issues a certificate for `names`.
+pub fn issue(names: &[&str]) -> Pair {
+    issue_for_key(names, &KeyPair::generate().unwrap())
+}
+
+/// Issues a certificate for `names` and this key.
+pub fn issue_for_key(names: &[&str], key: &KeyPair) -> Pair {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, names[0].clone());
+    params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2035, 1, 1);
+    let certificate = params.signed_by(key, root()).unwrap();
+    Pair { cert: certificate.pem() + &root().pem(), key: key.serialize_pem() }
+}
+
+/// The authority's own certificate as PEM.
+pub fn root_pem() -> String {
+    root().pem()
+}
+
+/// A client's settings that trust the test authority and offer these protocols.
+pub fn trusting(alpn: &[&str]) -> Arc<ClientConfig> {
+    trusting_pem(&root_pem(), alpn, rustls::ALL_VERSIONS)
+}
+
+/// A client's settings that trust the authority in `pem`.
+pub fn trusting_pem(
+    pem: &str,
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_protocol_versions(versions)
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// A server's settings with this pair.
+pub fn serving(pair: &Pair) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    Arc::new(config.unwrap())
+}
+
+fn root() -> &'static CertifiedIssuer<'static, KeyPair> {
+    static ROOT: OnceLock<CertifiedIssuer<'static, KeyPair>> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "Test Root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    })
+}

@@ -1,0 +1,367 @@
+//! The program under test, as a process of its own.
+
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::setup::{Setup, Site};
+use super::wire::Wire;
+use super::{eventually, pki, tools};
+
+/// The name of the site that [`Proxy::to`] makes.
+pub const HOST: &str = "app.test";
+
+/// A running proxy with a folder of its own. Dropping it stops it and fails the test when it does
+/// not stop well or has panicked.
+pub struct Proxy {
+    child: Option<Child>,
+    folder: TempDir,
+    stderr: Collected,
+    stdout: Collected,
+    setup: Setup,
+}
+
+type Collected = Arc<Mutex<String>>;
+
+impl Proxy {
+    /// One site, `app.test`, in front of this application.
+    pub fn to(target: &impl ToString) -> Setup {
+        Setup::new().site(Site::named(HOST).to(target))
+    }
+
+    /// The same, answering on plain HTTP too.
+    pub fn plain_to(target: &impl ToString) -> Setup {
+        Setup::new().site(Site::named(HOST).to(target).on_plain_http())
+    }
+
+    /// Starts it and waits until it listens everywhere.
+    #[track_caller]
+    pub fn start(setup: Setup) -> Self {
+        let listeners = setup.listeners();
+        let mut proxy = Self::launch(setup);
+        eventually("the proxy to listen", || {
+            let ended = proxy.child().try_wait().unwrap();
+            assert!(ended.is_none(), "{} at start; it said:\n{}", ended.unwrap(), proxy.words());
+            proxy.listening("http").len() + proxy.listening("https").len() >= listeners
+        });
+        proxy
+    }
+
+    /// Starts it without waiting for anything.
+    pub fn launch(setup: Setup) -> Self {
+        Self::launch_after(setup, |_| {})
+    }
+
+    /// The same, after `mend` has changed the files in its folder.
+    pub fn launch_after(setup: Setup, mend: impl FnOnce(&Path)) -> Self {
+        let folder = folder();
+        setup.write(folder.path());
+        mend(folder.path());
+        let file = folder.path().join("portcullis.toml");
+        let mut command = Command::new(tools::PORTCULLIS);
+        command.arg("run").arg("-c").arg(file).current_dir(folder.path());
+        command.envs(setup.variables().iter().cloned());
+        Self::spawn(command, folder, setup)
+    }
+
+    /// Starts the program with another verb, in a folder of its own, and never as root.
+    pub fn launch_verb(arguments: &[&str]) -> Self {
+        let folder = folder();
+        let mut command = unprivileged(folder.path());
+        command.args(arguments).current_dir(folder.path());
+        command.env("HOME", folder.path()).env("XDG_DATA_HOME", folder.path().join("data"));
+        command.env("XDG_RUNTIME_DIR", folder.path()).env("XDG_STATE_HOME", folder.path());
+        Self::spawn(command, folder, Setup::new())
+    }
+
+    fn spawn(mut command: Command, folder: TempDir, setup: Setup) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(&mut command);
+        let stderr = collect(child.stderr.take().unwrap());
+        let stdout = collect(child.stdout.take().unwrap());
+        Self { child: Some(child), folder, stderr, stdout, setup }
+    }
+
+    /// Where it listens for plain HTTP (the first such place).
+    #[track_caller]
+    pub fn http(&self) -> SocketAddr {
+        *self.listening("http").first().expect("a plain HTTP listener")
+    }
+
+    /// Where it listens for HTTPS (the first such place).
+    #[track_caller]
+    pub fn https(&self) -> SocketAddr {
+        *self.listening("https").first().expect("an HTTPS listener")
+    }
+
+    /// Where Prometheus may scrape.
+    #[track_caller]
+    pub fn metrics(&self) -> SocketAddr {
+        let mut found = None;
+        eventually("the place of the metrics in the log", || {
+            let words = self.words();
+            let mut lines = words.lines().filter(|line| line.contains("metrics"));
+            found = lines.find_map(|line| {
+                let mut words = line.split(|c: char| c.is_whitespace() || c == '/');
+                words.find_map(|word| word.parse().ok())
+            });
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// The root certificate of the local authority that a verb has made in its folder.
+    #[track_caller]
+    pub fn local_root(&self) -> String {
+        let mut found = None;
+        eventually("the root of the local authority", || {
+            found = file_below(self.folder.path(), "root.pem");
+            found.is_some()
+        });
+        std::fs::read_to_string(found.unwrap()).unwrap()
+    }
+
+    /// Waits until a listener of each kind is there.
+    #[track_caller]
+    pub fn expect_listening(&self) {
+        eventually("the listeners", || {
+            !self.listening("http").is_empty() && !self.listening("https").is_empty()
+        });
+    }
+
+    /// All addresses that were logged as `listening SCHEME://ADDRESS`, in that order.
+    pub fn listening(&self, scheme: &str) -> Vec<SocketAddr> {
+        let mark = format!("listening {scheme}://");
+        let words = self.words();
+        words
+            .split(&mark)
+            .skip(1)
+            .filter_map(|rest| rest.split(char::is_whitespace).next()?.parse().ok())
+            .collect()
+    }
+
+    /// An HTTPS client for `app.test`, HTTP/1.1.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.client_for(HOST)
+    }
+
+    /// An HTTPS client for another name.
+    #[track_caller]
+    pub fn client_for(&self, host: &str) -> Client {
+        Client::secure(self.https(), host)
+    }
+
+    /// A plain HTTP client for `app.test`.
+    #[track_caller]
+    pub fn plain_client(&self) -> Client {
+        Client::plain(self.http(), HOST)
+    }
+
+    /// A raw connection in the clear.
+    #[track_caller]
+    pub fn wire(&self) -> Wire {
+        Wire::connect(self.http())
+    }
+
+    /// A raw connection over TLS to `app.test` that speaks HTTP/1.1.
+    #[track_caller]
+    pub fn tls_wire(&self) -> Wire {
+        let settings = pki::trusting(&["http/1.1"]);
+        Wire::try_tls(self.https(), settings, HOST).unwrap()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn words(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// What it wrote to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// Waits until standard error contains `text`.
+    #[track_caller]
+    pub fn expect_words(&self, text: &str) {
+        let what = format!("{text:?} in the log");
+        eventually(&what, || self.words().contains(text));
+    }
+
+    /// The lines of the access log so far.
+    pub fn access_log(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for the first line of the access log that `wanted` likes.
+    #[track_caller]
+    pub fn access_line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut found = None;
+        eventually("a line in the access log", || {
+            found = self.access_log().into_iter().find(|line| wanted(line));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// A path in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// A line of `/proc/PID/status`, in KiB: `VmHWM`, `VmRSS`.
+    pub fn memory_kib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|text| text.strip_prefix(line)).expect("a memory line");
+        line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+    }
+
+    /// Changes the file; nothing happens until [`reload`](Self::reload) or a HUP.
+    pub fn rewrite(&mut self, change: impl FnOnce(Setup) -> Setup) {
+        self.setup = change(self.setup.clone());
+        self.setup.write(self.folder.path());
+    }
+
+    /// Changes the file to this text.
+    pub fn rewrite_raw(&self, text: &str) {
+        super::setup::write_file(&self.path("portcullis.toml"), text, 0o644);
+    }
+
+    /// `portcullis reload -c FILE` and further arguments.
+    #[track_caller]
+    pub fn reload(&self, arguments: &[&str]) -> Output {
+        let file = self.path("portcullis.toml");
+        let mut all = vec!["reload", "-c", file.to_str().unwrap()];
+        all.extend(arguments);
+        tools::portcullis(&all)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until it has ended, and what it ended with.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the proxy to end", || {
+            status = self.child().try_wait().unwrap();
+            status.is_some()
+        });
+        self.child = None;
+        status.unwrap()
+    }
+
+    /// Asks it to stop and waits until it has done so, with exit code 0.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait_for_exit();
+        assert_eq!(status.code(), Some(0), "{status}; it said:\n{}", self.words());
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.child.as_mut().expect("the proxy has ended")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            if let Some(mut child) = self.child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            eprintln!("the proxy said:\n{}", self.words());
+            return;
+        }
+        if self.child.is_some() {
+            self.stop();
+        }
+        let words = self.words();
+        assert!(!words.contains("panicked at"), "the proxy has panicked:\n{words}");
+    }
+}
+
+/// A new folder that the proxy may use, whoever it becomes.
+pub fn folder() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("portcullis-").tempdir().unwrap();
+    open_to_proxy(folder.path(), 0o755);
+    folder
+}
+
+/// Gives `path` this mode, and to the user that the proxy becomes when the tests run as root.
+pub fn open_to_proxy(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOGROUP)).unwrap();
+    }
+}
+
+const NOBODY: u32 = 65534;
+const NOGROUP: u32 = 65534;
+
+/// Starts `command`. A program that was just written may be open for writing in a process that
+/// another test has forked and that has not become its own program yet: that passes.
+fn spawn(command: &mut Command) -> Child {
+    let mut started = None;
+    eventually("the program not to be busy", || match command.spawn() {
+        Ok(child) => {
+            started = Some(child);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ExecutableFileBusy, "{error}");
+            false
+        }
+    });
+    started.unwrap()
+}
+
+/// The program as a user who owns nothing but `folder`.
+fn unprivileged(folder: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(tools::PORTCULLIS);
+    }
+    let program = folder.join("program");
+    std::fs::copy(tools::PORTCULLIS, &program).unwrap();
+    open_to_proxy(&program, 0o755);
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOGROUP);
+    command
+}
+
+fn file_below(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let found = files.into_iter().find(|path| path.ends_with(name));
+    found.or_else(|| folders.iter().find_map(|folder| file_below(folder, name)))
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> Collected {
+    let text = Collected::default();
+    let into = text.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            into.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    });
+    text
+}

@@ -1,0 +1,259 @@
+//! Every wait has an end: the right one, told to the peer where it can be, and named in the log.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::h2_frames::{Frames, GOAWAY};
+use crate::harness::socket;
+use crate::harness::wire::End;
+use crate::harness::{
+    Body, Origin, PATIENCE, Proxy, Request, Response, Script, Setup, Site, Wire, pki,
+};
+
+const SHORT: Duration = Duration::from_secs(1);
+
+fn app() -> Origin {
+    let origin = Origin::start();
+    origin.route("*", "ok");
+    origin
+}
+
+/// Runs `ended`, which waits for a deadline of [`SHORT`], and holds it to that time.
+#[track_caller]
+fn in_time(ended: impl FnOnce()) {
+    let start = Instant::now();
+    ended();
+    let took = start.elapsed();
+    assert!(took >= SHORT.mul_f32(0.8), "too early: {took:?}");
+    assert!(took < PATIENCE / 2, "too late: {took:?}");
+}
+
+#[test]
+fn a_head_that_never_ends_gets_408() {
+    let origin = app();
+    let proxy = Proxy::plain_to(&origin).limits("request_header_timeout = '1s'").start();
+    for connect in [Proxy::wire, Proxy::tls_wire] {
+        let mut wire = connect(&proxy);
+        in_time(|| {
+            wire.send("GET / HTTP/1.1\r\nHost: app.test\r\nX-Slow: ");
+            assert_eq!(wire.read_answer().status(), 408);
+            wire.expect_end();
+        });
+    }
+    proxy.expect_words("request_header_timeout");
+}
+
+/// The deadline is over the whole head: a byte now and then does not move it.
+#[test]
+fn a_head_that_drips_gets_408() {
+    let origin = app();
+    let proxy = Proxy::plain_to(&origin).limits("request_header_timeout = '1s'").start();
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: app.test\r\nX-Drip: ");
+    let start = Instant::now();
+    let (mut bytes, mut end) = (Vec::new(), End::Open);
+    while end == End::Open && start.elapsed() < PATIENCE {
+        let _ = wire.try_send("x");
+        let (more, state) = wire.rest_within(Duration::from_millis(100));
+        bytes.extend(more);
+        end = state;
+    }
+    assert_ne!(end, End::Open, "a dripping head is still open after {:?}", start.elapsed());
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 408"), "{text}");
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed() {
+    let origin = app();
+    let setup = Proxy::plain_to(&origin).limits("request_header_timeout = '1s'");
+    let proxy = setup.limits("tls_handshake_timeout = '1s'").start();
+    in_time(|| proxy.wire().expect_end());
+    in_time(|| Wire::connect(proxy.https()).expect_end());
+}
+
+#[test]
+fn a_tls_handshake_that_stalls_or_drips_is_closed() {
+    let origin = app();
+    let proxy = Proxy::to(&origin).limits("tls_handshake_timeout = '1s'").start();
+    let mut wire = Wire::connect(proxy.https());
+    in_time(|| {
+        wire.send([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc]);
+        wire.expect_end();
+    });
+    let mut wire = Wire::connect(proxy.https());
+    wire.send([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]);
+    let start = Instant::now();
+    let mut end = End::Open;
+    while end == End::Open && start.elapsed() < PATIENCE {
+        let _ = wire.try_send([0]);
+        end = wire.rest_within(Duration::from_millis(100)).1;
+    }
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_body_that_stops_coming_gets_408() {
+    let origin = app();
+    let proxy = Proxy::plain_to(&origin).limits("request_body_idle_timeout = '1s'").start();
+    let mut wire = proxy.wire();
+    in_time(|| {
+        wire.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nfive.");
+        assert_eq!(wire.read_answer().status(), 408);
+        let _ = wire.try_send("later");
+        let (rest, end) = wire.rest();
+        assert!(rest.is_empty() && end != End::Open, "{end:?} {rest:?}");
+    });
+    proxy.expect_words("request_body_idle_timeout");
+}
+
+#[test]
+fn a_body_that_comes_slowly_but_comes_is_taken() {
+    let origin = app();
+    let proxy = Proxy::plain_to(&origin).limits("request_body_idle_timeout = '1s'").start();
+    let mut wire = proxy.wire();
+    wire.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 6\r\n\r\n");
+    for _ in 0..6 {
+        let (bytes, end) = wire.rest_within(Duration::from_millis(300));
+        assert!(bytes.is_empty() && end == End::Open, "{}", String::from_utf8_lossy(&bytes));
+        wire.send("x");
+    }
+    assert_eq!(wire.read_answer().status(), 200);
+}
+
+#[test]
+fn a_stalled_body_over_http2_ends_its_stream_only() {
+    let origin = app();
+    let proxy = Proxy::to(&origin).limits("request_body_idle_timeout = '1s'").start();
+    let mut connection = proxy.client().http2().connect();
+    let (body, feed) = Body::fed();
+    in_time(|| {
+        let pending = connection.begin(Request::post("/").body(body).unwrap());
+        assert!(feed.give("some"));
+        assert_eq!(pending.answer().status, 408);
+    });
+    assert_eq!(connection.get("/").status, 200);
+}
+
+#[test]
+fn an_app_that_does_not_answer_is_a_504() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        let _ = scene.wire.rest();
+    });
+    let proxy = Proxy::to(&origin).limits("upstream_timeout = '1s'").start();
+    for client in [proxy.client(), proxy.client().http2()] {
+        in_time(|| assert_eq!(client.get("/").status, 504));
+    }
+    proxy.expect_words("upstream_timeout");
+    assert!(proxy.words().contains(&origin.to_string()), "the log names the app's address");
+    assert_eq!(origin.heard().len(), 2, "a request that timed out is not sent again");
+}
+
+#[test]
+fn a_route_has_an_upstream_timeout_of_its_own() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        let _ = scene.wire.rest();
+    });
+    let slow = Site::named("app.test").to(&app()).on_plain_http();
+    let site = slow.route_with("/slow", &origin, "upstream_timeout = '1s'");
+    let proxy = Setup::new().site(site).start();
+    in_time(|| assert_eq!(proxy.plain_client().get("/slow").status, 504));
+}
+
+/// It is a wait for the first byte; a long answer may take longer.
+#[test]
+fn an_answer_that_has_begun_may_take_its_time() {
+    let origin = Origin::start();
+    let (body, feed) = Body::fed();
+    let body = std::sync::Mutex::new(Some(body));
+    origin.handle("/", move |_| {
+        let body = body.lock().unwrap().take().unwrap();
+        async { Response::new(body) }
+    });
+    let proxy = Proxy::plain_to(&origin).limits("upstream_timeout = '1s'").start();
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(wire.read_head().split(' ').nth(1), Some("200"));
+    assert!(feed.give("one"));
+    assert!(wire.read_until("one\r\n").ends_with("one\r\n"));
+    let (bytes, end) = wire.rest_within(SHORT.mul_f32(1.5));
+    assert!(bytes.is_empty() && end == End::Open, "{end:?}");
+    assert!(feed.give("two"));
+    drop(feed);
+    assert!(wire.read_until("0\r\n\r\n").contains("two"));
+}
+
+#[test]
+fn an_idle_connection_is_closed_quietly() {
+    let origin = app();
+    let proxy = Proxy::plain_to(&origin).limits("idle_timeout = '1s'").start();
+    for connect in [Proxy::wire, Proxy::tls_wire] {
+        let mut wire = connect(&proxy);
+        wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        assert_eq!(wire.read_answer().status(), 200);
+        in_time(|| {
+            let (bytes, end) = wire.rest();
+            assert!(bytes.is_empty(), "{}", String::from_utf8_lossy(&bytes));
+            assert_eq!(end, End::Closed);
+        });
+    }
+}
+
+#[test]
+fn an_idle_http2_connection_gets_goaway() {
+    let origin = app();
+    let setup = Proxy::to(&origin).limits("idle_timeout = '1s'");
+    let proxy = setup.limits("request_header_timeout = '1s'").start();
+    let wire = Wire::try_tls(proxy.https(), pki::trusting(&["h2"]), "app.test").unwrap();
+    let mut frames = Frames::over(wire);
+    let head =
+        [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "app.test")];
+    frames.send_head(1, true, &head);
+    frames.next_matching(|frame| frame.stream == 1 && frame.flags & 1 == 1);
+    in_time(|| {
+        let goaway = frames.next_of(GOAWAY);
+        assert_eq!(goaway.payload[4..8], [0; 4], "NO_ERROR");
+        frames.expect_end();
+    });
+}
+
+#[test]
+fn an_http2_connection_that_never_asks_is_closed() {
+    let origin = app();
+    let setup = Proxy::to(&origin).limits("idle_timeout = '1s'");
+    let proxy = setup.limits("request_header_timeout = '1s'").start();
+    let wire = Wire::try_tls(proxy.https(), pki::trusting(&["h2"]), "app.test").unwrap();
+    in_time(|| Frames::over(wire).expect_end());
+    let mut half = Wire::try_tls(proxy.https(), pki::trusting(&["h2"]), "app.test").unwrap();
+    half.send("PRI * HTTP/2.0\r\n");
+    in_time(|| half.expect_end());
+}
+
+#[test]
+fn a_silent_tunnel_is_closed() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send(socket::ACCEPTING);
+        let _ = scene.wire.rest();
+    });
+    let proxy = Proxy::plain_to(&origin).limits("idle_timeout = '1s'").start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE);
+    assert_eq!(wire.read_answer().status(), 101);
+    in_time(|| wire.expect_end());
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_cut_off() {
+    let origin = Origin::start();
+    origin.handle("/", |_| async { Response::new(Body::of_size(256 * 1024 * 1024)) });
+    let proxy = Proxy::plain_to(&origin).limits("idle_timeout = '1s'").start();
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    wire.read_head();
+    proxy.access_line(|line| line.contains("GET / "));
+    let (_, end) = wire.rest();
+    assert_ne!(end, End::Open);
+}

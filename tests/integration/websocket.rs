@@ -1,0 +1,253 @@
+//! WebSockets through the proxy: the upgrade of HTTP/1.1 and the extended CONNECT of HTTP/2.
+
+use futures_util::{SinkExt, StreamExt};
+use http::StatusCode;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::socket::{self, Socket};
+use crate::harness::wire_tap::Io;
+use crate::harness::{Origin, Proxy, Request, Script, eventually, wait};
+
+fn echoing() -> Origin {
+    let origin = Origin::start();
+    socket::echo_at(&origin, "/ws");
+    origin
+}
+
+#[test]
+fn messages_go_both_ways_over_http_1() {
+    let origin = echoing();
+    let proxy = Proxy::plain_to(&origin).start();
+    for client in [proxy.plain_client(), proxy.client()] {
+        let mut socket = Socket::open(&client, "/ws");
+        for text in ["one", "two", "three"] {
+            assert_eq!(socket.ask(text), text);
+        }
+        socket.close();
+    }
+}
+
+#[test]
+fn messages_go_both_ways_over_http_2() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let mut socket = Socket::open_over_http2(&proxy.client().http2(), "/ws");
+    for text in ["one", "two", "three"] {
+        assert_eq!(socket.ask(text), text);
+    }
+    assert_eq!(origin.last().header("upgrade").as_deref(), Some("websocket"));
+    assert_eq!(origin.last().method, http::Method::GET);
+    socket.close();
+}
+
+#[test]
+fn several_sockets_share_an_http_2_connection() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let client = proxy.client().http2();
+    let mut connection = client.connect();
+    let mut sockets: Vec<_> = (0..5).map(|_| Socket::open_on(&mut connection, "/ws")).collect();
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        assert_eq!(socket.ask(&format!("socket {n}")), format!("socket {n}"));
+    }
+}
+
+#[test]
+fn large_messages_pass_and_are_not_kept() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let text = "x".repeat(8 * 1024 * 1024);
+    let mut socket = Socket::open(&proxy.client(), "/ws");
+    assert!(socket.ask(&text) == text);
+    let mut socket = Socket::open_over_http2(&proxy.client().http2(), "/ws");
+    assert!(socket.ask(&text) == text);
+    assert!(proxy.memory_kib("VmHWM:") < 64 * 1024, "{} KiB", proxy.memory_kib("VmHWM:"));
+}
+
+#[test]
+fn the_request_of_an_upgrade_is_treated_like_any_other() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let mut socket = Socket::open(&proxy.client(), "/ws");
+    assert_eq!(socket.ask("x"), "x");
+    let seen = origin.last();
+    assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(seen.header("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+    assert!(seen.header("x-request-id").is_some());
+    assert_eq!(seen.header("sec-websocket-version").as_deref(), Some("13"));
+}
+
+#[test]
+fn bytes_sent_together_with_the_request_arrive_once() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send(socket::ACCEPTING);
+        let bytes = scene.wire.read_exactly(5);
+        scene.wire.send(bytes);
+        scene.wire.expect_end();
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(format!("{}early", socket::UPGRADE));
+    assert_eq!(wire.read_answer().status(), 101);
+    assert_eq!(wire.read_exactly(5), b"early");
+}
+
+#[test]
+fn bytes_sent_together_with_the_101_arrive_once() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send(format!("{}early", socket::ACCEPTING));
+        scene.wire.expect_end();
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE);
+    assert_eq!(wire.read_answer().status(), 101);
+    assert_eq!(wire.read_exactly(5), b"early");
+}
+
+#[test]
+fn a_refusal_of_the_upgrade_is_an_answer_like_any_other() {
+    let origin = Origin::start();
+    origin.handle("/ws", |_| async {
+        let answer = http::Response::builder().status(426).header("sec-websocket-version", "13");
+        answer.body("another version".into()).unwrap()
+    });
+    origin.route("/", "still here");
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE.replace("Version: 13", "Version: 777"));
+    let answer = wire.read_answer();
+    assert_eq!((answer.status(), answer.text().as_str()), (426, "another version"));
+    wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(wire.read_answer().text(), "still here");
+}
+
+#[test]
+fn a_101_with_the_wrong_accept_is_no_tunnel() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send(socket::ACCEPTING.replace("s3pPLMBi", "AAAAAAAA"));
+        let _ = scene.wire.rest();
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE);
+    assert_eq!(wire.read_answer().status(), 502);
+}
+
+#[test]
+fn a_101_that_nobody_asked_for_is_no_tunnel() {
+    let origin = Script::answering(socket::ACCEPTING);
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(wire.read_answer().status(), 502);
+}
+
+#[test]
+fn a_200_that_speaks_of_an_upgrade_is_no_tunnel() {
+    let origin = Script::answering(
+        "HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Content-Length: 2\r\n\r\nok",
+    );
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE);
+    let answer = wire.read_answer();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+    assert_eq!(answer.field("upgrade"), None);
+}
+
+#[test]
+fn the_end_of_the_app_ends_the_socket() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let mut sockets = [
+        Socket::open(&proxy.client(), "/ws"),
+        Socket::open_over_http2(&proxy.client().http2(), "/ws"),
+    ];
+    for socket in &mut sockets {
+        assert_eq!(socket.ask("x"), "x");
+    }
+    for socket in &mut sockets {
+        socket.say(socket::HANG_UP);
+        socket.expect_end();
+    }
+}
+
+#[test]
+fn the_end_of_the_client_ends_the_connection_to_the_app() {
+    let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = ended.clone();
+    let origin = Script::play(move |scene| {
+        scene.hear_head();
+        scene.wire.send(socket::ACCEPTING);
+        scene.wire.expect_end();
+        told.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE);
+    assert_eq!(wire.read_answer().status(), 101);
+    drop(wire);
+    eventually("the app's connection to end", || ended.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[test]
+fn half_a_close_leaves_the_other_direction_open() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send(socket::ACCEPTING);
+        let (bytes, _) = scene.wire.rest();
+        scene.wire.send(bytes);
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send(socket::UPGRADE);
+    assert_eq!(wire.read_answer().status(), 101);
+    wire.send("last words");
+    wire.finish();
+    assert_eq!(wire.rest().0, b"last words");
+}
+
+#[test]
+fn a_site_without_sockets_refuses_an_extended_connect_politely() {
+    let origin = Origin::start();
+    origin.route("/", "ok");
+    let proxy = Proxy::to(&origin).start();
+    let mut connection = proxy.client().http2().connect();
+    let mut request = Request::connect("/nothing").body(()).unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    let answer = connection.start(request);
+    assert_ne!(answer.head.status, StatusCode::OK);
+    assert_eq!(connection.get("/").text(), "ok");
+}
+
+#[test]
+fn an_extended_connect_of_another_protocol_is_refused() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let mut connection = proxy.client().http2().connect();
+    let mut request = Request::connect("/ws").body(()).unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("connect-udp"));
+    let refused = connection.try_send(request).map_or(true, |answer| answer.status >= 400);
+    assert!(refused);
+    assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn a_real_client_shakes_hands_through_the_proxy() {
+    let origin = echoing();
+    let proxy = Proxy::to(&origin).start();
+    let stream: Box<dyn Io> = wait("a connection", proxy.client().open_stream()).unwrap();
+    let shaken = tokio_tungstenite::client_async("wss://app.test/ws", stream);
+    let (mut socket, answer) = wait("the handshake", shaken).unwrap();
+    assert_eq!(answer.status().as_u16(), 101);
+    wait("an echo", async {
+        socket.send(Message::text("hello")).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hello"));
+        socket.close(None).await.unwrap();
+    });
+}
