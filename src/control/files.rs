@@ -126,7 +126,10 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
 
 /// What the certificate files of a configuration look like from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamps(Vec<(PathBuf, Option<(u64, i64, i64, u64)>)>);
+pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
+
+/// Inode, time of the last change in seconds and nanoseconds, size.
+type Stamp = (u64, i64, i64, u64);
 
 impl Stamps {
     /// Looks at them now.
@@ -140,7 +143,7 @@ impl Stamps {
     }
 }
 
-fn stamp(path: &Path) -> Option<(u64, i64, i64, u64)> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
 }

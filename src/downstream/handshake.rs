@@ -38,7 +38,7 @@ pub async fn handshake(
     if failure == HandshakeFailure::Timeout {
         worker.metrics.limits.count(Limit::TlsHandshakeTimeout);
     }
-    worker.complain(|suppressed| {
+    worker.complaints.handshakes.say(|suppressed| {
         let client = peer.ip().to_canonical();
         let why = match failure {
             HandshakeFailure::Timeout => "over limits.tls_handshake_timeout",

@@ -22,7 +22,7 @@ use crate::proxy::record;
 const PARK_AFTER: Duration = Duration::from_millis(50);
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
-    content-length: 31\r\nconnection: close\r\n\r\nThe request took too long.\r\n\r\n\r";
+    content-length: 27\r\nconnection: close\r\n\r\nThe request took too long.\n";
 
 /// Serves requests until the connection ends.
 pub async fn serve(connection: &Rc<Connection>) -> Ending {
@@ -175,7 +175,7 @@ fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
     if error.is_parse_too_large() {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         connection.worker.metrics.limits.count(Limit::HeaderSize);
-        record::refused(connection, status, "over limits.header_size or limits.header_count");
+        refuse(connection, status, "over limits.header_size or limits.header_count");
     } else if error.is_parse() {
         record::refused(connection, StatusCode::BAD_REQUEST, "malformed request head");
     } else {
@@ -202,12 +202,22 @@ async fn rest(connection: &Connection) -> bool {
     .await
 }
 
+/// Logs a head that was refused for its size or its slowness.
+fn refuse(connection: &Connection, status: StatusCode, reason: &str) {
+    record::refused(connection, status, reason);
+    connection.worker.complaints.limits.say(|suppressed| {
+        let client = connection.peer.ip().to_canonical();
+        let status = status.as_u16();
+        tracing::warn!(%client, status, suppressed, "a request was refused: {reason}");
+    });
+}
+
 /// Tells a client whose head did not come in time; one that has sent nothing at all is not told.
 async fn refuse_slow(connection: &Connection) -> Ending {
     connection.worker.metrics.limits.count(Limit::RequestHeaderTimeout);
     if connection.has_news() {
         let status = StatusCode::REQUEST_TIMEOUT;
-        record::refused(connection, status, "over limits.request_header_timeout");
+        refuse(connection, status, "over limits.request_header_timeout");
         connection.stream.inject(TIMED_OUT);
         connection.unread.set(true);
     }

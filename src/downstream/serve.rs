@@ -79,7 +79,7 @@ async fn introduce(
     match tokio::time::timeout(limit, proxy_protocol::read(&socket)).await {
         Ok(Ok(source)) => Some((socket, source.unwrap_or(peer))),
         Ok(Err(error)) => {
-            worker.complain(|suppressed| {
+            worker.complaints.handshakes.say(|suppressed| {
                 tracing::warn!(%peer, suppressed, "a trusted proxy sent no PROXY header: {error}");
             });
             None

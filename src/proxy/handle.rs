@@ -50,14 +50,33 @@ pub async fn handle(
 
 /// The answer to a failure, and its place in the log and the counts.
 fn fail(failure: &Failure, mut record: Box<Record>) -> Response<Body> {
-    if let Some(limit) = failure.limit() {
-        record.connection().worker.metrics.limits.count(limit);
-    }
-    record.error = Some(failure.reason());
+    let reason = failure.reason();
+    complain(failure, &reason, &record);
+    record.error = Some(reason);
     drop(record.take_body());
     match failure {
         Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
         _ => answer::failure(failure.status(), record),
+    }
+}
+
+/// Tells the operator of what may need him, whatever the format of the access log.
+fn complain(failure: &Failure, reason: &str, record: &Record) {
+    let worker = &record.connection().worker;
+    let (id, client) = (&record.id, record.client.address);
+    if let Some(limit) = failure.limit() {
+        worker.metrics.limits.count(limit);
+    }
+    if let (Failure::Upstream(_), Some(backend)) = (failure, &record.upstream) {
+        worker.complaints.upstreams.say(|suppressed| {
+            let upstream = &backend.name;
+            tracing::warn!(%upstream, host = &*record.host, %id, suppressed, "{reason}");
+        });
+    } else if failure.limit().is_some() {
+        worker.complaints.limits.say(|suppressed| {
+            let status = failure.status().as_u16();
+            tracing::warn!(%client, status, %id, suppressed, "a request was refused: {reason}");
+        });
     }
 }
 

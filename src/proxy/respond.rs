@@ -115,7 +115,7 @@ impl Format {
 fn weight(parameter: &str) -> Option<u16> {
     let value = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="))?;
     let value: f32 = value.trim().parse().ok()?;
-    (0.0..=1.0).contains(&value).then(|| (value * 1000.0) as u16)
+    (0.0..=1.0).contains(&value).then_some((value * 1000.0) as u16)
 }
 
 fn page(code: u16, title: &str, detail: &str, id: &str) -> String {
@@ -159,8 +159,8 @@ fn detail(status: StatusCode) -> &'static str {
         503 => "The service is not available right now. Please try again in a moment.",
         504 => "The application took too long to answer. Please try again in a moment.",
         508 => "The request goes round in a circle.",
-        400..=499 => "The request cannot be served.",
-        500..=599 => "The request could not be served. Please try again later.",
+        other if (400..500).contains(&other) => "The request cannot be served.",
+        other if other >= 500 => "The request could not be served. Please try again later.",
         _ => "There is nothing more to say.",
     }
 }

@@ -39,6 +39,7 @@ pub struct Backend {
     pub tls: Option<Arc<ClientConfig>>,
     /// The shared HTTP/2 connection, for `h2c://`.
     pub h2c: RefCell<Option<h2c::Sender>>,
+    #[expect(clippy::vec_box, reason = "they come and go as boxes: moving one moves a pointer")]
     idle: RefCell<Vec<Box<h1::Connection>>>,
     in_flight: Cell<u32>,
     refused: Cell<Option<Instant>>,

@@ -25,10 +25,13 @@ const NEVER: u64 = u64::MAX;
 pub struct Wheel {
     origin: Instant,
     now: Cell<u64>,
-    slots: RefCell<Vec<Vec<(Rc<Entry>, u64)>>>,
+    slots: RefCell<Vec<Slot>>,
     queued: Cell<usize>,
     wanted: Notify,
 }
+
+/// What is looked at in one tick: entries, and where each stood when it was put here.
+type Slot = Vec<(Rc<Entry>, u64)>;
 
 /// A point in time that its owner waits for.
 #[derive(Debug)]
@@ -93,12 +96,12 @@ impl Wheel {
             };
             self.queued.set(self.queued.get() - due.len());
             for (entry, stands) in due {
-                self.visit(entry, stands);
+                self.visit(&entry, stands);
             }
         }
     }
 
-    fn visit(&self, entry: Rc<Entry>, stands: u64) {
+    fn visit(&self, entry: &Rc<Entry>, stands: u64) {
         if entry.stands.get() != stands {
             return;
         }
@@ -109,7 +112,7 @@ impl Wheel {
                 waker.wake();
             }
         } else if at != NEVER {
-            self.queue(&entry, at);
+            self.queue(entry, at);
         }
     }
 

@@ -44,7 +44,7 @@ pub struct Worker {
     /// Whether it is stopping: what is open may end, nothing new begins.
     pub draining: Cell<bool>,
     /// Brakes on what strangers can make us log.
-    pub complaints: RateLimited,
+    pub complaints: Complaints,
     /// What has been sent to HTTPS of late, to notice who comes back from there.
     pub redirects: RefCell<LoopGuard>,
     view: RefCell<Rc<View>>,
@@ -72,14 +72,6 @@ impl Worker {
         self.connections.borrow().len()
     }
 
-    /// Says something that strangers can cause, at most once a second: `say` gets the number of
-    /// times that it was not said.
-    pub fn complain(&self, say: impl FnOnce(u64)) {
-        if let Some(suppressed) = self.complaints.pass(Instant::now()) {
-            say(suppressed);
-        }
-    }
-
     fn drain(&self) {
         self.draining.set(true);
         for (_, connection) in self.connections.borrow().iter() {
@@ -91,6 +83,38 @@ impl Worker {
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// Of what strangers and applications can make us say, each kind is said at most once a second.
+#[derive(Debug)]
+pub struct Complaints {
+    /// Handshakes and PROXY headers that came to nothing.
+    pub handshakes: Complaint,
+    /// Requests over a limit.
+    pub limits: Complaint,
+    /// Applications that failed.
+    pub upstreams: Complaint,
+}
+
+/// One kind.
+#[derive(Debug)]
+pub struct Complaint(RateLimited);
+
+impl Complaint {
+    /// Says it, unless that was done within the last second: `say` gets the number of times that
+    /// it was held back.
+    pub fn say(&self, say: impl FnOnce(u64)) {
+        if let Some(suppressed) = self.0.pass(Instant::now()) {
+            say(suppressed);
+        }
+    }
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        let new = || Complaint(RateLimited::per_second());
+        Self { handshakes: new(), limits: new(), upstreams: new() }
     }
 }
 

@@ -22,7 +22,6 @@ use crate::downstream::accept::Accepted;
 use crate::downstream::serve;
 use crate::observe::access_log::Buffer;
 use crate::observe::metrics::WorkerMetrics;
-use crate::observe::rate_limited::RateLimited;
 use crate::proxy::headers::request_id::RequestIds;
 use crate::tls::Tickets;
 use crate::upstream::pool::Backends;
@@ -102,7 +101,7 @@ impl Worker {
             log: RefCell::new(first.log),
             ids: RequestIds::new().map_err(|_| "the system has no randomness".to_owned())?,
             draining: Cell::new(false),
-            complaints: RateLimited::per_second(),
+            complaints: super::Complaints::default(),
             redirects: RefCell::default(),
             view: RefCell::new(Rc::new(view)),
             backends: RefCell::new(backends),

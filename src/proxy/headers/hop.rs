@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, TE};
+use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +71,12 @@ pub fn request_field(name: &HeaderName, listed: &Listed<'_>) -> Fate {
 
 /// What becomes of a response's field.
 ///
-/// `Content-Length` goes on: it is all that an answer to HEAD tells of the size. `Trailer` does
-/// not: which trailer fields arrive is decided at the next hop.
+/// `Content-Length` goes on: it is all that an answer to HEAD tells of the size. So does `Trailer`,
+/// which is end-to-end (RFC 9110 §6.6.2), and without which no trailers reach HTTP/1.1.
 #[must_use]
 pub fn response_field(name: &HeaderName, listed: &Listed<'_>) -> Fate {
-    if is_hop_by_hop(name.as_str()) || listed.removes(name) { Fate::Drop } else { Fate::Forward }
+    let ends_here = is_hop_by_hop(name.as_str()) && name != TRAILER;
+    if ends_here || listed.removes(name) { Fate::Drop } else { Fate::Forward }
 }
 
 /// Removes the response fields that end here.
@@ -273,7 +274,6 @@ mod tests {
             "proxy-authenticate",
             "proxy-authorization",
             "te",
-            "trailer",
             "transfer-encoding",
             "upgrade",
             "http2-settings",
@@ -282,6 +282,12 @@ mod tests {
             assert_eq!(request(name, &[]), Fate::Drop, "{name}");
             assert_eq!(response(name, &[]), Fate::Drop, "{name}");
         }
+    }
+
+    #[test]
+    fn an_announcement_of_trailers_ends_here_in_requests_only() {
+        assert_eq!(request("trailer", &[]), Fate::Drop);
+        assert_eq!(response("trailer", &[]), Fate::Forward);
     }
 
     #[test]
