@@ -74,6 +74,12 @@ impl Connection {
         if self.tls.is_some() { ListenerKind::Https } else { ListenerKind::Http }
     }
 
+    /// Whether HTTP/2 is spoken on it.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.http2)
+    }
+
     /// Counts a request until the result is dropped.
     #[must_use]
     pub fn begin(self: &Rc<Self>) -> InFlight {

@@ -19,7 +19,7 @@ use crate::proxy::handle::handle;
 use crate::proxy::record;
 
 /// How long after its last request a connection is parked.
-const PARK_AFTER: Duration = Duration::from_secs(1);
+const PARK_AFTER: Duration = Duration::from_millis(50);
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
     content-length: 31\r\nconnection: close\r\n\r\nThe request took too long.\r\n\r\n\r";
@@ -39,7 +39,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             SessionEnd::Upgraded => {
                 let tunnel = connection.tunnel.borrow_mut().take();
                 let Some(tunnel) = tunnel else { return Ending::Orderly };
-                tunnel.run(connection.stream.clone(), &connection.deadline).await;
+                Box::pin(tunnel.run(connection.stream.clone(), &connection.deadline)).await;
                 return Ending::Orderly;
             }
         }

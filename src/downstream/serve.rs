@@ -30,18 +30,18 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
         ListenerKind::Https => Listener::Https,
     });
     let Ok(socket) = TcpStream::from_std(socket) else { return };
-    let Some((socket, peer)) = introduce(&worker, socket, peer).await else { return };
+    let Some((socket, peer)) = Box::pin(introduce(&worker, socket, peer)).await else { return };
     let (stream, tls) = match kind {
         ListenerKind::Http => (Stream::plain(socket), None),
-        ListenerKind::Https => match handshake::handshake(&worker, socket, peer).await {
+        // Boxed, so that the room is given back when it is over.
+        ListenerKind::Https => match Box::pin(handshake::handshake(&worker, socket, peer)).await {
             Some((stream, tls)) => (stream, Some(tls)),
             None => return,
         },
     };
-    let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
     let connection = Connection::new(&worker, stream, peer, tls);
     let _registered = worker.register(&connection);
-    let ending = if http2 {
+    let ending = if connection.is_http2() {
         Box::pin(http2::serve(&connection)).await
     } else {
         http1::serve(&connection).await

@@ -103,6 +103,10 @@ impl Stream {
 
     /// Gives `bytes` back to be read again, first of all.
     pub fn rewind(&self, bytes: Bytes) {
+        // Empty bytes can stand for a buffer that is not.
+        if bytes.is_empty() {
+            return;
+        }
         let mut io = self.0.io.borrow_mut();
         debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
         self.0.received.set(self.0.received.get() - bytes.len() as u64);
@@ -399,7 +403,13 @@ impl Write for Sink<'_, '_> {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match Pin::new(&mut *self.socket).poll_write_vectored(self.cx, slices) {
+        let socket = Pin::new(&mut *self.socket);
+        // One piece is the common case, and the kernel takes it with less ado.
+        let written = match slices {
+            [only] => socket.poll_write(self.cx, only),
+            several => socket.poll_write_vectored(self.cx, several),
+        };
+        match written {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }

@@ -21,13 +21,10 @@ pub fn redirect(location: HeaderValue, mut record: Box<Record>) -> Response<Body
 
 /// Says that it cannot be had, in the format that the client accepts.
 #[must_use]
-pub fn failure(
-    status: StatusCode,
-    accept: Option<&HeaderValue>,
-    mut record: Box<Record>,
-) -> Response<Body> {
+pub fn failure(status: StatusCode, mut record: Box<Record>) -> Response<Body> {
     record.answered(status);
-    let problem = respond::problem_response(status, accept, record.id.as_str());
+    let accept = record.accept();
+    let problem = respond::problem_response(status, accept.as_ref(), record.id.as_str());
     let (mut head, body) = problem.into_parts();
     match status {
         StatusCode::METHOD_NOT_ALLOWED => {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -20,9 +20,9 @@ use crate::config::target::Protocol;
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;
 use crate::downstream::connection::Connection;
-use crate::upstream::h2c;
 use crate::upstream::pool::Lease;
-use crate::upstream::send::{Choice, Outgoing, SendError};
+use crate::upstream::send::{Choice, SendError};
+use crate::upstream::{h1, h2c};
 use crate::worker::view::RouteView;
 
 /// An answer whose head is here.
@@ -74,14 +74,13 @@ pub fn respond(forwarded: Forwarded, mut record: Box<Record>) -> Response<Body> 
     response
 }
 
-/// Sends `request` to an application of `route` and waits for the head of its answer.
+/// Sends the request of `record` to an application of `route` and waits for the head of its answer.
 ///
 /// # Errors
 /// Those of the application, and those of the client's own body.
 pub async fn forward(
     record: &mut Record,
-    request: Request<Incoming>,
-    authority: AuthorityRef<'_>,
+    authority: &AuthorityRef<'_>,
     route: &Route,
     view: &RouteView,
 ) -> Result<Forwarded, Failure> {
@@ -89,59 +88,40 @@ pub async fn forward(
     let chosen = Cell::new(None);
     let choice = Choice { worker: &connection.worker, route, view, chosen: &chosen };
     let h2c = view.backends.first().is_some_and(|b| b.target.protocol == Protocol::H2c);
-    let began = std::time::Instant::now();
     let result = if h2c {
-        over_http2(record, request, authority, &choice).await
+        // Boxed, so that the others do not carry the room for it.
+        Box::pin(over_http2(record, authority, &choice)).await
     } else {
-        over_http1(record, request, authority, &choice).await
+        over_http1(record, authority, &choice).await
     };
     record.upstream = chosen.take();
-    record.upstream_time = Some(began.elapsed());
+    record.upstream_time = Some(record.began().elapsed());
     result.map_err(Failure::from)
 }
 
 async fn over_http1(
     record: &mut Record,
-    request: Request<Incoming>,
-    authority: AuthorityRef<'_>,
+    authority: &AuthorityRef<'_>,
     choice: &Choice<'_>,
 ) -> Result<Forwarded, SendError> {
-    let connection = Rc::clone(record.connection());
-    let limits = record.view.limits();
-    let (mut parts, body) = request.into_parts();
-    let upgrade = Upgrade::wanted(&mut parts);
+    let upgrade = Upgrade::wanted(&mut record.parts);
     let body = match &upgrade {
         // What follows the head of such a request is the tunnel's, not a body.
         Some(_) => RequestBody::empty(),
-        None => RequestBody::new(body, limits.body_size, Rc::clone(&record.bytes_in), &connection),
+        None => record.take_body(),
     };
-    let expects_continue = parts.headers.contains_key(header::EXPECT)
-        && parts.version == Version::HTTP_11
-        && !body.is_end_stream();
-    let head = request_head::Head {
-        parts: &parts,
-        authority: &authority,
-        forwarded: &forwarded_fields(record, &parts.headers, &authority),
-        request_id: &record.id,
-        body: &body,
-        upgrade: upgrade.as_ref(),
-        expects_continue,
-        via: record.view.state.config.server.via,
-    };
-    let head = Bytes::from(head.write());
-    let method = if upgrade.is_some() { Method::GET } else { parts.method };
-    let outgoing = Outgoing { method, head, body, expects_continue };
-    let version = parts.version;
+    let mut request = outgoing(record, authority, choice, upgrade.as_ref(), body);
+    let version = record.parts.version;
+    let stream = record.connection().stream.clone();
     // The map of the request carries the answer: the HTTP library gets it back for the next one.
-    let mut headers = parts.headers;
+    let mut headers = record.take_headers();
     headers.clear();
     let interim = |status: StatusCode, headers: &HeaderMap| {
         if version == Version::HTTP_11 && status == StatusCode::EARLY_HINTS {
-            connection.stream.inject(&request_head::interim(status, headers));
+            stream.inject(&request_head::interim(status, headers));
         }
     };
-    let body_idle = limits.request_body_idle_timeout;
-    let (head, lease) = choice.send(outgoing, body_idle, &mut headers, interim).await?;
+    let (head, lease) = choice.send(&mut request, &mut headers, interim).await?;
     let source = match (head.status, upgrade) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) => {
             upgrade.check(&mut headers).map_err(|why| SendError::Failed(why.to_owned()))?;
@@ -155,25 +135,55 @@ async fn over_http1(
     Ok(Forwarded { status: head.status, headers, source })
 }
 
+/// The request as it goes on the wire.
+fn outgoing(
+    record: &Record,
+    authority: &AuthorityRef<'_>,
+    choice: &Choice<'_>,
+    upgrade: Option<&Upgrade>,
+    body: RequestBody,
+) -> h1::Request {
+    let parts = &record.parts;
+    let expects_continue = parts.headers.contains_key(header::EXPECT)
+        && parts.version == Version::HTTP_11
+        && !body.is_end_stream();
+    let head = request_head::Head {
+        parts,
+        authority,
+        forwarded: &forwarded_fields(record, authority),
+        request_id: &record.id,
+        body: &body,
+        upgrade,
+        expects_continue,
+        via: record.view.state.config.server.via,
+    };
+    h1::Request {
+        head: Bytes::from(head.write()),
+        method: if upgrade.is_some() { Method::GET } else { parts.method.clone() },
+        body,
+        expects_continue,
+        first_byte: choice.route.upstream_timeout,
+        body_idle: record.view.limits().request_body_idle_timeout,
+    }
+}
+
 async fn over_http2(
     record: &mut Record,
-    request: Request<Incoming>,
-    authority: AuthorityRef<'_>,
+    authority: &AuthorityRef<'_>,
     choice: &Choice<'_>,
 ) -> Result<Forwarded, SendError> {
-    let connection = Rc::clone(record.connection());
-    let limits = record.view.limits();
-    let (parts, body) = request.into_parts();
-    if parts.method == Method::CONNECT {
+    if record.parts.method == Method::CONNECT {
         return Err(SendError::Failed("WebSockets need an HTTP/1.1 application".to_owned()));
     }
     let backend = choice.reach_h2c().await?;
-    let body = RequestBody::new(body, limits.body_size, Rc::clone(&record.bytes_in), &connection)
-        .with_idle(connection.worker.wheel.deadline(), limits.request_body_idle_timeout);
-    let forwarded = forwarded_fields(record, &parts.headers, &authority);
+    let deadline = record.connection().worker.wheel.deadline();
+    let idle = record.view.limits().request_body_idle_timeout;
+    let body = record.take_body().with_idle(deadline, idle);
+    let forwarded = forwarded_fields(record, authority);
     let via = record.view.state.config.server.via;
-    let request = request_head::for_http2(&parts, &authority, &forwarded, &record.id, via, body)
-        .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
+    let request =
+        request_head::for_http2(&record.parts, authority, &forwarded, &record.id, via, body)
+            .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
     let answer = h2c::exchange(&backend, request, choice.route.upstream_timeout).await;
     let answer = answer.map_err(|error| choice.failed_h2c(error))?;
     let (head, body) = answer.into_parts();
@@ -182,13 +192,10 @@ async fn over_http2(
     Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })
 }
 
-fn forwarded_fields<'a>(
-    record: &Record,
-    headers: &'a HeaderMap,
-    authority: &AuthorityRef<'a>,
-) -> ForwardedFields<'a> {
+fn forwarded_fields<'a>(record: &'a Record, authority: &AuthorityRef<'a>) -> ForwardedFields<'a> {
     let connection = record.connection();
     let trusted = &record.view.state.config.server.trusted_proxies;
     let tls = connection.kind() == ListenerKind::Https;
+    let headers = &record.parts.headers;
     ForwardedFields::of(connection.peer.ip(), headers, trusted, tls, authority)
 }

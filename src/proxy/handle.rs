@@ -1,8 +1,10 @@
 //! THE function: a request in, a response out.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -32,31 +34,31 @@ pub async fn handle(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let (head, body) = request.into_parts();
-    let mut record =
-        Record::begin(&connection, &head.method, &head.uri, head.version, &head.headers);
-    let accept = head.headers.get(header::ACCEPT).cloned();
-    let has_body = !body.is_end_stream();
-    let request = Request::from_parts(head, body);
-    let mut response = match answer(&mut record, request).await {
+    let mut record = Record::begin(&connection, request);
+    let has_body = record.body().is_some_and(|body| !body.is_end_stream());
+    let mut response = match answer(&mut record).await {
         Ok(Answer::Forwarded(forwarded)) => forward::respond(forwarded, record),
         Ok(Answer::Redirect(location)) => answer::redirect(location, record),
-        Err(failure) => {
-            if let Some(limit) = failure.limit() {
-                connection.worker.metrics.limits.count(limit);
-            }
-            record.error = Some(failure.reason());
-            match failure {
-                Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
-                _ => answer::failure(failure.status(), accept.as_ref(), record),
-            }
-        }
+        Err(failure) => fail(&failure, record),
     };
     // A client that is still sending is told that nobody listens any more.
-    if has_body && connection.unread.get() && response.version() != Version::HTTP_2 {
+    if has_body && connection.unread.get() && !connection.is_http2() {
         answer::close(&mut response);
     }
     Ok(response)
+}
+
+/// The answer to a failure, and its place in the log and the counts.
+fn fail(failure: &Failure, mut record: Box<Record>) -> Response<Body> {
+    if let Some(limit) = failure.limit() {
+        record.connection().worker.metrics.limits.count(limit);
+    }
+    record.error = Some(failure.reason());
+    drop(record.take_body());
+    match failure {
+        Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
+        _ => answer::failure(failure.status(), record),
+    }
 }
 
 /// What a request is answered with when nothing is wrong.
@@ -66,44 +68,46 @@ enum Answer {
 }
 
 /// The inner journey: every step may end it.
-async fn answer(record: &mut Record, request: Request<Incoming>) -> Result<Answer, Failure> {
+async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     let view = Rc::clone(&record.view);
     let connection = Rc::clone(record.connection());
-    within_limits(view.limits(), &request)?;
-    acceptable(&request)?;
-    let head = (request.version(), request.uri().clone(), request.headers());
-    let authority = request_authority(head.0, &head.1, head.2)?;
-    record.host = authority.host.as_ref().into();
+    let parts = &record.parts;
+    within_limits(view.limits(), parts)?;
+    acceptable(parts)?;
+    let authority = request_authority(parts.version, &parts.uri, &parts.headers)?;
+    let host: Rc<str> = Rc::from(authority.host.as_ref());
+    let authority = AuthorityRef { host: Cow::Borrowed(&host), port: authority.port };
+    record.host = Rc::clone(&host);
     let (index, service) = view.service(&authority.host).ok_or(Failure::NoSite)?;
     agrees_with_handshake(&connection, &view, &authority.host, index, service)?;
 
-    let path = request.uri().path();
-    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     match &service.redirect {
-        Redirect::To(url) => return Ok(Answer::Redirect(redirect::location_under(url, target)?)),
+        Redirect::To(url) => {
+            let location = redirect::location_under(url, target_of(&record.parts))?;
+            return Ok(Answer::Redirect(location));
+        }
         Redirect::Https if connection.kind() == ListenerKind::Http => {
             record.series = service.series.first().cloned();
-            return to_https(record, &view, &authority, &request);
+            return to_https(record, &view, &authority, target_of(&record.parts));
         }
         Redirect::Https | Redirect::Off => {}
     }
-    within_body_limit(view.limits(), &request)?;
-    let route = service.routes.select(path)?.ok_or(Failure::NoRoute)?;
+    within_body_limit(view.limits(), record)?;
+    let route = service.routes.select(record.parts.uri.path())?.ok_or(Failure::NoRoute)?;
     record.series = service.series.get(route).cloned();
     let (route, backends) = view.route(index, route).ok_or(Failure::NoRoute)?;
-    let authority = authority.into_owned();
-    let forwarded = forward::forward(record, request, authority, route, backends).await?;
+    let forwarded = forward::forward(record, &authority, route, backends).await?;
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }
 
 /// The size and the number of what is in a head. The library has seen to the worst; this is exact.
-fn within_limits(limits: &Limits, request: &Request<Incoming>) -> Result<(), Failure> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+fn within_limits(limits: &Limits, parts: &Parts) -> Result<(), Failure> {
+    let target = target_of(parts).len();
     if target > limits.target_size {
         return Err(Failure::Limit(Limit::TargetSize, StatusCode::URI_TOO_LONG));
     }
     let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    let headers = request.headers();
+    let headers = &parts.headers;
     if headers.len() > limits.header_count {
         return Err(Failure::Limit(Limit::HeaderCount, too_large));
     }
@@ -116,21 +120,21 @@ fn within_limits(limits: &Limits, request: &Request<Incoming>) -> Result<(), Fai
 }
 
 /// Methods and expectations that mean something else to a proxy than to an application.
-fn acceptable(request: &Request<Incoming>) -> Result<(), Failure> {
+fn acceptable(parts: &Parts) -> Result<(), Failure> {
     let websocket =
-        || request.extensions().get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
-    match *request.method() {
+        || parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
+    match parts.method {
         Method::TRACE => return Err(Failure::Method),
-        Method::CONNECT if request.version() != Version::HTTP_2 || !websocket() => {
+        Method::CONNECT if parts.version != Version::HTTP_2 || !websocket() => {
             return Err(Failure::Method);
         }
         _ => {}
     }
-    let mut expectations = request.headers().get_all(header::EXPECT).iter();
+    let mut expectations = parts.headers.get_all(header::EXPECT).iter();
     if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Failure::Expectation);
     }
-    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
@@ -163,8 +167,8 @@ fn agrees_with_handshake(
     }
 }
 
-fn within_body_limit(limits: &Limits, request: &Request<Incoming>) -> Result<(), Failure> {
-    let length = request.body().size_hint().exact();
+fn within_body_limit(limits: &Limits, record: &Record) -> Result<(), Failure> {
+    let length = record.body().and_then(|body| body.size_hint().exact());
     match (limits.body_size, length) {
         (Some(limit), Some(length)) if length > limit => {
             Err(Failure::Limit(Limit::BodySize, StatusCode::PAYLOAD_TOO_LARGE))
@@ -178,16 +182,15 @@ fn to_https(
     record: &Record,
     view: &View,
     authority: &AuthorityRef<'_>,
-    request: &Request<Incoming>,
+    target: &str,
 ) -> Result<Answer, Failure> {
-    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let proto = request.headers().get(X_FORWARDED_PROTO);
+    let proto = record.parts.headers.get(X_FORWARDED_PROTO);
     let claims_https = proto.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"https"));
     let connection = record.connection();
     let advice = connection.worker.redirects.borrow_mut().judge(
         record.client.address,
         &authority.host,
-        request.uri().path(),
+        record.parts.uri.path(),
         claims_https,
         record.began(),
     );
@@ -196,4 +199,9 @@ fn to_https(
     }
     let location = redirect::location(&authority.host, view.state.https_port, target)?;
     Ok(Answer::Redirect(location))
+}
+
+/// Path and query, as the client sent them.
+fn target_of(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
 }

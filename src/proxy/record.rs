@@ -7,8 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use hyper::body::Incoming;
 
+use super::body::RequestBody;
 use super::headers::forwarded::Client;
 use super::headers::request_id::RequestId;
 use crate::downstream::connection::{Connection, InFlight};
@@ -42,15 +45,16 @@ pub struct Record {
     /// What went wrong, for the operator.
     pub error: Option<Cow<'static, str>>,
     /// The host that it is for, once that is known.
-    pub host: Box<str>,
+    pub host: Rc<str>,
+    /// What the client asked for. Once it has been sent on, its fields are gone from here.
+    pub parts: Parts,
     in_flight: InFlight,
     began: Instant,
     time: SystemTime,
-    method: Method,
-    uri: Uri,
-    version: Version,
+    body: Option<Incoming>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
+    accept: Option<HeaderValue>,
     status: Option<StatusCode>,
     is_complete: bool,
 }
@@ -58,18 +62,13 @@ pub struct Record {
 impl Record {
     /// Begins the record of a request on `connection`.
     #[must_use]
-    pub fn begin(
-        connection: &Rc<Connection>,
-        method: &Method,
-        uri: &Uri,
-        version: Version,
-        headers: &HeaderMap,
-    ) -> Box<Self> {
+    pub fn begin(connection: &Rc<Connection>, request: Request<Incoming>) -> Box<Self> {
+        let (parts, body) = request.into_parts();
         let view = connection.worker.view();
         let trusted = &view.state.config.server.trusted_proxies;
-        let client = Client::of(connection.peer.ip(), headers, trusted);
+        let client = Client::of(connection.peer.ip(), &parts.headers, trusted);
         Box::new(Self {
-            id: connection.worker.ids.of(headers, client.peer_trusted),
+            id: connection.worker.ids.of(&parts.headers, client.peer_trusted),
             client,
             view,
             bytes_in: Rc::default(),
@@ -78,15 +77,15 @@ impl Record {
             upstream: None,
             upstream_time: None,
             error: None,
-            host: Box::default(),
+            host: Rc::default(),
             in_flight: connection.begin(),
             began: Instant::now(),
             time: SystemTime::now(),
-            method: method.clone(),
-            uri: uri.clone(),
-            version,
-            user_agent: headers.get(header::USER_AGENT).cloned(),
-            referer: headers.get(header::REFERER).cloned(),
+            body: Some(body),
+            user_agent: None,
+            referer: None,
+            accept: None,
+            parts,
             status: None,
             is_complete: false,
         })
@@ -102,6 +101,34 @@ impl Record {
     #[must_use]
     pub fn began(&self) -> Instant {
         self.began
+    }
+
+    /// What the client would like to be answered with.
+    #[must_use]
+    pub fn accept(&self) -> Option<HeaderValue> {
+        self.accept.clone().or_else(|| self.parts.headers.get(header::ACCEPT).cloned())
+    }
+
+    /// The body as it comes from the client.
+    #[must_use]
+    pub fn body(&self) -> Option<&Incoming> {
+        self.body.as_ref()
+    }
+
+    /// The body, to be sent on: counted, and limited as `[limits]` says.
+    pub fn take_body(&mut self) -> RequestBody {
+        let Some(body) = self.body.take() else { return RequestBody::empty() };
+        let limit = self.view.limits().body_size;
+        RequestBody::new(body, limit, Rc::clone(&self.bytes_in), self.in_flight.connection())
+    }
+
+    /// The fields of the request; those that the log wants are kept.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        let headers = std::mem::take(&mut self.parts.headers);
+        self.user_agent = headers.get(header::USER_AGENT).cloned();
+        self.referer = headers.get(header::REFERER).cloned();
+        self.accept = headers.get(header::ACCEPT).cloned();
+        headers
     }
 
     /// Notes the status of the answer that is on its way.
@@ -123,6 +150,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        // An answer of our own may have left them here.
+        drop(self.take_body());
+        if !self.parts.headers.is_empty() {
+            self.take_headers();
+        }
         let connection = Rc::clone(self.connection());
         let worker = &connection.worker;
         if !self.is_complete && self.error.is_none() {
@@ -142,9 +174,9 @@ impl Drop for Record {
             id: self.id.as_str(),
             client: self.client.address,
             host: &self.host,
-            method: self.method.as_str(),
-            path: self.uri.path_and_query().map_or(b"*", |target| target.as_str().as_bytes()),
-            proto: protocol(self.version),
+            method: self.parts.method.as_str(),
+            path: self.parts.uri.path_and_query().map_or(b"*", |path| path.as_str().as_bytes()),
+            proto: protocol(self.parts.version),
             status,
             bytes_in,
             bytes_out: self.bytes_out,

@@ -14,11 +14,11 @@ pub fn pick<'a>(
     backends: &'a [Rc<Backend>],
     turn: &Cell<usize>,
     tried: Option<&Rc<Backend>>,
-    now: Instant,
 ) -> Option<&'a Rc<Backend>> {
     if let [only] = backends {
         return Some(only);
     }
+    let now = Instant::now();
     let first = turn.get();
     turn.set(first.wrapping_add(1));
     let count = backends.len();

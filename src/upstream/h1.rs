@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
@@ -54,8 +54,8 @@ pub struct Connection {
     keep_alive: bool,
     /// Whether an earlier exchange has used it: it may have been closed by the application since.
     pub reused: bool,
-    /// When it was last put back.
-    pub idle_since: Instant,
+    /// How often the worker has tidied up since it was last put back.
+    pub rested: u32,
 }
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Connection {
             body: BodyState::Ended,
             keep_alive: true,
             reused: false,
-            idle_since: Instant::now(),
+            rested: 0,
         }
     }
 
@@ -143,7 +143,7 @@ impl Connection {
         self.deadline.clear();
         self.input = BytesMut::new();
         self.reused = true;
-        self.idle_since = Instant::now();
+        self.rested = 0;
     }
 
     /// Gives up the stream, and what has been read from it beyond the head: a tunnel begins.
@@ -158,25 +158,31 @@ impl Connection {
         self.upload.into_intact_body()
     }
 
-    /// Sends `request` and reads the head of its answer into `headers`; interim answers are shown
-    /// to `interim`.
+    /// Sends `request`, whose body is taken from it, and reads the head of its answer into
+    /// `headers`; interim answers are shown to `interim`.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn exchange(
         &mut self,
-        request: Request,
+        request: &mut Request,
         headers: &mut HeaderMap,
         mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<Head, Error> {
-        let Request { method, head, body, expects_continue, first_byte, body_idle } = request;
-        let mut flow =
-            Flow { held: expects_continue, first_byte, body_idle, waiting: None, set_for: None };
-        self.upload = Upload::new(head, body);
+        let mut flow = Flow {
+            held: request.expects_continue,
+            first_byte: request.first_byte,
+            body_idle: request.body_idle,
+            waiting: None,
+            set_for: None,
+        };
+        self.upload = Upload::new(request.head.clone(), std::mem::take(&mut request.body));
         let mut seen = 0;
         loop {
             poll_fn(|cx| self.poll_answer(&mut flow, cx)).await?;
-            while let Some(head) = self.take_head(&method, headers).map_err(Error::Malformed)? {
+            while let Some(head) =
+                self.take_head(&request.method, headers).map_err(Error::Malformed)?
+            {
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
                 {
                     self.begin_body(&head);

@@ -20,6 +20,7 @@ const IDLE: usize = 256;
 
 /// How long an idle connection is kept: shorter than most applications do, so that it is rarely
 /// them who close it just as we use it.
+/// Counted in [`Backends::tidy`]s, so that putting a connection back asks no clock.
 const IDLE_AGE: Duration = Duration::from_secs(55);
 
 /// How long an application that refused a connection is passed over while others are up.
@@ -62,12 +63,12 @@ impl Backends {
     }
 
     /// Forgets the applications that nothing names any more, and closes what has been idle for
-    /// too long or was closed by the other side. Called about once a second.
-    pub fn tidy(&mut self, now: Instant, cx: &mut Context<'_>) {
+    /// too long or was closed by the other side. To be called once in `interval`.
+    pub fn tidy(&mut self, interval: Duration, cx: &mut Context<'_>) {
         self.0.retain(|_, backend| {
             backend.idle.borrow_mut().retain_mut(|connection| {
-                now.saturating_duration_since(connection.idle_since) < IDLE_AGE
-                    && connection.poll_is_usable(cx)
+                connection.rested += 1;
+                interval * connection.rested < IDLE_AGE && connection.poll_is_usable(cx)
             });
             Rc::strong_count(backend) > 1
         });

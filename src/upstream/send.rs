@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::balance;
 use super::connect::{self, ConnectError};
@@ -17,26 +16,13 @@ use super::h2c;
 use super::pool::{Backend, Lease};
 use super::response::Head;
 use crate::config::Route;
-use crate::proxy::body::{RequestBody, RequestBodyError};
+use crate::proxy::body::RequestBodyError;
 use crate::worker::Worker;
 use crate::worker::view::RouteView;
 
 /// The first pause after a refused connection; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
-
-/// A request for an application that speaks HTTP/1.1.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Of the request.
-    pub method: Method,
-    /// The head, ready for the wire.
-    pub head: Bytes,
-    /// The body.
-    pub body: RequestBody,
-    /// Whether the client waits for `100 Continue`.
-    pub expects_continue: bool,
-}
 
 /// Why no application answered. The text is for the log.
 #[derive(Debug)]
@@ -101,8 +87,7 @@ impl Choice<'_> {
     /// See [`SendError`].
     pub async fn send(
         &self,
-        mut request: Outgoing,
-        body_idle: Duration,
+        request: &mut h1::Request,
         headers: &mut HeaderMap,
         mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<(Head, Lease), SendError> {
@@ -111,15 +96,7 @@ impl Choice<'_> {
             let mut lease = self.lease(fresh).await?;
             let Some(connection) = lease.connection() else { return Err(SendError::NoBackend) };
             let was_reused = connection.reused;
-            let attempt = h1::Request {
-                method: request.method.clone(),
-                head: request.head.clone(),
-                body: std::mem::take(&mut request.body),
-                expects_continue: request.expects_continue,
-                first_byte: self.route.upstream_timeout,
-                body_idle,
-            };
-            let error = match connection.exchange(attempt, headers, &mut interim).await {
+            let error = match connection.exchange(request, headers, &mut interim).await {
                 Ok(head) => return Ok((head, lease)),
                 Err(error) => error,
             };
@@ -155,7 +132,8 @@ impl Choice<'_> {
     /// A connection to one of the applications: an idle one unless `fresh`, else a new one, for
     /// which refusals are waited out as long as `hold` allows.
     async fn lease(&self, fresh: bool) -> Result<Lease, SendError> {
-        let began = Instant::now();
+        // What waiting costs the clock is asked only when there is something to wait for.
+        let mut began = None;
         let mut pause = PAUSE;
         let mut tried = None;
         loop {
@@ -164,12 +142,14 @@ impl Choice<'_> {
                 self.worker.metrics.upstream_reuses.add(1);
                 return Ok(lease);
             }
+            let connecting = Instant::now();
             match self.connect(&backend).await {
                 Ok(connection) => return Ok(backend.lease_new(connection)),
                 Err(error) => {
                     let others_left = self.view.backends.len() > 1
                         && self.view.backends.iter().any(|b| !b.is_passed_over(Instant::now()));
-                    if began.elapsed() + pause > self.route.hold || !error.is_passing() {
+                    let waited = began.get_or_insert(connecting).elapsed();
+                    if waited + pause > self.route.hold || !error.is_passing() {
                         return Err(error.into());
                     }
                     if !others_left {
@@ -188,14 +168,15 @@ impl Choice<'_> {
     /// When there is none.
     pub fn pick(&self, tried: Option<&Rc<Backend>>) -> Result<Rc<Backend>, SendError> {
         let RouteView { backends, turn } = self.view;
-        let backend = balance::pick(backends, turn, tried, Instant::now());
+        let backend = balance::pick(backends, turn, tried);
         let backend = backend.ok_or(SendError::NoBackend)?;
         self.chosen.set(Some(Rc::clone(backend)));
         Ok(Rc::clone(backend))
     }
 
     async fn connect(&self, backend: &Backend) -> Result<Box<h1::Connection>, ConnectError> {
-        let io = connect::connect(backend).await;
+        // Boxed: a request is rarely the one that connects, and must not carry the room for it.
+        let io = Box::pin(connect::connect(backend)).await;
         self.note(backend, io.is_ok());
         Ok(Box::new(h1::Connection::new(io?, self.worker.wheel.deadline())))
     }

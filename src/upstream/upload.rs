@@ -100,8 +100,14 @@ impl Upload {
     pub fn poll_queued(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.queue.iter().any(|bytes| !bytes.is_empty()) {
             let [first, second, third] = &self.queue;
-            let slices = [first, second, third].map(|bytes| IoSlice::new(bytes));
-            let mut left = ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices))?;
+            let stream = Pin::new(&mut *io);
+            let written = if second.is_empty() && third.is_empty() {
+                stream.poll_write(cx, first)
+            } else {
+                let slices = [first, second, third].map(|bytes| IoSlice::new(bytes));
+                stream.poll_write_vectored(cx, &slices)
+            };
+            let mut left = ready!(written)?;
             if left == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -163,7 +163,7 @@ impl Worker {
             tick.tick().await;
             self.log.borrow_mut().flush();
             poll_fn(|cx| {
-                self.backends.borrow_mut().tidy(Instant::now(), cx);
+                self.backends.borrow_mut().tidy(HOUSEKEEPING, cx);
                 Poll::Ready(())
             })
             .await;
