@@ -1,12 +1,14 @@
 //! The access log: a line a request, of the agreed form, on time, and nobody can forge one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    Body, Origin, Proxy, Request, Response, Setup, eventually, eventually_within,
+    Body, Origin, Proxy, Request, Response, Script, Setup, eventually, eventually_within,
 };
 
 fn app() -> Origin {
@@ -149,24 +151,42 @@ fn a_client_that_goes_away_is_a_499() {
     assert_eq!(json_line(&proxy, "/gone")["status"], 499);
 }
 
+/// An app that waits until its connection ends, and whether that has come.
+fn waiting() -> (Script, Arc<AtomicBool>) {
+    let ended = Arc::new(AtomicBool::new(false));
+    let told = ended.clone();
+    let origin = Script::play(move |scene| {
+        scene.hear_head();
+        scene.wire.expect_end();
+        told.store(true, Ordering::SeqCst);
+    });
+    (origin, ended)
+}
+
 #[test]
 fn a_client_that_goes_away_before_the_answer_is_a_499() {
-    let origin = crate::harness::Script::play(|scene| {
-        scene.hear_head();
-        let _ = scene.wire.rest();
-    });
+    let (origin, ended) = waiting();
     let proxy = Proxy::plain_to(&origin).log("format = 'json'").start();
     let mut wire = proxy.wire();
     wire.send("GET /gone HTTP/1.1\r\nHost: app.test\r\n\r\n");
     eventually("the app to have it", || !origin.heard().is_empty());
     drop(wire);
+    eventually("the app to be freed", || ended.load(Ordering::SeqCst));
     assert_eq!(json_line(&proxy, "/gone")["status"], 499);
+    assert_eq!(origin.heard().len(), 1, "{:?}", origin.heard());
+}
+
+#[test]
+fn a_stream_that_is_cancelled_before_the_answer_is_a_499() {
+    let (origin, ended) = waiting();
+    let proxy = Proxy::to(&origin).log("format = 'json'").start();
     let mut connection = proxy.client().http2().connect();
     let pending = connection.begin(Request::get("/left").body(()).unwrap());
-    eventually("the app to have it", || origin.heard().len() == 2);
-    drop(pending);
-    drop(connection);
+    eventually("the app to have it", || !origin.heard().is_empty());
+    pending.cancel();
+    eventually("the app to be freed", || ended.load(Ordering::SeqCst));
     assert_eq!(json_line(&proxy, "/left")["status"], 499);
+    assert_eq!(origin.heard().len(), 1, "{:?}", origin.heard());
 }
 
 #[test]

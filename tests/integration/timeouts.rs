@@ -245,15 +245,26 @@ fn a_silent_tunnel_is_closed() {
     in_time(|| wire.expect_end());
 }
 
-#[test]
-fn a_reader_that_takes_nothing_is_cut_off() {
+/// Asks for much on this wire, reads only the head, and expects to be given up.
+#[track_caller]
+fn takes_nothing(connect: fn(&Proxy) -> Wire) {
     let origin = Origin::start();
     origin.handle("/", |_| async { Response::new(Body::of_size(256 * 1024 * 1024)) });
     let proxy = Proxy::plain_to(&origin).limits("idle_timeout = '1s'").start();
-    let mut wire = proxy.wire();
+    let mut wire = connect(&proxy);
     wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
     wire.read_head();
     proxy.access_line(|line| line.contains("GET / "));
     let (_, end) = wire.rest();
     assert_ne!(end, End::Open);
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_cut_off() {
+    takes_nothing(Proxy::wire);
+}
+
+#[test]
+fn a_reader_over_tls_that_takes_nothing_is_cut_off() {
+    takes_nothing(Proxy::tls_wire);
 }

@@ -76,14 +76,12 @@ fn no_name_gets_an_alert_unless_there_is_a_site_for_any() {
     let origin = app();
     let proxy = Proxy::to(&origin).start();
     let alert = alert_for(&proxy, "127.0.0.1");
-    assert!(alert.contains("Alert"), "{alert}");
+    assert!(alert.contains("alert"), "{alert}");
     let proxy = Setup::new()
         .site(Site::named("app.test").to(&origin))
         .site(Site::named("*").and("127.0.0.1").to(&origin))
         .start();
-    assert!(shown_for(&proxy, "127.0.0.1").iter().any(|name| name.contains("127.0.0.1")
-        || name.contains("7f")
-        || name.contains("IPAddress")));
+    assert!(shown_for(&proxy, "127.0.0.1")[0].contains("any"));
 }
 
 #[test]

@@ -266,6 +266,11 @@ impl Pending {
         self.head().answer()
     }
 
+    /// Gives the request up.
+    pub fn cancel(self) {
+        self.answer.abort();
+    }
+
     /// Whether an answer or a failure has come.
     pub fn is_over(&self) -> bool {
         self.answer.is_finished()
