@@ -10,7 +10,7 @@ use super::state::State;
 use super::{Plane, changes, files, open_log, scrape, shown};
 use crate::cli::run::ConfigOrigin;
 use crate::config::{self, Config, Listen};
-use crate::downstream::bind::{BoundListener, ListenerKind, bind_one};
+use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
 
@@ -48,7 +48,9 @@ impl Plane {
         let ConfigOrigin::File(path) = &self.origin else {
             return Err("there is no file to reload: it was started by `up`".to_owned());
         };
-        let loaded = config::load(path).map_err(|problems| problems.to_string())?;
+        let mut loaded = config::load(path).map_err(|problems| problems.to_string())?;
+        let limits = &mut loaded.config.limits;
+        limits.connections = files::carried(limits.connections);
         let words = changes::between(&self.state.config, &loaded.config);
         if is_dry {
             return Ok(words);
@@ -84,8 +86,7 @@ impl Plane {
 
     /// Takes all that the new configuration needs; what fails leaves the old one untouched.
     fn prepare(&self, loaded: config::Loaded) -> Result<Prepared, String> {
-        let mut config = loaded.config;
-        config.limits.connections = files::carried(config.limits.connections);
+        let config = loaded.config;
         let old = &self.state.config;
         let listeners = self.listeners_for(&config)?;
         let log = if config.log.access == old.log.access {
@@ -120,12 +121,39 @@ impl Plane {
             let there = |old: &&Arc<BoundListener>| old.kind == kind && old.listen == listen;
             let old: Vec<_> = self.listeners.iter().filter(there).cloned().collect();
             if old.is_empty() {
-                let bound = bind_one(kind, listen).map_err(|error| error.explain())?;
+                let leaving = |old: &&Arc<BoundListener>| {
+                    let list = match old.kind {
+                        ListenerKind::Http => &config.server.http,
+                        ListenerKind::Https => &config.server.https,
+                    };
+                    !list.contains(&old.listen) && overlaps(listen, old)
+                };
+                let leaving: Vec<_> =
+                    self.listeners.iter().filter(leaving).map(AsRef::as_ref).collect();
+                let bound = if leaving.is_empty() {
+                    bind_one(kind, listen)
+                } else {
+                    bind_beside(kind, listen, &leaving)
+                };
+                let bound = bound.map_err(|error| error.explain())?;
                 listeners.extend(bound.into_iter().map(Arc::new));
             } else {
                 listeners.extend(old);
             }
         }
         Ok(listeners)
+    }
+}
+
+/// Whether a new address and the address of a listener cannot both be held.
+fn overlaps(new: Listen, old: &BoundListener) -> bool {
+    match new {
+        Listen::Any(port) => port == old.address.port(),
+        Listen::Addr(new) => {
+            new.port() == old.address.port()
+                && (new.ip() == old.address.ip()
+                    || new.ip().is_unspecified()
+                    || old.address.ip().is_unspecified())
+        }
     }
 }

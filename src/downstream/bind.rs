@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::audit::sockets;
 use crate::cli::exit;
@@ -73,10 +73,45 @@ pub fn bind_all(server: &Server) -> Result<Vec<BoundListener>, BindError> {
 /// # Errors
 /// When the address cannot be taken.
 pub fn bind_one(kind: ListenerKind, listen: Listen) -> Result<Vec<BoundListener>, BindError> {
+    bind(kind, listen, Company::Alone)
+}
+
+/// Takes an address that overlaps with those of `leaving`, which are listeners of this process
+/// that are closed once this one accepts: there is no moment in which nobody listens.
+///
+/// # Errors
+/// When the address cannot be taken for another reason.
+pub fn bind_beside(
+    kind: ListenerKind,
+    listen: Listen,
+    leaving: &[&BoundListener],
+) -> Result<Vec<BoundListener>, BindError> {
+    let share = |shared| {
+        for listener in leaving {
+            // Without it the bind fails, and says why.
+            let _ = SockRef::from(&listener.socket).set_reuse_port(shared);
+        }
+    };
+    share(true);
+    let bound = bind(kind, listen, Company::Beside);
+    share(false);
+    if let Ok(listeners) = &bound {
+        for listener in listeners {
+            let _ = SockRef::from(&listener.socket).set_reuse_port(false);
+        }
+    }
+    bound
+}
+
+fn bind(
+    kind: ListenerKind,
+    listen: Listen,
+    company: Company,
+) -> Result<Vec<BoundListener>, BindError> {
     caps::raise_bind();
     let bound = match listen {
-        Listen::Addr(address) => socket(address, Families::One),
-        Listen::Any(port) => any(port),
+        Listen::Addr(address) => socket(address, Families::One, company),
+        Listen::Any(port) => any(port, company),
     };
     let listener = |socket: TcpListener| {
         Ok(vec![BoundListener { kind, listen, address: socket.local_addr()?, socket }])
@@ -163,10 +198,10 @@ pub fn shown(listen: Listen) -> String {
 
 /// Both families by one socket, and IPv4 alone where the kernel has no IPv6 (compiled out,
 /// `ipv6.disable=1`, or no address of it). An address in use is not hidden by the fallback.
-fn any(port: u16) -> io::Result<TcpListener> {
-    match socket((Ipv6Addr::UNSPECIFIED, port).into(), Families::Both) {
+fn any(port: u16, company: Company) -> io::Result<TcpListener> {
+    match socket((Ipv6Addr::UNSPECIFIED, port).into(), Families::Both, company) {
         Err(error) if lacks_ipv6(&error) => {
-            socket((Ipv4Addr::UNSPECIFIED, port).into(), Families::One)
+            socket((Ipv4Addr::UNSPECIFIED, port).into(), Families::One, company)
         }
         result => result,
     }
@@ -183,7 +218,14 @@ enum Families {
     Both,
 }
 
-fn socket(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
+/// Whether an address is shared for a moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Alone,
+    Beside,
+}
+
+fn socket(address: SocketAddr, families: Families, company: Company) -> io::Result<TcpListener> {
     // socket2 sets close-on-exec by itself.
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -192,6 +234,7 @@ fn socket(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
     }
     // Connections of a predecessor in TIME_WAIT do not hold the address; listeners still do.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(company == Company::Beside)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -206,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    fn bind(listen: Listen) -> Result<BoundListener, BindError> {
+    fn bind_http(listen: Listen) -> Result<BoundListener, BindError> {
         bind_one(ListenerKind::Http, listen).map(|mut bound| bound.remove(0))
     }
 
@@ -220,7 +263,7 @@ mod tests {
 
     #[test]
     fn port_zero_gets_a_real_port_on_both_families() {
-        let bound = bind(Listen::Any(0)).unwrap();
+        let bound = bind_http(Listen::Any(0)).unwrap();
         let port = bound.address.port();
         assert_ne!(port, 0);
         TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -229,7 +272,7 @@ mod tests {
 
     #[test]
     fn an_explicit_ipv6_wildcard_leaves_ipv4_to_others() {
-        let Ok(v6) = bind(Listen::Addr("[::]:0".parse().unwrap())) else {
+        let Ok(v6) = bind_http(Listen::Addr("[::]:0".parse().unwrap())) else {
             return assert!(!has_ipv6());
         };
         assert!(TcpStream::connect(("127.0.0.1", v6.address.port())).is_err());
@@ -237,7 +280,7 @@ mod tests {
 
     #[test]
     fn accepted_connections_inherit_no_delay_and_accepting_does_not_block() {
-        let bound = bind(loopback()).unwrap();
+        let bound = bind_http(loopback()).unwrap();
         assert_eq!(bound.socket.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let _client = TcpStream::connect(bound.address).unwrap();
         bound.socket.set_nonblocking(false).unwrap();
@@ -246,9 +289,9 @@ mod tests {
 
     #[test]
     fn a_taken_port_names_its_holder() {
-        let held = bind(loopback()).unwrap();
+        let held = bind_http(loopback()).unwrap();
         for listen in [Listen::Addr(held.address), Listen::Any(held.address.port())] {
-            let error = bind(listen).unwrap_err();
+            let error = bind_http(listen).unwrap_err();
             assert_eq!(error.exit_code(), exit::FAILED);
             let text = error.explain();
             assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
@@ -258,18 +301,18 @@ mod tests {
 
     #[test]
     fn all_or_none() {
-        let held = bind(loopback()).unwrap();
-        let free = bind(loopback()).unwrap().address;
+        let held = bind_http(loopback()).unwrap();
+        let free = bind_http(loopback()).unwrap().address;
         let mut server = crate::config::Config::defaults().server;
         server.http = vec![Listen::Addr(free)];
         server.https = vec![Listen::Addr(held.address)];
         assert_eq!(bind_all(&server).unwrap_err().kind, ListenerKind::Https);
-        bind(Listen::Addr(free)).unwrap();
+        bind_http(Listen::Addr(free)).unwrap();
     }
 
     #[test]
     fn an_address_of_another_host_is_told_so() {
-        let error = bind(Listen::Addr("192.0.2.1:0".parse().unwrap())).unwrap_err();
+        let error = bind_http(Listen::Addr("192.0.2.1:0".parse().unwrap())).unwrap_err();
         assert!(error.explain().contains("no address 192.0.2.1"), "{}", error.explain());
     }
 
@@ -309,7 +352,7 @@ mod tests {
         if std::env::var_os(CHILD).is_none() {
             return;
         }
-        let error = bind(Listen::Addr("127.0.0.1:1".parse().unwrap())).unwrap_err();
+        let error = bind_http(Listen::Addr("127.0.0.1:1".parse().unwrap())).unwrap_err();
         assert!(error.is_permission());
         println!("exit code {}\n{}", error.exit_code(), error.explain());
     }

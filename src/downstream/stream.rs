@@ -133,7 +133,12 @@ impl Stream {
     /// # Errors
     /// Those of the socket.
     pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = self.poll_send_sealed(&mut self.0.io.borrow_mut(), cx);
+        let mut io = self.0.io.borrow_mut();
+        if io.tls.is_none() {
+            // Nothing waits here: the socket took it, or the writer still has it.
+            return Poll::Ready(Ok(()));
+        }
+        let result = self.poll_send_sealed(&mut io, cx);
         self.0.blocked.set(result.is_pending());
         result
     }

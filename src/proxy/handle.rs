@@ -48,6 +48,12 @@ pub async fn handle(
     Ok(response)
 }
 
+/// Whether a connection is not to be trusted with another request: this one was malformed, or
+/// not read to its end.
+fn ends_connection(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405 | 408 | 413 | 414 | 417 | 431 | 501)
+}
+
 /// The answer to a failure, and its place in the log and the counts.
 fn fail(failure: &Failure, mut record: Box<Record>) -> Response<Body> {
     let reason = failure.reason();
@@ -56,7 +62,14 @@ fn fail(failure: &Failure, mut record: Box<Record>) -> Response<Body> {
     drop(record.take_body());
     match failure {
         Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
-        _ => answer::failure(failure.status(), record),
+        _ => {
+            let is_http1 = !record.connection().is_http2();
+            let mut response = answer::failure(failure.status(), record);
+            if is_http1 && ends_connection(failure.status()) {
+                answer::close(&mut response);
+            }
+            response
+        }
     }
 }
 

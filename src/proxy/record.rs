@@ -157,10 +157,13 @@ impl Drop for Record {
         }
         let connection = Rc::clone(self.connection());
         let worker = &connection.worker;
+        let status = match self.status {
+            Some(status) if self.is_complete => status.as_u16(),
+            _ => CLIENT_GONE,
+        };
         if !self.is_complete && self.error.is_none() {
             self.error = Some("downstream went away".into());
         }
-        let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let duration = self.began.elapsed();
         let series = self.series.as_ref().unwrap_or(&self.view.state.unmatched);
         let bytes_in = self.bytes_in.get();

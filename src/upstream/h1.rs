@@ -177,6 +177,8 @@ impl Connection {
             set_for: None,
         };
         self.upload = Upload::new(request.head.clone(), std::mem::take(&mut request.body));
+        // Until an answer says otherwise: what is given up half-way must not serve another request.
+        self.keep_alive = false;
         let mut seen = 0;
         loop {
             poll_fn(|cx| self.poll_answer(&mut flow, cx)).await?;

@@ -17,7 +17,7 @@ const TWENTY_MISTAKES: &str = r#"[server]
 htp = ":80"
 https = "443"
 workers = 0
-user = "root"
+user = "no body"
 grace = 30
 via = "on"
 

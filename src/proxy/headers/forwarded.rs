@@ -75,7 +75,15 @@ impl<'a> Forwarded<'a> {
         if !client.peer_trusted {
             return Self { chain: Vec::new(), peer, client, https: tls, host: host.clone() };
         }
-        let mut chain: Vec<IpAddr> = entries_from_the_right(headers).collect();
+        // What stands left of the client is the client's own invention, and applications that read
+        // the left-most address would believe it.
+        let mut chain = Vec::new();
+        for entry in entries_from_the_right(headers) {
+            chain.push(entry);
+            if !contains(trusted, entry) {
+                break;
+            }
+        }
         chain.reverse();
         let https = single(headers, &X_FORWARDED_PROTO).and_then(parse_proto).unwrap_or(tls);
         let host = single(headers, &X_FORWARDED_HOST)
@@ -306,7 +314,7 @@ mod tests {
         ];
         assert_eq!(
             written(PEER, &lines, false, "a.test"),
-            "x-forwarded-for: 6.6.6.6, 1.2.3.4, 2001:db8::7, 10.0.0.1\r\n\
+            "x-forwarded-for: 2001:db8::7, 10.0.0.1\r\n\
              x-forwarded-proto: https\r\nx-forwarded-host: shop.test:444\r\n"
         );
     }
