@@ -4,13 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use rustix::fs::{Gid, Uid};
+
 use super::{ConfigFile, Stop, exit};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Site, TlsSource};
 use crate::control::{Control, Start, files, state::State};
 use crate::downstream::bind::{BoundListener, ListenerKind, bind_all};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege;
+use crate::tls::storage;
 
 /// Where a configuration came from.
 #[derive(Clone, Debug)]
@@ -67,6 +70,7 @@ fn start(
     let registry = Registry::new(workers, SystemTime::now());
     let https_port = https_port(&listeners);
     let user = config.server.user.clone();
+    hand_over(&config, &listeners);
     let state = State::prepare(config, https_port, &registry).map_err(|error| Stop {
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
@@ -79,6 +83,23 @@ fn start(
     after_bind(&listeners);
     control.accept_on(listeners);
     Ok(control)
+}
+
+/// What root has made and the user that it is about to become has to work with: the storage of
+/// the local authority, and the listeners, beside which that user may bind in a reload.
+fn hand_over(config: &Config, listeners: &[BoundListener]) {
+    let Some(identity) = privilege::successor(config.server.user.as_deref()) else { return };
+    let (uid, gid) = (identity.uid, identity.gid);
+    for listener in listeners {
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        // Without it a reload cannot widen this listener's address, and says so.
+        let _ = rustix::fs::fchown(&listener.socket, owner.0, owner.1);
+    }
+    let is_local = |site: &Site| !matches!(site.tls, TlsSource::Files { .. });
+    if !config.server.https.is_empty() && config.sites.iter().any(is_local) {
+        // What stands in the way is told by whoever wants to write there.
+        let _ = storage::prepare(&config.acme.storage, Some((uid, gid)));
+    }
 }
 
 /// Where redirects lead.

@@ -1,6 +1,6 @@
 //! What the data plane serves from: one immutable value, made by the control plane, swapped whole.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 
 use crate::config::target::Protocol;
 use crate::config::{Config, Redirect, Site, TlsSource};
+use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
 use crate::tls::{CertificateError, Certificates};
@@ -27,6 +28,9 @@ pub struct State {
     pub client_tls: Option<Arc<ClientConfig>>,
     /// Counts for requests that no site wants.
     pub unmatched: Arc<RouteSeries>,
+    /// Who was sent to HTTPS of late though he says that he comes from there. The one thing that
+    /// workers share under a lock: only requests that are part of such a loop ever take it.
+    pub redirects: Mutex<LoopGuard>,
     /// Where redirects lead: the port of the first TLS listener.
     pub https_port: u16,
 }
@@ -105,7 +109,17 @@ impl State {
         let sites = SiteTable::new(patterns);
         let services = config.sites.iter().map(|site| Service::new(site, registry)).collect();
         let unmatched = registry.unmatched();
-        Ok(Self { sites, services, certificates, client_tls, unmatched, https_port, config })
+        let redirects = Mutex::default();
+        Ok(Self {
+            sites,
+            services,
+            certificates,
+            client_tls,
+            unmatched,
+            redirects,
+            https_port,
+            config,
+        })
     }
 }
 

@@ -48,6 +48,15 @@ pub fn after_bind(user: Option<&str>) -> Result<String, PrivilegeError> {
     }
 }
 
+/// Whom [`after_bind`] will become; `None` where it changes nobody.
+#[must_use]
+pub fn successor(user: Option<&str>) -> Option<identity::Identity> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    user.and_then(|user| identity::find(user).ok())
+}
+
 fn make_user(name: &str) -> String {
     format!("sudo useradd --system --shell /usr/sbin/nologin {name}")
 }

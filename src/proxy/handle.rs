@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::PoisonError;
 
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -218,14 +219,18 @@ fn to_https(
 ) -> Result<Answer, Failure> {
     let proto = record.parts.headers.get(X_FORWARDED_PROTO);
     let claims_https = proto.is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"https"));
-    let connection = record.connection();
-    let advice = connection.worker.redirects.borrow_mut().judge(
-        record.client.address,
-        &authority.host,
-        record.parts.uri.path(),
-        claims_https,
-        record.began(),
-    );
+    let advice = if claims_https {
+        let guard = &view.state.redirects;
+        guard.lock().unwrap_or_else(PoisonError::into_inner).judge(
+            record.client.address,
+            &authority.host,
+            record.parts.uri.path(),
+            claims_https,
+            record.began(),
+        )
+    } else {
+        Advice::Redirect
+    };
     if advice == Advice::Explain {
         return Err(Failure::RedirectLoop);
     }

@@ -19,7 +19,6 @@ use hyper::server::conn::{http1, http2};
 use slab::Slab;
 
 use crate::downstream::connection::Connection;
-use crate::downstream::redirect::LoopGuard;
 use crate::observe::access_log::Buffer;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::rate_limited::RateLimited;
@@ -45,8 +44,6 @@ pub struct Worker {
     pub draining: Cell<bool>,
     /// Brakes on what strangers can make us log.
     pub complaints: Complaints,
-    /// What has been sent to HTTPS of late, to notice who comes back from there.
-    pub redirects: RefCell<LoopGuard>,
     view: RefCell<Rc<View>>,
     backends: RefCell<Backends>,
     connections: RefCell<Slab<Rc<Connection>>>,

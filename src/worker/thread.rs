@@ -102,7 +102,6 @@ impl Worker {
             ids: RequestIds::new().map_err(|_| "the system has no randomness".to_owned())?,
             draining: Cell::new(false),
             complaints: super::Complaints::default(),
-            redirects: RefCell::default(),
             view: RefCell::new(Rc::new(view)),
             backends: RefCell::new(backends),
             connections: RefCell::default(),
