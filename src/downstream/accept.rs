@@ -26,6 +26,9 @@ use crate::worker::{Mailbox, Message};
 /// short enough that nobody notices once there is.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The most that a closing listener's queue is asked for: as much as it can hold.
+const WAITING: usize = 4096;
+
 /// Connections taken in one turn, so that one listener does not keep the others waiting.
 const TURN: usize = 64;
 
@@ -102,6 +105,7 @@ async fn obey(door: &std::rc::Rc<Door>, mut orders: UnboundedReceiver<Order>) {
             let stays = listeners.iter().any(|other| Arc::ptr_eq(listener, other));
             if !stays {
                 accepting.abort();
+                door.admit_waiting(listener);
             }
             stays
         });
@@ -134,15 +138,11 @@ async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
     loop {
         let Ok(mut ready) = socket.readable().await else { continue };
         for _ in 0..TURN {
-            match rustix::net::acceptfrom_with(
-                &listener.socket,
-                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            ) {
-                Ok((client, peer)) => {
+            match take(&listener) {
+                Ok(client) => {
                     is_short = false;
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    if let Some(peer) = peer {
-                        door.admit(TcpStream::from(client), peer, listener.kind);
+                    if let Some((socket, peer)) = client {
+                        door.admit(socket, peer, listener.kind);
                     }
                 }
                 Err(Errno::AGAIN) => {
@@ -168,7 +168,26 @@ async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
     }
 }
 
+/// One connection from the kernel's queue; `None` where the kernel does not know its peer.
+fn take(listener: &BoundListener) -> Result<Option<(TcpStream, SocketAddr)>, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = rustix::net::acceptfrom_with(&listener.socket, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok(peer.map(|peer| (TcpStream::from(socket), peer)))
+}
+
 impl Door {
+    /// Takes in who has connected to a listener that is about to be closed.
+    fn admit_waiting(&self, listener: &BoundListener) {
+        for _ in 0..WAITING {
+            match take(listener) {
+                Ok(Some((socket, peer))) => self.admit(socket, peer, listener.kind),
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     fn admit(&self, socket: TcpStream, peer: SocketAddr, kind: ListenerKind) {
         let mut permit = match self.admission.admit(peer.ip()) {
             Ok(permit) => permit,

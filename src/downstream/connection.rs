@@ -83,7 +83,9 @@ impl Connection {
     /// Counts a request until the result is dropped.
     #[must_use]
     pub fn begin(self: &Rc<Self>) -> InFlight {
-        self.in_flight.set(self.in_flight.get() + 1);
+        if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
+            self.unread.set(false);
+        }
         InFlight(Rc::clone(self))
     }
 

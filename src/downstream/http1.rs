@@ -21,6 +21,9 @@ use crate::proxy::record;
 /// How long after its last request a connection is parked.
 const PARK_AFTER: Duration = Duration::from_millis(50);
 
+/// How long a head may still take to come once the server is stopping.
+const LAST_HEAD: Duration = Duration::from_secs(1);
+
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
     content-length: 27\r\nconnection: close\r\n\r\nThe request took too long.\n";
 
@@ -83,29 +86,30 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
     let stream = &connection.stream;
     let mut http = view.protocols.http1.serve_connection(stream.clone(), service);
     let limits = view.limits();
-    let mut phase = None;
-    let mut is_told = false;
+    let mut armed = None;
     let end = poll_fn(|cx| {
-        if connection.worker.draining.get() && !std::mem::replace(&mut is_told, true) {
-            Pin::new(&mut http).graceful_shutdown();
-        }
-        let polled = Pin::new(&mut http).poll(cx);
-        if let Poll::Ready(result) = polled {
+        if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(ended(connection, result));
         }
         if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
             return Poll::Ready(SessionEnd::Broken);
         }
-        let now = phase_of(connection, is_first);
-        if phase.replace(now) != Some(now) {
-            match now {
+        let phase = phase_of(connection, is_first);
+        let is_draining = connection.worker.draining.get();
+        if is_draining && phase == Phase::Idle {
+            return Poll::Ready(SessionEnd::Closed);
+        }
+        // A stop sets the deadline to now, to be seen; then it is set anew as well.
+        if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
+            match phase {
+                Phase::Head if is_draining => connection.deadline.set(LAST_HEAD),
                 Phase::Head => connection.deadline.set(limits.request_header_timeout),
                 Phase::Active => connection.deadline.clear(),
                 Phase::Stalled(_) => connection.deadline.set(limits.idle_timeout),
                 Phase::Idle => connection.deadline.set(PARK_AFTER.min(limits.idle_timeout)),
             }
         }
-        wait(connection, now, is_told, cx)
+        connection.deadline.poll(cx).map(|()| overdue(connection, phase))
     });
     match end.await {
         SessionEnd::Idle => {
@@ -134,35 +138,16 @@ fn phase_of(connection: &Connection, is_first: bool) -> Phase {
     if waits_for_first || connection.has_news() { Phase::Head } else { Phase::Idle }
 }
 
-/// Waits for the deadline of `phase`.
-fn wait(
-    connection: &Connection,
-    phase: Phase,
-    is_draining: bool,
-    cx: &mut Context<'_>,
-) -> Poll<SessionEnd> {
-    if connection.deadline.poll(cx).is_pending() {
-        return Poll::Pending;
-    }
-    // A stop sets the deadline to now, to be seen.
-    if connection.worker.draining.get() && !is_draining {
-        cx.waker().wake_by_ref();
-        connection.deadline.clear();
-        return Poll::Pending;
-    }
-    Poll::Ready(match phase {
+/// What it means that the deadline of `phase` has passed.
+fn overdue(connection: &Connection, phase: Phase) -> SessionEnd {
+    match phase {
         Phase::Head => SessionEnd::HeaderTimeout,
-        Phase::Idle if is_draining => SessionEnd::Closed,
         Phase::Idle => SessionEnd::Idle,
-        Phase::Active => {
-            connection.deadline.clear();
-            return Poll::Pending;
-        }
-        Phase::Stalled(_) => {
+        Phase::Active | Phase::Stalled(_) => {
             connection.worker.metrics.limits.count(Limit::IdleTimeout);
             SessionEnd::Broken
         }
-    })
+    }
 }
 
 /// What the library's verdict means; what it refused by itself gets its line in the log here.
@@ -191,11 +176,12 @@ async fn rest(connection: &Connection) -> bool {
     let idle = connection.worker.view().limits().idle_timeout;
     connection.deadline.set(idle.saturating_sub(PARK_AFTER));
     poll_fn(|cx| {
-        if connection.worker.draining.get() {
-            return Poll::Ready(false);
-        }
+        // A request that is here already is answered, also in a stop.
         if let Poll::Ready(result) = connection.stream.poll_readable(cx) {
             return Poll::Ready(result.is_ok());
+        }
+        if connection.worker.draining.get() {
+            return Poll::Ready(false);
         }
         connection.deadline.poll(cx).map(|()| false)
     })

@@ -39,16 +39,10 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
     let stream = &connection.stream;
     let mut http = view.protocols.http2.serve_connection(stream.clone(), service);
     let limits = view.limits();
-    let mut phase = None;
+    let mut armed = None;
     let mut is_told = false;
     poll_fn(|cx| {
         loop {
-            let is_over = phase == Some(Phase::Idle) && connection.deadline.is_due();
-            if (connection.worker.draining.get() || is_over)
-                && !std::mem::replace(&mut is_told, true)
-            {
-                Pin::new(&mut http).graceful_shutdown();
-            }
             let polled = Pin::new(&mut http).poll(cx);
             if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
                 return Poll::Ready(Ending::Abrupt);
@@ -59,33 +53,32 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                 }
                 return Poll::Ready(Ending::Orderly);
             }
-            let now = phase_of(connection, is_told);
-            if phase.replace(now) != Some(now) {
-                match now {
+            let phase = phase_of(connection, is_told);
+            let is_draining = connection.worker.draining.get();
+            // A stop sets the deadline to now, to be seen; then it is set anew as well.
+            if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
+                match phase {
                     Phase::Preface => connection.deadline.set(limits.request_header_timeout),
                     Phase::Active => connection.deadline.clear(),
                     Phase::Stalled(_) | Phase::Idle => connection.deadline.set(limits.idle_timeout),
                     Phase::Going => connection.deadline.set(GOING),
                 }
             }
-            if connection.deadline.poll(cx).is_pending() {
+            let is_overdue = connection.deadline.poll(cx).is_ready();
+            let is_over = is_overdue && phase == Phase::Idle;
+            if (is_draining || is_over) && !is_told {
+                is_told = true;
+                Pin::new(&mut http).graceful_shutdown();
+                continue;
+            }
+            if !is_overdue {
                 return Poll::Pending;
             }
-            match now {
-                Phase::Idle if !is_told => {}
-                Phase::Active => {
-                    // A stop sets the deadline to now, to be seen.
-                    connection.deadline.clear();
-                    if !connection.worker.draining.get() || is_told {
-                        return Poll::Pending;
-                    }
-                }
-                Phase::Stalled(_) => {
-                    connection.worker.metrics.limits.count(Limit::IdleTimeout);
-                    return Poll::Ready(Ending::Abrupt);
-                }
-                Phase::Preface | Phase::Going | Phase::Idle => return Poll::Ready(Ending::Orderly),
+            if let Phase::Stalled(_) = phase {
+                connection.worker.metrics.limits.count(Limit::IdleTimeout);
+                return Poll::Ready(Ending::Abrupt);
             }
+            return Poll::Ready(Ending::Orderly);
         }
     })
     .await

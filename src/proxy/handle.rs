@@ -42,8 +42,9 @@ pub async fn handle(
         Ok(Answer::Redirect(location)) => answer::redirect(location, record),
         Err(failure) => fail(&failure, record),
     };
-    // A client that is still sending is told that nobody listens any more.
-    if has_body && connection.unread.get() && !connection.is_http2() {
+    // A client that is still sending is told that nobody listens any more, and in a stop everybody.
+    let is_last = (has_body && connection.unread.get()) || connection.worker.draining.get();
+    if is_last && !connection.is_http2() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer::close(&mut response);
     }
     Ok(response)
