@@ -46,8 +46,9 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     } else {
         http1::serve(&connection).await
     };
-    if ending == Ending::Orderly {
-        close(&connection).await;
+    match ending {
+        Ending::Orderly => close(&connection).await,
+        Ending::Abrupt => connection.stream.reset_on_close(),
     }
     worker.metrics.received.add(connection.stream.received());
     worker.metrics.sent.add(connection.stream.sent());

@@ -11,9 +11,11 @@ use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ServerConnection;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -166,6 +168,16 @@ impl Stream {
         }
         ready!(self.poll_send_sealed(&mut io, cx))?;
         Pin::new(&mut io.socket).poll_shutdown(cx)
+    }
+
+    /// Has the kernel reset the connection when it is closed: without TLS nothing else tells a
+    /// client that an answer which lasts until the end of the connection was cut.
+    pub fn reset_on_close(&self) {
+        let io = self.0.io.borrow();
+        if io.tls.is_none() {
+            // A socket that is gone already has nothing left to tell.
+            let _ = SockRef::from(&io.socket).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Reads from the socket and forgets what was read: `Ok(0)` at the end of the peer's sending.

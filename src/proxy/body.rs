@@ -149,6 +149,7 @@ impl Drop for RequestBody {
 #[derive(Debug)]
 pub struct Body {
     source: Source,
+    is_cut: bool,
     record: Option<Box<Record>>,
 }
 
@@ -160,6 +161,8 @@ enum Source {
     Http1(Lease),
     /// From an application that speaks HTTP/2.
     Http2(Incoming),
+    /// It has broken off, for this reason.
+    Cut(String),
 }
 
 /// Why a response's body broke off.
@@ -200,11 +203,11 @@ impl Body {
     /// No body, and nobody who cares when it ends.
     #[must_use]
     pub fn empty() -> Self {
-        Self { source: Source::Empty, record: None }
+        Self { source: Source::Empty, is_cut: false, record: None }
     }
 
     fn new(source: Source, record: Box<Record>) -> Self {
-        let mut body = Self { source, record: Some(record) };
+        let mut body = Self { source, is_cut: false, record: Some(record) };
         if body.is_end_stream() {
             body.finish();
         }
@@ -222,6 +225,7 @@ impl Body {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
+            Source::Cut(error) => Poll::Ready(Some(Err(std::mem::take(error)))),
             Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Http1(lease) => match lease.connection() {
                 None => Poll::Ready(None),
@@ -249,6 +253,13 @@ impl HttpBody for Body {
             None => {
                 this.finish();
                 return Poll::Ready(None);
+            }
+            Some(Err(error)) if !std::mem::replace(&mut this.is_cut, true) => {
+                // The library drops what it has not flushed when a body fails. It gets one more
+                // turn, so that the client sees what there was, and that it was cut.
+                this.source = Source::Cut(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             Some(Err(error)) => {
                 if let Some(record) = &mut this.record {
@@ -280,6 +291,7 @@ impl HttpBody for Body {
             Source::Full(bytes) => bytes.is_empty(),
             Source::Http1(lease) => lease.is_body_ended(),
             Source::Http2(body) => body.is_end_stream(),
+            Source::Cut(_) => false,
         }
     }
 
@@ -291,6 +303,7 @@ impl HttpBody for Body {
                 lease.body_length().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Source::Http2(body) => body.size_hint(),
+            Source::Cut(_) => SizeHint::default(),
         }
     }
 }

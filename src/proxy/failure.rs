@@ -30,6 +30,8 @@ pub enum Failure {
     Limit(Limit, StatusCode),
     /// TRACE, CONNECT: what a proxy in front of an application has no use for.
     Method,
+    /// A method that nobody has registered, and far too long.
+    UnknownMethod,
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
     Expectation,
     /// A transfer coding other than chunked.
@@ -51,7 +53,7 @@ impl Failure {
             Failure::Limit(_, status) => *status,
             Failure::Method => StatusCode::METHOD_NOT_ALLOWED,
             Failure::Expectation => StatusCode::EXPECTATION_FAILED,
-            Failure::Coding => StatusCode::NOT_IMPLEMENTED,
+            Failure::Coding | Failure::UnknownMethod => StatusCode::NOT_IMPLEMENTED,
             Failure::RedirectLoop => StatusCode::LOOP_DETECTED,
             Failure::Upstream(error) => match error {
                 SendError::Downstream(RequestBodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -94,6 +96,7 @@ impl Failure {
                 format!("over limits.{}", limit.text()).into()
             }
             Failure::Method => "this method is not forwarded".into(),
+            Failure::UnknownMethod => "a method longer than any that there is".into(),
             Failure::Expectation => "an expectation other than 100-continue".into(),
             Failure::Coding => "a transfer coding other than chunked".into(),
             Failure::RedirectLoop => {

@@ -60,8 +60,12 @@ pub fn respond(forwarded: Forwarded, mut record: Box<Record>) -> Response<Body> 
         Source::Upgraded(lease, upgrade) => {
             return upgrade::respond(lease, upgrade, headers, record);
         }
-        Source::Http1(lease) => {
+        Source::Http1(mut lease) => {
             record.answered(status);
+            if lease.connection().is_some_and(|connection| !connection.is_upload_done()) {
+                // The answer came early: what is left of the request may never be read.
+                record.connection().unread.set(true);
+            }
             Response::new(Body::http1(lease, record))
         }
         Source::Http2(body) => {

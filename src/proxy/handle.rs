@@ -26,6 +26,9 @@ use crate::downstream::redirect::{self, Advice, LOOP_EXPLANATION};
 use crate::observe::metrics::Limit;
 use crate::worker::view::View;
 
+/// The longest method that is forwarded, in bytes; the longest that is registered has 17.
+const METHOD: usize = 32;
+
 /// Answers one request on `connection`. It always answers: what goes wrong becomes a response and
 /// a word in the log.
 ///
@@ -35,6 +38,7 @@ pub async fn handle(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let version = request.version();
     let mut record = Record::begin(&connection, request);
     let has_body = record.body().is_some_and(|body| !body.is_end_stream());
     let mut response = match answer(&mut record).await {
@@ -43,7 +47,10 @@ pub async fn handle(
         Err(failure) => fail(&failure, record),
     };
     // A client that is still sending is told that nobody listens any more, and in a stop everybody.
-    let is_last = (has_body && connection.unread.get()) || connection.worker.draining.get();
+    let is_last = (has_body && connection.unread.get())
+        || connection.worker.draining.get()
+        // Without a length only the end of the connection ends it there (RFC 9112 §6.3).
+        || (version == Version::HTTP_10 && response.body().size_hint().exact().is_none());
     if is_last && !connection.is_http2() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer::close(&mut response);
     }
@@ -127,7 +134,12 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
         Redirect::Https | Redirect::Off => {}
     }
     within_body_limit(view.limits(), record)?;
-    let route = service.routes.select(record.parts.uri.path())?.ok_or(Failure::NoRoute)?;
+    let path = match record.parts.uri.path() {
+        // About the server as a whole (RFC 9110 §7.1).
+        "*" if record.parts.method == Method::OPTIONS => "/",
+        path => path,
+    };
+    let route = service.routes.select(path)?.ok_or(Failure::NoRoute)?;
     record.series = service.series.get(route).cloned();
     let (route, backends) = view.route(index, route).ok_or(Failure::NoRoute)?;
     let forwarded = forward::forward(record, &authority, route, backends).await?;
@@ -157,6 +169,9 @@ fn within_limits(limits: &Limits, parts: &Parts) -> Result<(), Failure> {
 fn acceptable(parts: &Parts) -> Result<(), Failure> {
     let websocket =
         || parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
+    if parts.method.as_str().len() > METHOD {
+        return Err(Failure::UnknownMethod);
+    }
     match parts.method {
         Method::TRACE => return Err(Failure::Method),
         Method::CONNECT if parts.version != Version::HTTP_2 || !websocket() => {

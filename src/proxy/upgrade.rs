@@ -67,7 +67,12 @@ impl Upgrade {
                 options.map(str::trim).any(|option| option.eq_ignore_ascii_case(wanted))
             })
         };
-        let is_wanted = parts.version == Version::HTTP_11
+        // A body has no place before a tunnel, and two keys have no one answer.
+        let is_odd = parts.headers.get_all(header::SEC_WEBSOCKET_KEY).iter().count() != 1
+            || parts.headers.contains_key(header::CONTENT_LENGTH)
+            || parts.headers.contains_key(header::TRANSFER_ENCODING);
+        let is_wanted = !is_odd
+            && parts.version == Version::HTTP_11
             && parts.method == Method::GET
             && parts.headers.contains_key(header::UPGRADE)
             && asks(header::UPGRADE, "websocket")
@@ -94,6 +99,12 @@ impl Upgrade {
         let protocol = headers.get(header::UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
         if !protocol.eq_ignore_ascii_case(b"websocket") {
             return Err("it changed to a protocol that was not asked for");
+        }
+        let connection = headers.get_all(header::CONNECTION).iter();
+        let mut options =
+            connection.flat_map(|line| line.to_str().unwrap_or_default().split(',')).map(str::trim);
+        if !options.any(|option| option.eq_ignore_ascii_case("upgrade")) {
+            return Err("it changes the protocol without `Connection: Upgrade`");
         }
         let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
         context.update(self.key.as_bytes());

@@ -138,6 +138,12 @@ impl Connection {
             && self.input.is_empty()
     }
 
+    /// Whether the application has been sent all of the request.
+    #[must_use]
+    pub fn is_upload_done(&self) -> bool {
+        self.upload.is_done()
+    }
+
     /// Makes it ready to wait for its next use.
     pub fn rest(&mut self) {
         self.deadline.clear();

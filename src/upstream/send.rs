@@ -149,11 +149,11 @@ impl Choice<'_> {
                     let others_left = self.view.backends.len() > 1
                         && self.view.backends.iter().any(|b| !b.is_passed_over(Instant::now()));
                     let waited = began.get_or_insert(connecting).elapsed();
-                    if waited + pause > self.route.hold || !error.is_passing() {
+                    if waited >= self.route.hold || !error.is_passing() {
                         return Err(error.into());
                     }
                     if !others_left {
-                        tokio::time::sleep(pause).await;
+                        tokio::time::sleep(pause.min(self.route.hold - waited)).await;
                         pause = (pause * 2).min(PAUSE_MAX);
                     }
                 }
@@ -203,12 +203,13 @@ impl Choice<'_> {
             let backend = self.pick(tried.as_ref())?;
             match h2c::sender(&backend).await {
                 Ok(_) => return Ok(backend),
-                Err(error) if began.elapsed() + pause > self.route.hold => {
+                Err(error) if began.elapsed() >= self.route.hold => {
                     return Err(self.failed_h2c(error));
                 }
                 Err(_) => self.note(&backend, false),
             }
-            tokio::time::sleep(pause).await;
+            let left = self.route.hold.saturating_sub(began.elapsed());
+            tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(PAUSE_MAX);
             tried = Some(backend);
         }
