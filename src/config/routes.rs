@@ -10,7 +10,7 @@ use super::read::{At, Field, OneOrMany, Text};
 use super::resolve::{HOLD, UPSTREAM_TIMEOUT, bounded};
 use super::sites::Judge;
 use super::source::Span;
-use super::target::Address;
+use super::target::{Address, Protocol};
 use super::{Listen, Redirect, Route, Target};
 use crate::proxy::route::PathPrefix;
 
@@ -101,6 +101,17 @@ impl Judge<'_, '_> {
                 self.report.add(span, problem);
             }
             self.judge_loop(value, span);
+        }
+        let is_h2c = |target: &Target| target.protocol == Protocol::H2c;
+        if let [first, others @ ..] = list.items.as_slice()
+            && let Some(other) = others.iter().find(|o| is_h2c(&o.value) != is_h2c(&first.value))
+        {
+            let problem = Problem::error(format!(
+                "`{}` and `{}` do not speak the same protocol",
+                first.value, other.value
+            ))
+            .allowed("either `h2c://` for all applications of a route, or for none");
+            self.report.add(&other.span, problem);
         }
         list.items.iter().map(|at| at.value.clone()).collect()
     }

@@ -81,6 +81,8 @@ struct Plane {
     configured: SystemTime,
     /// Why the last reload failed, if it did.
     reload_error: Option<String>,
+    /// Why changed certificates are not served, if they are not.
+    certificate_error: Option<String>,
     privileges: String,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
@@ -123,6 +125,7 @@ impl Control {
             started: now,
             configured: now,
             reload_error: None,
+            certificate_error: None,
             privileges: start.privileges,
             scraping: None,
         };
@@ -237,11 +240,15 @@ impl Plane {
         match State::prepare(config, self.state.https_port, &self.registry) {
             Ok(state) => {
                 self.publish(Arc::new(state)).await;
+                self.certificate_error = None;
                 tracing::info!("certificates are read anew");
             }
-            Err(error) => tracing::error!(
-                "changed certificates cannot be used, the old ones go on serving: {error}"
-            ),
+            Err(error) => {
+                tracing::error!(
+                    "changed certificates cannot be used, the old ones go on serving: {error}"
+                );
+                self.certificate_error = Some(error.to_string());
+            }
         }
     }
 

@@ -33,6 +33,7 @@ impl Plane {
         match &result {
             Ok(words) if !is_dry => {
                 self.reload_error = None;
+                self.certificate_error = None;
                 tracing::info!("reloaded: {}", words.join("; "));
             }
             Err(error) if !is_dry => {

@@ -11,6 +11,9 @@ use crate::worker::Message;
 /// How long the log may take to be written once everything has ended.
 const LOG: Duration = Duration::from_secs(2);
 
+/// How often to look whether the workers' threads have ended.
+const POLL: Duration = Duration::from_millis(2);
+
 impl Plane {
     /// Stops; returns the exit code. Another signal stops at once.
     pub(super) async fn shut_down(mut self, signals: &mut Signals) -> u8 {
@@ -28,9 +31,16 @@ impl Plane {
                 tracing::warn!("stopped at once: {} connections cut", self.admission.open());
             }
         }
-        let flushed = all(self.tell(Message::Flush));
+        for (mailbox, _) in &self.workers {
+            let _ = mailbox.sender.send(Message::Stop);
+        }
+        let ended = async {
+            while !self.workers.iter().all(|(_, thread)| thread.is_finished()) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
         // A worker that hangs must not keep us.
-        let _ = tokio::time::timeout(LOG, flushed).await;
+        let _ = tokio::time::timeout(LOG, ended).await;
         if !self.log.finish(Instant::now() + LOG) {
             tracing::warn!("the access log could not be written to its end");
         }

@@ -59,6 +59,9 @@ impl Plane {
         if let Some(error) = &self.reload_error {
             needs.push(format!("the last reload changed nothing: {error}"));
         }
+        if let Some(error) = &self.certificate_error {
+            needs.push(format!("changed certificates are not served: {error}"));
+        }
         for certificate in self.state.certificates.inventory() {
             let days = certificate.days_left(now);
             if days < DAYS {

@@ -52,9 +52,7 @@ labels! {
         NothingInCommon = "nothing_in_common",
         /// The client sent an alert.
         Alert = "alert",
-        /// The client spoke plain HTTP.
-        PlainHttp = "plain_http",
-        /// What came was not TLS, or broke its rules.
+        /// What came was not TLS (plain HTTP, say), or broke its rules.
         Malformed = "malformed",
         /// The connection closed or broke.
         Io = "io",

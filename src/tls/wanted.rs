@@ -169,7 +169,7 @@ pub(super) fn wanted_by(site: &Site) -> Vec<Want> {
 
 /// Whether a public authority could vouch for the name: not for addresses, for the names of this
 /// host (RFC 6761 §6.3) and of private networks (`.internal`), and not for "any".
-pub(super) fn is_public(host: &HostPattern) -> bool {
+pub(crate) fn is_public(host: &HostPattern) -> bool {
     let name = match host {
         HostPattern::Any => return false,
         HostPattern::Exact(host) if host.is_ip() => return false,

@@ -38,8 +38,8 @@ pub enum Message {
     Publish(Box<Publication>, oneshot::Sender<()>),
     /// Begin nothing new; say so when everything has ended, and the log is handed over.
     Drain(oneshot::Sender<()>),
-    /// Hand over the log now; say so when it is done.
-    Flush(oneshot::Sender<()>),
+    /// Cut what is open, hand over the log, and end.
+    Stop,
 }
 
 /// A configuration on its way to a worker.
@@ -121,10 +121,8 @@ impl Worker {
                     self.publish(*publication, &tickets);
                     let _ = done.send(());
                 }
-                Message::Flush(done) => {
-                    self.log.borrow_mut().flush();
-                    let _ = done.send(());
-                }
+                // Every task is dropped with the runtime, and each request writes its line then.
+                Message::Stop => return,
                 Message::Drain(done) => {
                     self.drain();
                     tokio::task::spawn_local(Rc::clone(&self).finish(done));

@@ -153,3 +153,9 @@ fn what_is_only_odd_is_a_warning() {
     );
     assert!(before("").is_empty());
 }
+
+#[test]
+fn applications_of_one_route_that_speak_different_protocols() {
+    let mixed = SITE.replace("\"8080\"", "[\"h2c://127.0.0.1:1\", \"127.0.0.1:2\"]");
+    assert_one(&errors(&mixed), "3:28 ", "do not speak the same protocol");
+}

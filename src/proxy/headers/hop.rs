@@ -12,7 +12,7 @@ pub enum Fate {
     /// It ends here, or is written anew by us.
     Drop,
     /// It ends here because a CGI-like application reads `_` and `.` in names as `-`, and so could
-    /// take it for a field that we vouch for. Counted, so that operators see it.
+    /// take it for a field that we vouch for.
     DropAlias,
 }
 
