@@ -7,6 +7,7 @@ pub mod serve;
 pub mod proxy_protocol;
 pub mod handshake;
 pub mod stream;
+mod sealed;
 pub mod connection;
 pub mod http1;
 pub mod http2;

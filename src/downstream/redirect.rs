@@ -93,8 +93,8 @@ pub const LOOP_EXPLANATION: &str = "\
 This site sends every plain HTTP request to HTTPS, and this request came back from there as plain \
 HTTP, so that the redirect would never end. Something in front of this server (a CDN, a load \
 balancer) ends TLS and forwards in plain text. Either let it connect to this server's HTTPS port \
-(some call that mode \"full\"), or list its addresses in trusted_proxies and set redirect = \"off\" \
-for this site.
+(some call that mode \"full\"), or list its addresses in trusted_proxies and set \
+redirect = \"off\" for this site.
 ";
 
 /// Redirects that are remembered at once, per worker.

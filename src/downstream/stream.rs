@@ -7,7 +7,7 @@
 //! holds none.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::io::{self, BufRead, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,17 +19,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Sealed bytes that may wait for the socket before a writer has to: enough for one system call
-/// to move much, little enough to stay in the processor's cache.
-const SEALED: usize = 128 * 1024;
-
-/// How much is read from the socket at a time.
-const READ: usize = 64 * 1024;
-
-thread_local! {
-    /// Bytes on their way from a socket; never kept beyond one poll.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
-}
+use super::sealed::{self, Sealed};
 
 /// A handle on the stream: the connection's driver holds one, the HTTP library another.
 #[derive(Clone, Debug)]
@@ -46,11 +36,9 @@ struct Shared {
 #[derive(Debug)]
 struct Io {
     socket: TcpStream,
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Sealed>,
     /// Plain bytes to be read before anything else: what a parser gave back.
     rewound: Bytes,
-    /// Sealed bytes read from the socket that the TLS layer has had no room for yet.
-    sealed: Vec<u8>,
     ended: bool,
 }
 
@@ -63,13 +51,12 @@ impl Stream {
 
     /// A stream whose handshake is done.
     #[must_use]
-    pub fn tls(socket: TcpStream, mut connection: ServerConnection) -> Self {
-        connection.set_buffer_limit(Some(SEALED));
-        Self::new(socket, Some(Box::new(connection)))
+    pub fn tls(socket: TcpStream, connection: ServerConnection) -> Self {
+        Self::new(socket, Some(Sealed::new(connection)))
     }
 
-    fn new(socket: TcpStream, tls: Option<Box<ServerConnection>>) -> Self {
-        let io = Io { socket, tls, rewound: Bytes::new(), sealed: Vec::new(), ended: false };
+    fn new(socket: TcpStream, tls: Option<Sealed>) -> Self {
+        let io = Io { socket, tls, rewound: Bytes::new(), ended: false };
         Self(Rc::new(Shared {
             io: RefCell::new(io),
             received: Cell::new(0),
@@ -99,8 +86,7 @@ impl Stream {
     /// Whether bytes from the peer wait in a buffer of ours.
     #[must_use]
     pub fn has_buffered_input(&self) -> bool {
-        let io = self.0.io.borrow();
-        !io.rewound.is_empty() || !io.sealed.is_empty()
+        self.0.io.borrow().has_buffered_input()
     }
 
     /// Gives `bytes` back to be read again, first of all.
@@ -124,7 +110,7 @@ impl Stream {
         }
         let mut io = self.0.io.borrow_mut();
         match io.tls.as_mut() {
-            Some(tls) => tls.writer().write_all(bytes).is_ok(),
+            Some(tls) => matches!(tls.seal(&[IoSlice::new(bytes)]), Ok(n) if n == bytes.len()),
             // A socket that takes only a part of so little has no reader left.
             None => matches!(io.socket.try_write(bytes), Ok(n) if n == bytes.len()),
         }
@@ -148,7 +134,7 @@ impl Stream {
     /// Ready when there is something to read, or the peer has ended; takes nothing.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let io = self.0.io.borrow();
-        if !io.rewound.is_empty() || !io.sealed.is_empty() {
+        if io.has_buffered_input() {
             return Poll::Ready(Ok(()));
         }
         io.socket.poll_read_ready(cx)
@@ -163,7 +149,7 @@ impl Stream {
         if !io.ended {
             io.ended = true;
             if let Some(tls) = io.tls.as_mut() {
-                tls.send_close_notify();
+                tls.say_farewell();
             }
         }
         ready!(self.poll_send_sealed(&mut io, cx))?;
@@ -186,7 +172,7 @@ impl Stream {
     /// Those of the socket.
     pub fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut io = self.0.io.borrow_mut();
-        SCRATCH.with_borrow_mut(|scratch| poll_socket(&mut io.socket, scratch, cx))
+        sealed::poll_plain(&mut io.socket, cx, usize::MAX, |_| {})
     }
 
     fn poll_send_sealed(
@@ -195,15 +181,7 @@ impl Stream {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let Io { socket, tls: Some(tls), .. } = &mut **io else { return Poll::Ready(Ok(())) };
-        while tls.wants_write() {
-            match tls.write_tls(&mut Sink { socket, cx }) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(n) => self.0.sent.set(self.0.sent.get() + n as u64),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        Poll::Ready(Ok(()))
+        tls.poll_send(socket, cx, |n| self.0.sent.set(self.0.sent.get() + n as u64))
     }
 
     /// Calls `take` with at most `room` bytes from the peer: none at its end.
@@ -218,19 +196,12 @@ impl Stream {
             let n = room.min(io.rewound.len());
             take(&io.rewound.split_to(n));
             n
-        } else if io.tls.is_some() {
-            ready!(poll_opened(&mut io, cx, room, take))?
         } else {
-            ready!(SCRATCH.with_borrow_mut(|scratch| {
-                let room = room.min(scratch.len());
-                let piece = scratch.get_mut(..room).unwrap_or_default();
-                let n = match ready!(poll_socket(&mut io.socket, piece, cx)) {
-                    Ok(n) => n,
-                    Err(error) => return Poll::Ready(Err(error)),
-                };
-                take(piece.get(..n).unwrap_or_default());
-                Poll::Ready(Ok(n))
-            }))?
+            let Io { socket, tls, .. } = &mut *io;
+            ready!(match tls {
+                Some(tls) => tls.poll_open(socket, cx, room, take),
+                None => sealed::poll_plain(socket, cx, room, take),
+            })?
         };
         self.0.received.set(self.0.received.get() + taken as u64);
         Poll::Ready(Ok(()))
@@ -251,7 +222,7 @@ impl Stream {
         }
         loop {
             if let Some(tls) = io.tls.as_mut() {
-                let n = tls.writer().write_vectored(slices)?;
+                let n = tls.seal(slices)?;
                 if n > 0 {
                     return Poll::Ready(Ok(n));
                 }
@@ -260,6 +231,12 @@ impl Stream {
             self.0.blocked.set(result.is_pending());
             ready!(result)?;
         }
+    }
+}
+
+impl Io {
+    fn has_buffered_input(&self) -> bool {
+        !self.rewound.is_empty() || self.tls.as_ref().is_some_and(Sealed::has_unread)
     }
 }
 
@@ -331,108 +308,5 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_close(cx)
-    }
-}
-
-/// Opens what the peer sealed until there is something plain, and has it taken.
-fn poll_opened(
-    io: &mut RefMut<'_, Io>,
-    cx: &mut Context<'_>,
-    room: usize,
-    take: impl FnOnce(&[u8]),
-) -> Poll<io::Result<usize>> {
-    let Io { socket, tls: Some(tls), sealed, .. } = &mut **io else { return Poll::Ready(Ok(0)) };
-    loop {
-        match tls.reader().fill_buf() {
-            Ok(plain) => {
-                let n = room.min(plain.len());
-                take(plain.get(..n).unwrap_or_default());
-                tls.reader().consume(n);
-                return Poll::Ready(Ok(n));
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // The peer ended without a farewell; whether a message was cut is seen by its framing.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Poll::Ready(Ok(0));
-            }
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-        if sealed.is_empty() {
-            ready!(SCRATCH.with_borrow_mut(|scratch| {
-                let n = match ready!(poll_socket(socket, scratch, cx)) {
-                    Ok(n) => n,
-                    Err(error) => return Poll::Ready(Err(error)),
-                };
-                let mut fresh = scratch.get(..n).unwrap_or_default();
-                let result = open(tls, &mut fresh, n == 0);
-                sealed.extend_from_slice(fresh);
-                Poll::Ready(result)
-            }))?;
-        } else {
-            let mut rest = sealed.as_slice();
-            let result = open(tls, &mut rest, false);
-            let used = sealed.len() - rest.len();
-            sealed.drain(..used);
-            if sealed.is_empty() {
-                *sealed = Vec::new();
-            }
-            result?;
-        }
-    }
-}
-
-/// Feeds the TLS layer from `sealed` until it has something plain, or all of it is used.
-fn open(tls: &mut ServerConnection, sealed: &mut &[u8], at_end: bool) -> io::Result<()> {
-    if at_end {
-        tls.read_tls(&mut io::empty())?;
-    }
-    while !sealed.is_empty() {
-        tls.read_tls(sealed)?;
-        let state = tls
-            .process_new_packets()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-fn poll_socket(
-    socket: &mut TcpStream,
-    scratch: &mut [u8],
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(scratch);
-    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
-}
-
-/// The socket as the TLS layer wants to write to it.
-struct Sink<'a, 'b> {
-    socket: &'a mut TcpStream,
-    cx: &'a mut Context<'b>,
-}
-
-impl Write for Sink<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let socket = Pin::new(&mut *self.socket);
-        // One piece is the common case, and the kernel takes it with less ado.
-        let written = match slices {
-            [only] => socket.poll_write(self.cx, only),
-            several => socket.poll_write_vectored(self.cx, several),
-        };
-        match written {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -137,7 +137,8 @@ fn title(status: StatusCode) -> &'static str {
     }
 }
 
-/// A sentence for the reader, who may be anybody; no quotes, `<` or `&`, so that it fits each format.
+/// A sentence for the reader, who may be anybody; no quotes, `<` or `&`, so that it fits each
+/// format.
 fn detail(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 => "The request could not be understood.",

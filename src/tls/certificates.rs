@@ -24,9 +24,9 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Loads certificate files and opens the local authority, which is made on first use. Without an
-    /// HTTPS listener there is nothing to do and nothing is made. What can be served but is not right
-    /// (see [`super::files::judge`]) is logged as a warning.
+    /// Loads certificate files and opens the local authority, which is made on first use. Without
+    /// an HTTPS listener there is nothing to do and nothing is made. What can be served but is not
+    /// right (see [`super::files::judge`]) is logged as a warning.
     ///
     /// # Errors
     /// Every certificate that cannot be had, each with its site and the remedy.

@@ -1,8 +1,8 @@
 //! Certificates: where they come from and which one is shown.
 //!
-//! [`wanted`] decides for every site and [`certificates`] asks [`files`] or [`local_ca`]; the result goes into
-//! the table of [`store`], which [`server`] shows to clients under one set of rules. An authority
-//! that is asked over the network joins as one more module next to these two.
+//! [`wanted`] decides for every site and [`certificates`] asks [`files`] or [`local_ca`]; the
+//! result goes into the table of [`store`], which [`server`] shows to clients under one set of
+//! rules. An authority that is asked over the network joins as one more module next to these two.
 
 pub mod certificates;
 pub mod wanted;

@@ -13,7 +13,8 @@ use super::certificates::Certificates;
 use super::store::{Resolver, Table};
 use super::tickets::Tickets;
 
-/// The rules of TLS for clients that name a server, or that name none and whose way here is unknown.
+/// The rules of TLS for clients that name a server, or that name none and whose way here is
+/// unknown.
 ///
 /// TLS 1.3 and 1.2 with forward secrecy and authenticated encryption only; post-quantum key
 /// exchange first; HTTP/2 and HTTP/1.1; sessions resumed by ticket alone; no early data, because

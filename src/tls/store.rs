@@ -50,8 +50,8 @@ impl Table {
         }
     }
 
-    /// Has the names under those of `hosts` that are wildcards over a single label signed one by one;
-    /// see [`OnDemand`].
+    /// Has the names under those of `hosts` that are wildcards over a single label signed one by
+    /// one; see [`OnDemand`].
     pub(super) fn sign_on_demand(
         &mut self,
         hosts: &[HostPattern],

@@ -11,7 +11,8 @@ use super::local_ca::LocalAuthority;
 
 const PREFIX: &str = "portcullis-local-";
 
-/// The store of Debian and its relatives: PEM files in a directory, and a program that gathers them.
+/// The store of Debian and its relatives: PEM files in a directory, and a program that gathers
+/// them.
 #[derive(Debug)]
 pub struct TrustStore {
     anchors: PathBuf,

@@ -6,24 +6,21 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
-use super::chunked::{Chunked, Step};
+use super::download::Download;
 use super::io::Io;
-use super::response::{self, Framing, Head, Malformed};
+use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
 use crate::proxy::body::{RequestBody, RequestBodyError};
 use crate::worker::deadline::Deadline;
-
-/// How much of an answer is read at a time: fewer, larger pieces cost less processor time.
-const READ: usize = 64 * 1024;
 
 /// How long an application may think about `Expect: 100-continue` before the body goes out
 /// unasked: it need not answer at all (RFC 9110 §10.1.1).
@@ -36,34 +33,18 @@ const SILENCE: Duration = Duration::from_secs(3600);
 /// Interim answers before the final one; more is an application gone mad.
 const INTERIM: u32 = 16;
 
-thread_local! {
-    /// Where a first read goes: an answer that fits is copied once, at its own size.
-    static SCRATCH: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; READ]);
-}
-
 /// A connection to an application, and the exchange on it.
 #[derive(Debug)]
 pub struct Connection {
     io: Io,
     deadline: Deadline,
-    /// What came with the head of the answer; read before `input`.
-    front: Bytes,
-    input: BytesMut,
     upload: Upload,
-    body: BodyState,
+    download: Download,
     keep_alive: bool,
     /// Whether an earlier exchange has used it: it may have been closed by the application since.
     pub reused: bool,
     /// How often the worker has tidied up since it was last put back.
     pub rested: u32,
-}
-
-#[derive(Debug)]
-enum BodyState {
-    Ended,
-    Length(u64),
-    Chunked(Chunked),
-    Close,
 }
 
 /// What is sent.
@@ -112,10 +93,8 @@ impl Connection {
         Self {
             io,
             deadline,
-            front: Bytes::new(),
-            input: BytesMut::new(),
             upload: Upload::default(),
-            body: BodyState::Ended,
+            download: Download::default(),
             keep_alive: true,
             reused: false,
             rested: 0,
@@ -131,11 +110,7 @@ impl Connection {
     /// Whether the exchange has ended such that another may follow.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.keep_alive
-            && matches!(self.body, BodyState::Ended)
-            && self.upload.is_done()
-            && self.front.is_empty()
-            && self.input.is_empty()
+        self.keep_alive && self.upload.is_done() && self.download.is_clean()
     }
 
     /// Whether the application has been sent all of the request.
@@ -147,7 +122,7 @@ impl Connection {
     /// Makes it ready to wait for its next use.
     pub fn rest(&mut self) {
         self.deadline.clear();
-        self.input = BytesMut::new();
+        self.download = Download::default();
         self.reused = true;
         self.rested = 0;
     }
@@ -155,7 +130,7 @@ impl Connection {
     /// Gives up the stream, and what has been read from it beyond the head: a tunnel begins.
     #[must_use]
     pub fn into_tunnel(self) -> (Io, Bytes) {
-        (self.io, self.front)
+        (self.io, self.download.into_rest())
     }
 
     /// The body of the request, if nothing of it has been taken from the client.
@@ -189,11 +164,13 @@ impl Connection {
         loop {
             poll_fn(|cx| self.poll_answer(&mut flow, cx)).await?;
             while let Some(head) =
-                self.take_head(&request.method, headers).map_err(Error::Malformed)?
+                self.download.take_head(&request.method, headers).map_err(Error::Malformed)?
             {
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
                 {
-                    self.begin_body(&head);
+                    self.keep_alive = head.keep_alive;
+                    self.download.begin(head.framing);
+                    self.deadline.clear();
                     return Ok(head);
                 }
                 seen += 1;
@@ -206,7 +183,7 @@ impl Connection {
                     interim(head.status, headers);
                 }
                 headers.clear();
-                self.input = BytesMut::from(std::mem::take(&mut self.front));
+                self.download.unread();
             }
         }
     }
@@ -214,7 +191,7 @@ impl Connection {
     /// Moves the request out until there is something of an answer to look at.
     fn poll_answer(&mut self, flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sent = self.poll_upload(flow, cx);
-        match self.poll_read(cx) {
+        match self.download.poll_read(&mut self.io, cx) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(None))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => {
@@ -261,63 +238,23 @@ impl Connection {
     }
 
     fn closed(&self, source: Option<io::Error>) -> Error {
-        if self.input.is_empty() {
+        if self.download.is_clean() {
             Error::Closed { source, unsent: self.upload.is_unsent() }
         } else {
             Error::Cut(source)
         }
     }
 
-    /// Takes a whole head from the input, if there is one.
-    fn take_head(
-        &mut self,
-        method: &Method,
-        headers: &mut HeaderMap,
-    ) -> Result<Option<Head>, Malformed> {
-        if self.input.is_empty() {
-            return Ok(None);
-        }
-        let input = std::mem::take(&mut self.input).freeze();
-        match response::parse(&input, method, headers)? {
-            Some(head) => {
-                self.front = input.slice(head.length..);
-                Ok(Some(head))
-            }
-            None => {
-                self.input = BytesMut::from(input);
-                Ok(None)
-            }
-        }
-    }
-
-    fn begin_body(&mut self, head: &Head) {
-        self.keep_alive = head.keep_alive;
-        self.body = match head.framing {
-            Framing::Empty => BodyState::Ended,
-            Framing::Length(length) => BodyState::Length(length),
-            Framing::Chunked => {
-                self.input = BytesMut::from(std::mem::take(&mut self.front));
-                BodyState::Chunked(Chunked::default())
-            }
-            Framing::Close => BodyState::Close,
-        };
-        self.deadline.clear();
-    }
-
     /// Whether the answer's body has been read to its end.
     #[must_use]
     pub fn is_body_ended(&self) -> bool {
-        matches!(self.body, BodyState::Ended)
+        self.download.is_ended()
     }
 
     /// How much of the answer's body is to come, where that is known.
     #[must_use]
     pub fn body_length(&self) -> Option<u64> {
-        match self.body {
-            BodyState::Ended => Some(0),
-            BodyState::Length(length) => Some(length),
-            BodyState::Chunked(_) | BodyState::Close => None,
-        }
+        self.download.length()
     }
 
     /// The next piece of the answer's body, or its trailers; `None` at its end.
@@ -334,81 +271,12 @@ impl Connection {
                 self.keep_alive = false;
             }
         }
-        loop {
-            match self.take_piece() {
-                Ok(Some(Some(frame))) => return Poll::Ready(Some(Ok(frame))),
-                Ok(Some(None)) => return Poll::Ready(None),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-            match self.poll_read(cx) {
-                Poll::Ready(Ok(0)) if matches!(self.body, BodyState::Close) => {
-                    self.body = BodyState::Ended;
-                    return Poll::Ready(None);
-                }
-                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(Error::Cut(None)))),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(Error::Cut(Some(error))))),
-                Poll::Pending => {
-                    self.deadline.set(SILENCE);
-                    ready!(self.deadline.poll(cx));
-                    return Poll::Ready(Some(Err(Error::Timeout)));
-                }
-            }
+        if let Poll::Ready(frame) = self.download.poll_frame(&mut self.io, cx) {
+            return Poll::Ready(frame);
         }
-    }
-
-    /// What the input holds of the body: `None` for nothing yet, `Some(None)` for its end.
-    fn take_piece(&mut self) -> Result<Option<Option<Frame<Bytes>>>, Error> {
-        match &mut self.body {
-            BodyState::Ended => Ok(Some(None)),
-            _ if self.input.is_empty() && self.front.is_empty() => Ok(None),
-            BodyState::Length(left) => {
-                if self.front.is_empty() {
-                    self.front = self.input.split().freeze();
-                }
-                // What is left after the last byte belongs to nobody: `is_reusable` sees it.
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.front.len());
-                *left -= here as u64;
-                if *left == 0 {
-                    self.body = BodyState::Ended;
-                }
-                Ok(Some(Some(Frame::data(self.front.split_to(here)))))
-            }
-            BodyState::Chunked(chunked) => match chunked.step(&mut self.input) {
-                Ok(Step::Data(data)) => Ok(Some(Some(Frame::data(data)))),
-                Ok(Step::More) => Ok(None),
-                Ok(Step::End(trailers)) => {
-                    self.body = BodyState::Ended;
-                    Ok(Some((!trailers.is_empty()).then(|| Frame::trailers(trailers))))
-                }
-                Err(error) => Err(Error::Malformed(Malformed(error.0))),
-            },
-            BodyState::Close if self.front.is_empty() => {
-                Ok(Some(Some(Frame::data(self.input.split().freeze()))))
-            }
-            BodyState::Close => Ok(Some(Some(Frame::data(std::mem::take(&mut self.front))))),
-        }
-    }
-
-    /// Reads into the input: through the worker's scratch buffer while it is small, straight into
-    /// a large one within a large body.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = match self.body {
-            BodyState::Ended => 0,
-            BodyState::Length(left) => usize::try_from(left).unwrap_or(READ).min(READ),
-            BodyState::Chunked(_) | BodyState::Close => READ,
-        };
-        if wanted == 0 {
-            return SCRATCH.with_borrow_mut(|scratch| {
-                let mut buffer = ReadBuf::new(scratch);
-                ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-                self.input.extend_from_slice(buffer.filled());
-                Poll::Ready(Ok(buffer.filled().len()))
-            });
-        }
-        self.input.reserve(wanted);
-        pin!(self.io.read_buf(&mut self.input)).poll(cx)
+        self.deadline.set(SILENCE);
+        ready!(self.deadline.poll(cx));
+        Poll::Ready(Some(Err(Error::Timeout)))
     }
 }
 

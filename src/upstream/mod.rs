@@ -11,6 +11,7 @@ pub mod connect;
 pub mod io;
 pub mod h1;
 pub mod upload;
+pub mod download;
 pub mod response;
 pub mod chunked;
 pub mod h2c;

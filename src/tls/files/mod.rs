@@ -21,8 +21,8 @@ use crate::proxy::headers::host::HostPattern;
 use error::Fault;
 pub use error::FilesError;
 
-/// Reads a chain (the site's own certificate first) and its key (PKCS#8, SEC1 or PKCS#1), which must
-/// match. Neither file may be larger than 1 MiB or anything but a regular file.
+/// Reads a chain (the site's own certificate first) and its key (PKCS#8, SEC1 or PKCS#1), which
+/// must match. Neither file may be larger than 1 MiB or anything but a regular file.
 ///
 /// A key file that every user of the host may open is refused; one that its group may read is not,
 /// because 0640 with a group of its own is how a key is shared with a program that is not root.

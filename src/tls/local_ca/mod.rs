@@ -1,7 +1,8 @@
 //! The local authority: certificates for names that no public authority vouches for.
 //!
-//! It lives in the folder `local` of the storage: `root.pem` and `root.key`, made once, and one file
-//! per set of names with the leaf and its key together, so that a crash cannot leave half a pair.
+//! It lives in the folder `local` of the storage: `root.pem` and `root.key`, made once, and one
+//! file per set of names with the leaf and its key together, so that a crash cannot leave half a
+//! pair.
 
 mod error;
 mod mint;
@@ -110,8 +111,8 @@ impl LocalAuthority {
         short_hash(&self.root)
     }
 
-    /// The leaf for these names: the one in the storage while it was made by this root, is whole and
-    /// has more than a third of its life left; a new one otherwise.
+    /// The leaf for these names: the one in the storage while it was made by this root, is whole
+    /// and has more than a third of its life left; a new one otherwise.
     ///
     /// # Errors
     /// When a new one is needed and cannot be written. A leaf that is merely due is served on.

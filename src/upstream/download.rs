@@ -1,0 +1,195 @@
+//! An answer on its way from an application: its head, and its body as it comes.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method};
+use http_body::Frame;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+
+use super::chunked::{Chunked, Step};
+use super::h1::Error;
+use super::io::Io;
+use super::response::{self, Framing, Head, Malformed};
+
+/// How much of an answer is read at a time: fewer, larger pieces cost less processor time.
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    /// Where a first read goes: an answer that fits is copied once, at its own size.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+/// What has been read and not yet passed on, and how the body ends.
+#[derive(Debug, Default)]
+pub struct Download {
+    /// What came with the head; read before `input`.
+    front: Bytes,
+    input: BytesMut,
+    body: Body,
+}
+
+#[derive(Debug, Default)]
+enum Body {
+    /// There is none, none left, or none yet.
+    #[default]
+    Ended,
+    Length(u64),
+    Chunked(Chunked),
+    Close,
+}
+
+impl Download {
+    /// Whether the body has been read to its end.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.body, Body::Ended)
+    }
+
+    /// Whether nothing is left over, not even bytes that belong to nobody.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.is_ended() && self.front.is_empty() && self.input.is_empty()
+    }
+
+    /// How much of the body is to come, where that is known.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match self.body {
+            Body::Ended => Some(0),
+            Body::Length(length) => Some(length),
+            Body::Chunked(_) | Body::Close => None,
+        }
+    }
+
+    /// What has been read beyond the head.
+    #[must_use]
+    pub fn into_rest(self) -> Bytes {
+        self.front
+    }
+
+    /// Takes a whole head from what was read, if there is one; its fields go into `headers`.
+    ///
+    /// # Errors
+    /// As [`response::parse`].
+    pub fn take_head(
+        &mut self,
+        method: &Method,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Head>, Malformed> {
+        if self.input.is_empty() {
+            return Ok(None);
+        }
+        let input = std::mem::take(&mut self.input).freeze();
+        let head = response::parse(&input, method, headers)?;
+        match &head {
+            Some(head) => self.front = input.slice(head.length..),
+            None => self.input = BytesMut::from(input),
+        }
+        Ok(head)
+    }
+
+    /// The head was an interim one: what follows it is another.
+    pub fn unread(&mut self) {
+        self.input = BytesMut::from(std::mem::take(&mut self.front));
+    }
+
+    /// The head was the final one: what follows it is the body.
+    pub fn begin(&mut self, framing: Framing) {
+        self.body = match framing {
+            Framing::Empty => Body::Ended,
+            Framing::Length(length) => Body::Length(length),
+            Framing::Close => Body::Close,
+            Framing::Chunked => {
+                self.unread();
+                Body::Chunked(Chunked::default())
+            }
+        };
+    }
+
+    /// The next piece of the body, or its trailers; `None` at its end.
+    ///
+    /// # Errors
+    /// When the body is cut or malformed.
+    pub fn poll_frame(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            match self.take_piece() {
+                Ok(Some(frame)) => return Poll::Ready(frame.map(Ok)),
+                Ok(None) => {}
+                Err(malformed) => return Poll::Ready(Some(Err(Error::Malformed(malformed)))),
+            }
+            match ready!(self.poll_read(io, cx)) {
+                Ok(0) if matches!(self.body, Body::Close) => {
+                    self.body = Body::Ended;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => return Poll::Ready(Some(Err(Error::Cut(None)))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(Error::Cut(Some(error))))),
+            }
+        }
+    }
+
+    /// What was read of the body: `None` for nothing yet, `Some(None)` for its end.
+    fn take_piece(&mut self) -> Result<Option<Option<Frame<Bytes>>>, Malformed> {
+        match &mut self.body {
+            Body::Ended => Ok(Some(None)),
+            _ if self.input.is_empty() && self.front.is_empty() => Ok(None),
+            Body::Length(left) => {
+                if self.front.is_empty() {
+                    self.front = self.input.split().freeze();
+                }
+                // What is left after the last byte belongs to nobody: `is_clean` sees it.
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.front.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    self.body = Body::Ended;
+                }
+                Ok(Some(Some(Frame::data(self.front.split_to(here)))))
+            }
+            Body::Chunked(chunked) => match chunked.step(&mut self.input) {
+                Ok(Step::Data(data)) => Ok(Some(Some(Frame::data(data)))),
+                Ok(Step::More) => Ok(None),
+                Ok(Step::End(trailers)) => {
+                    self.body = Body::Ended;
+                    Ok(Some((!trailers.is_empty()).then(|| Frame::trailers(trailers))))
+                }
+                Err(error) => Err(Malformed(error.0)),
+            },
+            Body::Close if self.front.is_empty() => {
+                Ok(Some(Some(Frame::data(self.input.split().freeze()))))
+            }
+            Body::Close => Ok(Some(Some(Frame::data(std::mem::take(&mut self.front))))),
+        }
+    }
+
+    /// Reads more: through the worker's scratch buffer for a head, straight into a large buffer
+    /// within a body. `Ok(0)` at the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn poll_read(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wanted = match self.body {
+            Body::Ended => 0,
+            Body::Length(left) => usize::try_from(left).unwrap_or(READ).min(READ),
+            Body::Chunked(_) | Body::Close => READ,
+        };
+        if wanted > 0 {
+            self.input.reserve(wanted);
+            return pin!(io.read_buf(&mut self.input)).poll(cx);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+            self.input.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    }
+}
