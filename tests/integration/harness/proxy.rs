@@ -265,6 +265,9 @@ impl Proxy {
             status.is_some()
         });
         self.child = None;
+        // Whoever collects its words lets go of them when it has them all.
+        let collected = [&self.stdout, &self.stderr];
+        eventually("its last words", || collected.iter().all(|c| Arc::strong_count(c) == 1));
         status.unwrap()
     }
 
