@@ -17,8 +17,8 @@ pub struct ReloadArgs {
     dry_run: bool,
 }
 
-/// Asks the server whose control socket the file names; returns the exit code: 0, or 1 when
-/// nothing was changed because something is wrong.
+/// Asks the server whose control socket the file names; returns the exit code: 0; 78 when the file
+/// is wrong, 1 when something else is, and nothing was changed.
 #[must_use]
 pub fn run(args: &ReloadArgs) -> u8 {
     // A file that is wrong is told of by the server too, but where it listens stands in the file.
@@ -27,7 +27,7 @@ pub fn run(args: &ReloadArgs) -> u8 {
         Err(problems) => {
             eprint!("{problems}");
             let text = "nothing was changed: the server goes on with what it has".to_owned();
-            return Stop { code: exit::FAILED, text }.tell();
+            return Stop { code: exit::CONFIG, text }.tell();
         }
     };
     let answer = match ask(&socket, Question::Reload { dry_run: args.dry_run }) {

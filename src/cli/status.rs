@@ -1,10 +1,12 @@
 //! `portcullis status`: what the running server does, and whether anything needs a person.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde_json::Value;
 
 use super::{ConfigFile, Stop, exit, say};
-use crate::config;
+use crate::config::{self, Config};
 use crate::control::client::{Question, ask};
 
 /// The arguments of `portcullis status`.
@@ -23,9 +25,10 @@ pub struct StatusArgs {
 pub fn run(args: &StatusArgs) -> u8 {
     let socket = match config::load(&args.file.config) {
         Ok(loaded) => loaded.config.admin.socket,
+        // That the file is broken is no reason not to tell how the server is.
         Err(problems) => {
             eprint!("{problems}");
-            return exit::CONFIG;
+            socket_named_in(&args.file.config)
         }
     };
     let answer = match ask(&socket, Question::Status) {
@@ -40,6 +43,15 @@ pub fn run(args: &StatusArgs) -> u8 {
     }
     let needs = status.get("needs_a_person").and_then(Value::as_array);
     if needs.is_some_and(Vec::is_empty) { exit::OK } else { exit::FAILED }
+}
+
+/// The control socket of a file that is otherwise wrong; the default where it cannot be read.
+fn socket_named_in(file: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let table: Option<toml::Table> = text.parse().ok();
+    let named = table.as_ref().and_then(|table| table.get("admin")?.get("socket")?.as_str());
+    let base = file.parent().unwrap_or(Path::new(""));
+    named.map_or_else(|| Config::defaults().admin.socket, |socket| base.join(socket))
 }
 
 fn print(status: &Value) {

@@ -1,8 +1,12 @@
 //! What differs between two configurations, in words.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
+use std::time::Duration;
 
-use crate::config::{Config, Limits, Listen, Server, Site};
+use crate::config::size::Size;
+use crate::config::{
+    AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Redirect, Server, Site, TlsSource,
+};
 
 /// One sentence for each difference; one that says so if there is none.
 #[must_use]
@@ -12,13 +16,17 @@ pub(super) fn between(old: &Config, new: &Config) -> Vec<String> {
     listeners("https", &old.server.https, &new.server.https, &mut words);
     server(&old.server, &new.server, &mut words);
     limits(&old.limits, &new.limits, &mut words);
-    changed("log.access", &old.log.access, &new.log.access, &mut words);
-    changed("log.format", &old.log.format, &new.log.format, &mut words);
+    changed("log.access", &access(&old.log), &access(&new.log), &mut words);
+    changed("log.format", &format(&old.log), &format(&new.log), &mut words);
     changed("log.level", &old.log.level, &new.log.level, &mut words);
-    changed("log.mask", &old.log.mask, &new.log.mask, &mut words);
-    changed("admin.metrics", &old.admin.metrics, &new.admin.metrics, &mut words);
-    restart("admin.socket", &old.admin.socket, &new.admin.socket, &mut words);
-    changed("acme", &old.acme, &new.acme, &mut words);
+    changed("log.mask", &list(&old.log.mask), &list(&new.log.mask), &mut words);
+    let metrics = |admin: &Admin| or_off(admin.metrics.as_ref());
+    changed("admin.metrics", &metrics(&old.admin), &metrics(&new.admin), &mut words);
+    let socket = |admin: &Admin| admin.socket.display().to_string();
+    restart("admin.socket", &socket(&old.admin), &socket(&new.admin), &mut words);
+    if old.acme != new.acme {
+        words.push("the keys of [acme] change".to_owned());
+    }
     sites(&old.sites, &new.sites, &mut words);
     if words.is_empty() {
         words.push("nothing differs; certificates are read anew".to_owned());
@@ -36,26 +44,36 @@ fn listeners(key: &str, old: &[Listen], new: &[Listen], words: &mut Vec<String>)
 }
 
 fn server(old: &Server, new: &Server, words: &mut Vec<String>) {
-    restart("server.workers", &old.workers, &new.workers, words);
-    restart("server.user", &old.user, &new.user, words);
-    changed("server.grace", &old.grace, &new.grace, words);
-    changed("server.trusted_proxies", &old.trusted_proxies, &new.trusted_proxies, words);
+    let workers = |server: &Server| match server.workers {
+        Some(number) => number.to_string(),
+        None => "auto".to_owned(),
+    };
+    restart("server.workers", &workers(old), &workers(new), words);
+    restart("server.user", &or_off(old.user.as_ref()), &or_off(new.user.as_ref()), words);
+    changed("server.grace", &time(old.grace), &time(new.grace), words);
+    let trusted = |server: &Server| list(&server.trusted_proxies);
+    changed("server.trusted_proxies", &trusted(old), &trusted(new), words);
     changed("server.proxy_protocol", &old.proxy_protocol, &new.proxy_protocol, words);
     changed("server.via", &old.via, &new.via, words);
 }
 
 fn limits(old: &Limits, new: &Limits, words: &mut Vec<String>) {
-    /// Compares the fields that are named.
+    /// Compares the fields that are named, shown by a function.
     macro_rules! each {
-        ($($field:ident)*) => {
-            $(changed(concat!("limits.", stringify!($field)), &old.$field, &new.$field, words);)*
+        ($shown:expr, $($field:ident)*) => {
+            $(changed(
+                concat!("limits.", stringify!($field)),
+                &$shown(old.$field),
+                &$shown(new.$field),
+                words,
+            );)*
         };
     }
-    each!(
-        request_header_timeout request_body_idle_timeout idle_timeout tls_handshake_timeout
-        upstream_timeout hold header_size header_count target_size body_size connections
-        connections_per_client
-    );
+    each!(time, request_header_timeout request_body_idle_timeout idle_timeout);
+    each!(time, tls_handshake_timeout upstream_timeout hold);
+    each!(|size| Size(size as u64), header_size target_size);
+    each!(|size: Option<u64>| or_off(size.map(Size).as_ref()), body_size);
+    each!(|count| count, header_count connections connections_per_client);
 }
 
 fn sites(old: &[Site], new: &[Site], words: &mut Vec<String>) {
@@ -77,10 +95,11 @@ fn differs(old: &Site, new: &Site, words: &mut Vec<String>) {
     if old.routes != new.routes && targets(old) != targets(new) {
         words.push(format!("site {name}: {} instead of {}", targets(new), targets(old)));
     }
-    changed(&format!("site {name}: host"), &shown(&old.hosts), &shown(&new.hosts), words);
-    changed(&format!("site {name}: tls"), &old.tls, &new.tls, words);
-    changed(&format!("site {name}: hsts"), &old.hsts, &new.hsts, words);
-    changed(&format!("site {name}: redirect"), &old.redirect, &new.redirect, words);
+    changed(&format!("site {name}: host"), &list(&old.hosts), &list(&new.hosts), words);
+    changed(&format!("site {name}: tls"), &tls(&old.tls), &tls(&new.tls), words);
+    let hsts = |site: &Site| site.hsts.map_or_else(|| "off".to_owned(), time);
+    changed(&format!("site {name}: hsts"), &hsts(old), &hsts(new), words);
+    changed(&format!("site {name}: redirect"), &redirect(old), &redirect(new), words);
     if words.len() == before {
         words.push(format!("site {name}: its routes' timeouts change"));
     }
@@ -96,18 +115,58 @@ fn targets(site: &Site) -> String {
     if routes.is_empty() { "a redirect".to_owned() } else { routes.join("; ") }
 }
 
-fn shown<T: Display>(list: &[T]) -> String {
-    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn list<T: Display>(list: &[T]) -> String {
+    let words: Vec<String> = list.iter().map(ToString::to_string).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-fn changed<T: PartialEq + Debug>(key: &str, old: &T, new: &T, words: &mut Vec<String>) {
-    if old != new {
-        words.push(format!("{key}: {new:?} instead of {old:?}"));
+fn or_off<T: Display>(value: Option<&T>) -> String {
+    value.map_or_else(|| "off".to_owned(), ToString::to_string)
+}
+
+fn time(duration: Duration) -> String {
+    format!("{duration:?}")
+}
+
+fn access(log: &Log) -> String {
+    match &log.access {
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::Stdout => "stdout".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
     }
 }
 
-fn restart<T: PartialEq + Debug>(key: &str, old: &T, new: &T, words: &mut Vec<String>) {
+fn format(log: &Log) -> &'static str {
+    match log.format {
+        LogFormat::Combined => "combined",
+        LogFormat::Json => "json",
+    }
+}
+
+fn tls(source: &TlsSource) -> String {
+    match source {
+        TlsSource::Auto => "auto".to_owned(),
+        TlsSource::Local => "local".to_owned(),
+        TlsSource::Files { cert, .. } => cert.display().to_string(),
+    }
+}
+
+fn redirect(site: &Site) -> String {
+    match &site.redirect {
+        Redirect::Https => "https".to_owned(),
+        Redirect::Off => "off".to_owned(),
+        Redirect::To(url) => url.clone(),
+    }
+}
+
+fn changed<T: PartialEq + Display>(key: &str, old: &T, new: &T, words: &mut Vec<String>) {
     if old != new {
-        words.push(format!("{key}: {new:?} instead of {old:?}, at the next restart"));
+        words.push(format!("{key}: {new} instead of {old}"));
+    }
+}
+
+fn restart<T: PartialEq + Display>(key: &str, old: &T, new: &T, words: &mut Vec<String>) {
+    if old != new {
+        words.push(format!("{key}: {new} instead of {old}, at the next restart"));
     }
 }

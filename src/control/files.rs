@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::{Config, TlsSource};
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
-const OWN: u64 = 128;
+const OWN: u64 = 48;
 
 /// How many of the wanted connections the descriptors of this process carry: two each, one towards
 /// the client and one towards the application. The soft limit is raised to the hard one first.

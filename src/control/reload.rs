@@ -37,7 +37,8 @@ impl Plane {
                 tracing::info!("reloaded: {}", words.join("; "));
             }
             Err(error) if !is_dry => {
-                tracing::error!("the reload changed nothing: {error}");
+                tracing::error!("the reload changed nothing:");
+                error.lines().for_each(|line| tracing::error!("{line}"));
                 self.reload_error = Some(error.clone());
             }
             _ => {}

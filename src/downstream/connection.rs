@@ -29,6 +29,8 @@ pub struct Connection {
     /// Whether a request's body was left unread: the client may still be sending it.
     pub unread: Cell<bool>,
     in_flight: Cell<u32>,
+    /// Requests so far.
+    begun: Cell<u64>,
     /// How much had been received when the last request ended.
     mark: Cell<u64>,
 }
@@ -64,6 +66,7 @@ impl Connection {
             tunnel: RefCell::new(None),
             unread: Cell::new(false),
             in_flight: Cell::new(0),
+            begun: Cell::new(0),
             mark: Cell::new(0),
         })
     }
@@ -86,7 +89,14 @@ impl Connection {
         if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
             self.unread.set(false);
         }
+        self.begun.set(self.begun.get() + 1);
         InFlight(Rc::clone(self))
+    }
+
+    /// Requests so far, those under way counted.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.begun.get()
     }
 
     /// Requests whose answers are not complete.

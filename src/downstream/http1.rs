@@ -21,8 +21,9 @@ use crate::proxy::record;
 /// How long after its last request a connection is parked.
 const PARK_AFTER: Duration = Duration::from_millis(50);
 
-/// How long a head may still take to come once the server is stopping.
-const LAST_HEAD: Duration = Duration::from_secs(1);
+/// How long a request may still take to come once the server is stopping: one that was on its way
+/// when the stop came is answered, and told that it is the last.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
     content-length: 27\r\nconnection: close\r\n\r\nThe request took too long.\n";
@@ -42,7 +43,9 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             SessionEnd::Upgraded => {
                 let tunnel = connection.tunnel.borrow_mut().take();
                 let Some(tunnel) = tunnel else { return Ending::Orderly };
-                Box::pin(tunnel.run(connection.stream.clone(), &connection.deadline)).await;
+                // Its deadline is its own: a stop has nothing to tell a tunnel.
+                let deadline = connection.worker.wheel.deadline();
+                Box::pin(tunnel.run(connection.stream.clone(), &deadline)).await;
                 return Ending::Orderly;
             }
         }
@@ -96,13 +99,10 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
         }
         let phase = phase_of(connection, is_first);
         let is_draining = connection.worker.draining.get();
-        if is_draining && phase == Phase::Idle {
-            return Poll::Ready(SessionEnd::Closed);
-        }
         // A stop sets the deadline to now, to be seen; then it is set anew as well.
         if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
             match phase {
-                Phase::Head if is_draining => connection.deadline.set(LAST_HEAD),
+                Phase::Head | Phase::Idle if is_draining => connection.deadline.set(LAST_CALL),
                 Phase::Head => connection.deadline.set(limits.request_header_timeout),
                 Phase::Active => connection.deadline.clear(),
                 Phase::Stalled(_) => connection.deadline.set(limits.idle_timeout),
@@ -142,6 +142,7 @@ fn phase_of(connection: &Connection, is_first: bool) -> Phase {
 fn overdue(connection: &Connection, phase: Phase) -> SessionEnd {
     match phase {
         Phase::Head => SessionEnd::HeaderTimeout,
+        Phase::Idle if connection.worker.draining.get() => SessionEnd::Closed,
         Phase::Idle => SessionEnd::Idle,
         Phase::Active | Phase::Stalled(_) => {
             connection.worker.metrics.limits.count(Limit::IdleTimeout);
@@ -174,14 +175,15 @@ fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
 /// Waits, without the library, for the next request. Whether there may be one.
 async fn rest(connection: &Connection) -> bool {
     let idle = connection.worker.view().limits().idle_timeout;
-    connection.deadline.set(idle.saturating_sub(PARK_AFTER));
+    let mut is_draining = connection.worker.draining.get();
+    connection.deadline.set(if is_draining { LAST_CALL } else { idle.saturating_sub(PARK_AFTER) });
     poll_fn(|cx| {
-        // A request that is here already is answered, also in a stop.
         if let Poll::Ready(result) = connection.stream.poll_readable(cx) {
             return Poll::Ready(result.is_ok());
         }
-        if connection.worker.draining.get() {
-            return Poll::Ready(false);
+        // A stop sets the deadline to now, to be seen.
+        if connection.worker.draining.get() && !std::mem::replace(&mut is_draining, true) {
+            connection.deadline.set(LAST_CALL);
         }
         connection.deadline.poll(cx).map(|()| false)
     })

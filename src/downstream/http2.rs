@@ -25,8 +25,8 @@ enum Phase {
     Active,
     /// The client takes nothing: this much was sent when that began.
     Stalled(u64),
-    /// Nothing is asked for.
-    Idle,
+    /// Nothing is asked for, after this many requests.
+    Idle(u64),
     /// It was told to go.
     Going,
 }
@@ -60,12 +60,14 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                 match phase {
                     Phase::Preface => connection.deadline.set(limits.request_header_timeout),
                     Phase::Active => connection.deadline.clear(),
-                    Phase::Stalled(_) | Phase::Idle => connection.deadline.set(limits.idle_timeout),
+                    Phase::Stalled(_) | Phase::Idle(_) => {
+                        connection.deadline.set(limits.idle_timeout)
+                    }
                     Phase::Going => connection.deadline.set(GOING),
                 }
             }
             let is_overdue = connection.deadline.poll(cx).is_ready();
-            let is_over = is_overdue && phase == Phase::Idle;
+            let is_over = is_overdue && matches!(phase, Phase::Idle(_));
             if (is_draining || is_over) && !is_told {
                 is_told = true;
                 Pin::new(&mut http).graceful_shutdown();
@@ -94,6 +96,6 @@ fn phase_of(connection: &Connection, is_told: bool) -> Phase {
     } else if connection.stream.received() == 0 {
         Phase::Preface
     } else {
-        Phase::Idle
+        Phase::Idle(connection.begun())
     }
 }

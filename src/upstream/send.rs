@@ -24,6 +24,10 @@ use crate::worker::view::RouteView;
 const PAUSE: Duration = Duration::from_millis(25);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
+/// How long an application that dropped a new connection is given to be gone, so that the next
+/// attempt is refused, and held, instead of being dropped again.
+const RESTART: Duration = Duration::from_millis(100);
+
 /// Why no application answered. The text is for the log.
 #[derive(Debug)]
 pub enum SendError {
@@ -79,9 +83,9 @@ pub struct Choice<'a> {
 impl Choice<'_> {
     /// Sends `request` over HTTP/1.1; the head of the answer is read into `headers`.
     ///
-    /// A request that an application dropped unanswered, by closing a connection that had been
-    /// idle, is sent once more if that cannot do anything twice: nothing of it was taken, or its
-    /// method is idempotent (RFC 9110 §9.2.2) and its body is still whole.
+    /// A request that an application dropped unanswered is sent once more if that cannot do
+    /// anything twice: nothing of it was taken, or its method is idempotent (RFC 9110 §9.2.2) and
+    /// its body is still whole.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -91,7 +95,9 @@ impl Choice<'_> {
         headers: &mut HeaderMap,
         mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<(Head, Lease), SendError> {
-        let mut fresh = false;
+        // One more try after an idle connection turns out closed, and one after a new one does: an
+        // application that is going down takes connections that it never looks at.
+        let (mut fresh, mut is_last) = (false, false);
         loop {
             let mut lease = self.lease(fresh).await?;
             let Some(connection) = lease.connection() else { return Err(SendError::NoBackend) };
@@ -102,13 +108,17 @@ impl Choice<'_> {
             };
             headers.clear();
             if let h1::Error::Closed { unsent, .. } = &error
-                && was_reused
+                && (was_reused || !is_last)
                 && (*unsent || request.method.is_idempotent())
                 && let Some(connection) = lease.into_connection()
                 && let Some(body) = connection.into_intact_body()
             {
                 request.body = body;
                 fresh = true;
+                if !was_reused {
+                    is_last = true;
+                    tokio::time::sleep(RESTART.min(self.route.hold)).await;
+                }
                 continue;
             }
             return Err(self.failed(error));

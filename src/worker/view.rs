@@ -15,6 +15,9 @@ use crate::upstream::pool::{Backend, Backends};
 /// What is buffered of a connection in each direction, at most.
 const BUFFER: usize = 128 * 1024;
 
+/// What is buffered of an answer over HTTP/2; a stalled client may have this for each stream.
+const STREAM_BUFFER: usize = 32 * 1024;
+
 /// Requests that an HTTP/2 client may have open at once.
 const STREAMS: u32 = 100;
 
@@ -108,7 +111,7 @@ fn protocols(limits: &Limits) -> Protocols {
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(BUFFER)
+        .max_send_buf_size(STREAM_BUFFER)
         .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
         .enable_connect_protocol();
     Protocols { http1, http2 }

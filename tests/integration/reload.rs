@@ -69,7 +69,7 @@ fn a_bad_file_changes_nothing_and_the_caller_is_told_all_of_it() {
          [[site]]\nhost = 'app.test'\nto = '127.0.0.1:99999'\n",
     );
     let output = proxy.reload(&[]);
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
     let told = stderr(&output) + &stdout(&output);
     for word in ["portcullis.toml:2:", "htpp", "header_count", "99999"] {
         assert!(told.contains(word), "{word} in {told}");
@@ -89,7 +89,7 @@ fn a_certificate_that_does_not_match_changes_nothing() {
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     crate::harness::setup::write_file(&proxy.path("certs/b.test.key"), &key, 0o600);
     let output = proxy.reload(&[]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     let told = stderr(&output) + &stdout(&output);
     assert!(told.contains("b.test"), "{told}");
     assert_eq!(proxy.client().get("/").text(), "ok");
@@ -217,7 +217,7 @@ fn a_dry_run_tells_and_does_nothing() {
     assert_eq!(proxy.client().get("/").text(), "old");
     proxy.rewrite_raw("[[site]]\nhots = 'a'\n");
     let output = proxy.reload(&["--dry-run"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
 }
 
 #[test]
