@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use crate::proxy::headers::hop::{self, Fate};
+use crate::proxy::headers::hop::{self, Fate, Listed};
 
 /// Fields of a head.
 const FIELDS: usize = 128;
@@ -94,10 +94,17 @@ pub fn parse(
         }
     }
     let framing = facts.framing(status, method, http11)?;
-    let keep_alive = http11 && !facts.close && framing != Framing::Close && !facts.both;
-    // Written anew, so that two readers of `005` cannot differ.
+    let keep_alive = http11
+        && !facts.close
+        && framing != Framing::Close
+        && !(facts.chunked && facts.length.is_some())
+        // Something else is spoken from here on, whether it was asked for or not.
+        && status != StatusCode::SWITCHING_PROTOCOLS;
+    // Written anew, so that two readers of `005` cannot differ; not where there must be none
+    // (RFC 9110 §8.6), nor where a transfer coding overrules it (RFC 9112 §6.3).
     if let Some(length) = facts.length
-        && framing != Framing::Chunked
+        && !facts.chunked
+        && !status.is_informational()
         && status != StatusCode::NO_CONTENT
     {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -109,16 +116,16 @@ pub fn parse(
 struct Facts<'a> {
     length: Option<u64>,
     chunked: bool,
-    both: bool,
     close: bool,
     /// Names that a `Connection` field lists.
-    listed: Vec<&'a str>,
+    listed: Listed<'a>,
 }
 
 impl<'a> Facts<'a> {
     fn of(fields: &[httparse::Header<'a>]) -> Result<Self, Malformed> {
-        let mut facts =
-            Facts { length: None, chunked: false, both: false, close: false, listed: Vec::new() };
+        let listed = Listed::default();
+        let mut facts = Facts { length: None, chunked: false, close: false, listed };
+        let mut has_options = false;
         for field in fields {
             match field.name.len() {
                 14 if field.name.eq_ignore_ascii_case("content-length") => {
@@ -135,19 +142,18 @@ impl<'a> Facts<'a> {
                     facts.chunked = true;
                 }
                 10 if field.name.eq_ignore_ascii_case("connection") => {
-                    let value = str::from_utf8(field.value)
-                        .map_err(|_| Malformed("its Connection field is not text"))?;
-                    for option in value.split(',').map(str::trim) {
-                        facts.close |= option.eq_ignore_ascii_case("close");
-                        if !matches!(option.len(), 0 | 5 | 10) {
-                            facts.listed.push(option);
-                        }
-                    }
+                    let mut options = field.value.split(|&byte| byte == b',');
+                    facts.close |=
+                        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                    has_options = true;
                 }
                 _ => {}
             }
         }
-        facts.both = facts.chunked && facts.length.is_some();
+        if has_options {
+            let lines = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+            facts.listed = Listed::of_lines(lines.map(|field| field.value));
+        }
         Ok(facts)
     }
 
@@ -189,10 +195,7 @@ fn copy(
     headers: &mut HeaderMap,
 ) -> Result<(), Malformed> {
     let name = name(field)?;
-    let listed = facts.listed.iter().any(|listed| name.as_str().eq_ignore_ascii_case(listed));
-    if listed
-        || name == header::CONTENT_LENGTH
-        || hop::response_field(&name, &hop::Listed::default()) != Fate::Forward
+    if name == header::CONTENT_LENGTH || hop::response_field(&name, &facts.listed) != Fate::Forward
     {
         return Ok(());
     }
@@ -207,4 +210,196 @@ fn name(field: &httparse::Header<'_>) -> Result<HeaderName, Malformed> {
 fn value(field: &httparse::Header<'_>, input: &Bytes) -> Result<HeaderValue, Malformed> {
     HeaderValue::from_maybe_shared(input.slice_ref(field.value))
         .map_err(|_| Malformed("a field value has a control character"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_to(method: &Method, text: &str) -> Result<Option<(Head, HeaderMap)>, Malformed> {
+        let mut headers = HeaderMap::new();
+        let head = parse(&Bytes::copy_from_slice(text.as_bytes()), method, &mut headers)?;
+        Ok(head.map(|head| (head, headers)))
+    }
+
+    /// An answer to GET with this status line and these fields.
+    fn read(text: &str) -> Result<(Head, HeaderMap), Malformed> {
+        let text = format!("{}\r\n\r\n", text.trim_end().replace('\n', "\r\n"));
+        parse_to(&Method::GET, &text).map(|read| read.expect("a whole head"))
+    }
+
+    fn framing(text: &str) -> (Framing, bool) {
+        let (head, _) = read(text).unwrap();
+        (head.framing, head.keep_alive)
+    }
+
+    #[test]
+    fn the_body_ends_as_rfc_9112_says() {
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\nContent-Length: 5", (Framing::Length(5), true)),
+            ("HTTP/1.1 200 OK\nContent-Length: 005", (Framing::Length(5), true)),
+            ("HTTP/1.1 200 OK\nContent-Length: 0", (Framing::Empty, true)),
+            ("HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 5", (Framing::Length(5), true)),
+            ("HTTP/1.1 200 OK\nTransfer-Encoding: Chunked", (Framing::Chunked, true)),
+            (
+                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nContent-Length: 5",
+                (Framing::Chunked, false),
+            ),
+            ("HTTP/1.1 200 OK", (Framing::Close, false)),
+            (
+                "HTTP/1.1 200 OK\nContent-Length: 5\nConnection: x, Close",
+                (Framing::Length(5), false),
+            ),
+            ("HTTP/1.0 200 OK\nContent-Length: 5", (Framing::Length(5), false)),
+            ("HTTP/1.0 200 OK", (Framing::Close, false)),
+            ("HTTP/1.1 204 No Content\nContent-Length: 5", (Framing::Empty, true)),
+            ("HTTP/1.1 304 Not Modified\nContent-Length: 5", (Framing::Empty, true)),
+            ("HTTP/1.1 204 No Content\nTransfer-Encoding: chunked", (Framing::Empty, true)),
+            ("HTTP/1.1 100 Continue", (Framing::Empty, true)),
+            ("HTTP/1.1 200", (Framing::Close, false)),
+        ] {
+            assert_eq!(framing(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_malformed() {
+        for text in [
+            "HTTP/1.1 200 OK\nContent-Length: 5\nContent-Length: 6",
+            "HTTP/1.1 200 OK\nContent-Length: 5, 5",
+            "HTTP/1.1 200 OK\nContent-Length: +5",
+            "HTTP/1.1 200 OK\nContent-Length: -5",
+            "HTTP/1.1 200 OK\nContent-Length: 0x5",
+            "HTTP/1.1 200 OK\nContent-Length: 5 5",
+            "HTTP/1.1 200 OK\nContent-Length:",
+            "HTTP/1.1 200 OK\nContent-Length: 18446744073709551616",
+            "HTTP/1.1 200 OK\nContent-Length : 5",
+            "HTTP/1.1 200 OK\nContent-Length: 5\n folded: yes",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: gzip",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: chunked, chunked",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: identity\nTransfer-Encoding: chunked",
+            "HTTP/1.1 200 OK\nTransfer-Encoding: chunked;a=b",
+            "HTTP/1.1 200 OK\nTransfer-Encoding:",
+            "HTTP/1.0 200 OK\nTransfer-Encoding: chunked",
+            "HTTP/1.1 200 OK\nno colon",
+            "HTTP/1.1 200 OK\nname with space: x",
+            "HTTP/1.1 200 OK\nX: a\rb",
+            "HTTP/1.1 200 OK\nX: a\0b",
+            "HTTP/1.1 200 OK\nX: a\x7fb",
+            "HTTP/1.1 99 OK",
+            "HTTP/1.1 000 OK",
+            "HTTP/1.1 600 OK",
+            "HTTP/1.1 999 OK",
+            "HTTP/1.1 1000 OK",
+            "HTTP/1.1 -200 OK",
+            "HTTP/3.7 200 OK",
+            "HTTP/2 200 OK",
+            "ICY 200 OK",
+            "<html>hello</html>",
+        ] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_whole_or_not_yet_there() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: b\r\n\r\n";
+        for cut in 0..text.len() {
+            assert!(parse_to(&Method::GET, &text[..cut]).unwrap().is_none(), "{cut}");
+        }
+        let (head, headers) = parse_to(&Method::GET, &format!("{text}abc")).unwrap().unwrap();
+        assert_eq!((head.length, head.status), (text.len(), StatusCode::OK));
+        assert_eq!(headers.get("x-a").unwrap(), "b");
+    }
+
+    #[test]
+    fn a_head_without_end_and_one_with_too_many_fields_are_refused() {
+        let long = format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(HEAD));
+        assert_eq!(parse_to(&Method::GET, &long).unwrap_err().0, "its head is over 64 KiB");
+        let many = |count| format!("HTTP/1.1 204 No Content{}", "\nX: a".repeat(count));
+        assert!(read(&many(FIELDS)).is_ok());
+        assert_eq!(read(&many(FIELDS + 1)).unwrap_err().0, "it has more than 128 fields");
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here_and_the_others_go_on() {
+        let (_, headers) = read(
+            "HTTP/1.1 200 OK\nContent-Length: 007\nKeep-Alive: timeout=5\nUpgrade: h2c\n\
+             Proxy-Authenticate: Basic\nSet-Cookie: a=1\nSet-Cookie: b=2\nServer: app",
+        )
+        .unwrap();
+        let names: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value)).collect();
+        let value = HeaderValue::from_static;
+        assert_eq!(
+            names,
+            [
+                ("set-cookie", &value("a=1")),
+                ("set-cookie", &value("b=2")),
+                ("server", &value("app")),
+                ("content-length", &value("7")),
+            ]
+        );
+    }
+
+    /// Names as long as `close` and `keep-alive` were taken for these.
+    #[test]
+    fn a_listed_field_ends_here_whatever_the_length_of_its_name() {
+        for name in ["x-abc", "x-abcdefgh", "x-secret", "x-upgra"] {
+            let text =
+                format!("HTTP/1.1 204 No Content\nConnection: close, {name}\n{name}: secret");
+            assert!(read(&text).unwrap().1.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_connection_line_takes_nothing_away_that_the_client_needs() {
+        for name in ["set-cookie", "cache-control", "content-type", "strict-transport-security"] {
+            let text = format!("HTTP/1.1 204 No Content\nConnection: {name}\n{name}: kept");
+            assert_eq!(read(&text).unwrap().1.len(), 1, "{name}");
+        }
+        let (head, headers) =
+            read("HTTP/1.1 200 OK\nConnection: content-length\nContent-Length: 5").unwrap();
+        assert_eq!((head.framing, headers.len()), (Framing::Length(5), 1));
+    }
+
+    #[test]
+    fn a_length_is_told_only_where_it_may_be() {
+        let told = |method: &Method, text: &str| {
+            let text = format!("HTTP/1.1 {text}\r\n\r\n").replace('|', "\r\n");
+            let (head, headers) = parse_to(method, &text).unwrap().unwrap();
+            (head.framing, headers.contains_key(header::CONTENT_LENGTH))
+        };
+        for (method, text, expected) in [
+            (Method::HEAD, "200 OK|Content-Length: 5", (Framing::Empty, true)),
+            (Method::GET, "304 Not Modified|Content-Length: 5", (Framing::Empty, true)),
+            (Method::GET, "204 No Content|Content-Length: 0", (Framing::Empty, false)),
+            (Method::GET, "103 Early Hints|Content-Length: 5", (Framing::Empty, false)),
+            (
+                Method::HEAD,
+                "200 OK|Transfer-Encoding: chunked|Content-Length: 5",
+                (Framing::Empty, false),
+            ),
+            (
+                Method::GET,
+                "200 OK|Transfer-Encoding: chunked|Content-Length: 5",
+                (Framing::Chunked, false),
+            ),
+        ] {
+            assert_eq!(told(&method, text), expected, "{method} {text}");
+        }
+    }
+
+    /// What changed its protocol unasked was put back among the idle connections.
+    #[test]
+    fn a_connection_that_changed_its_protocol_serves_no_other_request() {
+        let (head, headers) = read(
+            "HTTP/1.1 101 Switching Protocols\nConnection: Upgrade\nUpgrade: websocket\n\
+             Sec-WebSocket-Accept: x",
+        )
+        .unwrap();
+        assert!(!head.keep_alive);
+        assert_eq!(headers.len(), 3);
+    }
 }

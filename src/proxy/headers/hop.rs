@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +27,14 @@ impl<'a> Listed<'a> {
     /// Reads all lines; allocates nothing for `keep-alive`, `close` and `upgrade`.
     #[must_use]
     pub fn of(headers: &'a HeaderMap) -> Self {
-        let mut names: Vec<&'a [u8]> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        Self::of_lines(headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes))
+    }
+
+    /// The same from the values of the lines.
+    #[must_use]
+    pub fn of_lines(lines: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut names: Vec<&'a [u8]> = lines
+            .flat_map(|line| line.split(|&byte| byte == b','))
             .map(<[u8]>::trim_ascii)
             .filter(|name| !is_plain_option(name))
             .collect();
@@ -219,7 +223,6 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn connection(lines: &[&'static str]) -> HeaderMap {
         let mut map = HeaderMap::new();
