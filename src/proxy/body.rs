@@ -26,7 +26,8 @@ use crate::worker::deadline::Deadline;
 pub struct RequestBody {
     source: Option<Incoming>,
     limit: Option<u64>,
-    seen: Rc<Cell<u64>>,
+    /// Who counts.
+    seen: Option<Rc<Cell<u64>>>,
     connection: Option<Rc<Connection>>,
     /// For whoever cannot watch over the client's silence: the longest, and where the time runs.
     idle: Option<(Deadline, Duration)>,
@@ -39,6 +40,10 @@ pub enum RequestBodyError {
     TooLarge,
     /// Nothing came for `limits.request_body_idle_timeout`.
     Idle,
+    /// The client gave its stream up, with an excuse that the HTTP library takes for an end.
+    Abandoned,
+    /// It is not as long as its head said.
+    Miscounted,
     /// It broke the protocol, or the client went away.
     Broken(Arc<hyper::Error>),
 }
@@ -48,6 +53,10 @@ impl fmt::Display for RequestBodyError {
         match self {
             RequestBodyError::TooLarge => f.write_str("the request body is over limits.body_size"),
             RequestBodyError::Idle => f.write_str("over limits.request_body_idle_timeout"),
+            RequestBodyError::Abandoned => f.write_str("the request body was given up"),
+            RequestBodyError::Miscounted => {
+                f.write_str("the request body is not as long as its head says")
+            }
             RequestBodyError::Broken(error) => write!(f, "the request body broke off: {error}"),
         }
     }
@@ -72,7 +81,13 @@ impl RequestBody {
         connection: &Rc<Connection>,
     ) -> Self {
         let connection = Some(Rc::clone(connection));
-        Self { source: Some(source), limit, seen, connection, idle: None }
+        Self { source: Some(source), limit, seen: Some(seen), connection, idle: None }
+    }
+
+    /// The same without a connection to tell.
+    #[cfg(test)]
+    pub(crate) fn detached(source: Incoming, limit: Option<u64>, seen: Rc<Cell<u64>>) -> Self {
+        Self { source: Some(source), limit, seen: Some(seen), connection: None, idle: None }
     }
 
     /// Fails when the client is silent for longer than `limit`.
@@ -103,8 +118,10 @@ impl HttpBody for RequestBody {
         }
         let frame = match frame {
             None => {
+                let is_http2 = this.connection.as_ref().is_some_and(|own| own.is_http2());
+                let is_whole = !is_http2 || this.is_end_stream();
                 this.source = None;
-                return Poll::Ready(None);
+                return Poll::Ready((!is_whole).then_some(Err(RequestBodyError::Abandoned)));
             }
             Some(Err(error)) => {
                 let error = RequestBodyError::Broken(Arc::new(error));
@@ -116,9 +133,11 @@ impl HttpBody for RequestBody {
             Ok(trailers) => Frame::trailers(kept(trailers)),
             Err(frame) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                this.seen.set(this.seen.get() + length);
-                if this.limit.is_some_and(|limit| this.seen.get() > limit) {
-                    return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+                if let Some(seen) = &this.seen {
+                    seen.set(seen.get() + length);
+                    if this.limit.is_some_and(|limit| seen.get() > limit) {
+                        return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+                    }
                 }
                 frame
             }

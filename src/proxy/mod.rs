@@ -15,3 +15,5 @@ pub mod failure;
 pub mod respond;
 pub mod answer;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
 use super::io::Io;
@@ -17,9 +17,11 @@ pub struct Upload {
     /// In this order: a head or chunk size, a piece of the body, what ends the chunk.
     queue: [Bytes; 3],
     source: Source,
-    /// Bytes that the socket has taken, and pieces that the client has given.
+    /// Bytes that the stream has taken, and pieces that the client has given.
     written: u64,
     pieces: u64,
+    /// Whether the stream may still hold some of them: TLS seals them first.
+    is_unflushed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -27,10 +29,12 @@ enum Source {
     /// All of it is queued.
     #[default]
     Done,
-    /// Counted: the head said how much comes.
-    Counted(RequestBody),
+    /// Counted: the head said how much comes; so much is left of it.
+    Counted(RequestBody, u64),
     /// Chunked: nobody knows.
     Chunked(RequestBody),
+    /// It broke off: nothing more comes, least of all an end.
+    Failed(RequestBodyError),
 }
 
 /// Why an upload stopped.
@@ -52,21 +56,25 @@ pub enum Waiting {
 }
 
 impl Upload {
-    /// `head`, then `body`; it is counted when its size is known and chunked otherwise.
+    /// `head`, then `body`; it is counted when its size is known and chunked otherwise, which is
+    /// what the head says of it.
     #[must_use]
     pub fn new(head: Bytes, body: RequestBody) -> Self {
-        let source = match body {
-            body if body.is_end_stream() => Source::Done,
-            body if body.size_hint().exact().is_some() => Source::Counted(body),
-            body => Source::Chunked(body),
+        let source = match body.size_hint().exact() {
+            Some(0) => Source::Done,
+            Some(length) => Source::Counted(body, length),
+            None => Source::Chunked(body),
         };
-        Self { queue: [head, Bytes::new(), Bytes::new()], source, written: 0, pieces: 0 }
+        let queue = [head, Bytes::new(), Bytes::new()];
+        Self { queue, source, written: 0, pieces: 0, is_unflushed: false }
     }
 
     /// Whether everything has been handed over.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.source, Source::Done) && self.queue.iter().all(Bytes::is_empty)
+        matches!(self.source, Source::Done)
+            && self.queue.iter().all(Bytes::is_empty)
+            && !self.is_unflushed
     }
 
     /// A figure that grows with whatever moves.
@@ -75,7 +83,7 @@ impl Upload {
         self.written + self.pieces
     }
 
-    /// Whether the socket has taken nothing.
+    /// Whether the stream has taken nothing.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         self.written == 0
@@ -88,8 +96,9 @@ impl Upload {
             return None;
         }
         match self.source {
-            Source::Counted(body) | Source::Chunked(body) => Some(body),
+            Source::Counted(body, _) | Source::Chunked(body) => Some(body),
             Source::Done => Some(RequestBody::empty()),
+            Source::Failed(_) => None,
         }
     }
 
@@ -112,11 +121,16 @@ impl Upload {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += left as u64;
+            self.is_unflushed = true;
             for bytes in &mut self.queue {
                 let here = left.min(bytes.len());
                 bytes.advance(here);
                 left -= here;
             }
+        }
+        if self.is_unflushed {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.is_unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -154,50 +168,68 @@ impl Upload {
 
     /// Queues the next piece of the body, or the end of it.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RequestBodyError>> {
-        let (body, chunked) = match &mut self.source {
-            Source::Done => return Poll::Ready(Ok(())),
-            Source::Counted(body) => (body, false),
-            Source::Chunked(body) => (body, true),
-        };
-        loop {
-            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => {
-                        let ended = body.is_end_stream();
-                        self.queue_piece(data, chunked, ended);
-                        return Poll::Ready(Ok(()));
-                    }
-                    // Trailers: HTTP/1.1 applications do not expect any, and merge them badly.
-                    Err(_) => {}
-                },
-                None => {
-                    if chunked {
-                        self.queue[2] = Bytes::from_static(b"0\r\n\r\n");
-                    }
-                    self.source = Source::Done;
-                    return Poll::Ready(Ok(()));
+        let result = loop {
+            let frame = match &mut self.source {
+                Source::Done => return Poll::Ready(Ok(())),
+                // Asked again, a body that broke off looks as if it had ended.
+                Source::Failed(error) => return Poll::Ready(Err(error.clone())),
+                Source::Counted(body, _) | Source::Chunked(body) => {
+                    ready!(Pin::new(body).poll_frame(cx))
                 }
+            };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) if data.is_empty() => {}
+                Some(Ok(Ok(data))) => break self.queue_piece(data),
+                // Trailers: HTTP/1.1 applications do not expect any, and merge them badly.
+                Some(Ok(Err(_))) => {}
+                Some(Err(error)) => break Err(error),
+                None => break self.queue_piece(Bytes::new()),
             }
+        };
+        self.pieces += 1;
+        if let Err(error) = &result {
+            self.source = Source::Failed(error.clone());
         }
+        Poll::Ready(result)
     }
 
-    fn queue_piece(&mut self, data: Bytes, chunked: bool, ended: bool) {
-        self.pieces += 1;
-        if chunked {
-            let size = format!("{:x}\r\n", data.len());
-            self.queue[0] = if self.queue[0].is_empty() {
-                Bytes::from(size)
-            } else {
-                [&self.queue[0], size.as_bytes()].concat().into()
-            };
-            let end: &[u8] = if ended { b"\r\n0\r\n\r\n" } else { b"\r\n" };
-            self.queue[2] = Bytes::from_static(end);
-        }
+    /// Queues a piece of the body; an empty one is its end.
+    fn queue_piece(&mut self, data: Bytes) -> Result<(), RequestBodyError> {
+        let is_last = match &mut self.source {
+            Source::Counted(body, left) => {
+                let is_last = data.is_empty() || body.is_end_stream();
+                // A byte more or less would be taken for the beginning of another request.
+                match left.checked_sub(data.len() as u64) {
+                    Some(rest) if rest == 0 || !is_last => *left = rest,
+                    _ => return Err(RequestBodyError::Miscounted),
+                }
+                is_last
+            }
+            Source::Chunked(_) if data.is_empty() => {
+                self.queue[2] = Bytes::from_static(b"0\r\n\r\n");
+                true
+            }
+            Source::Chunked(body) => {
+                let is_last = body.is_end_stream();
+                let size = format!("{:x}\r\n", data.len());
+                self.queue[0] = if self.queue[0].is_empty() {
+                    Bytes::from(size)
+                } else {
+                    [&self.queue[0], size.as_bytes()].concat().into()
+                };
+                let end: &[u8] = if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+                self.queue[2] = Bytes::from_static(end);
+                is_last
+            }
+            Source::Done | Source::Failed(_) => return Ok(()),
+        };
         self.queue[1] = data;
-        if ended {
+        if is_last {
             self.source = Source::Done;
         }
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
