@@ -40,6 +40,8 @@ pub struct Connection {
     deadline: Deadline,
     upload: Upload,
     download: Download,
+    /// How far the upload was when the answer's silence began, while there is silence.
+    silent_at: Option<u64>,
     keep_alive: bool,
     /// Whether an earlier exchange has used it: it may have been closed by the application since.
     pub reused: bool,
@@ -95,6 +97,7 @@ impl Connection {
             deadline,
             upload: Upload::default(),
             download: Download::default(),
+            silent_at: None,
             keep_alive: true,
             reused: false,
             rested: 0,
@@ -122,6 +125,8 @@ impl Connection {
     /// Makes it ready to wait for its next use.
     pub fn rest(&mut self) {
         self.deadline.clear();
+        // Even empty, they hold the buffers that they were cut from.
+        self.upload = Upload::default();
         self.download = Download::default();
         self.reused = true;
         self.rested = 0;
@@ -156,11 +161,11 @@ impl Connection {
             body_idle: request.body_idle,
             waiting: None,
             set_for: None,
+            interim: 0,
         };
         self.upload = Upload::new(request.head.clone(), std::mem::take(&mut request.body));
         // Until an answer says otherwise: what is given up half-way must not serve another request.
         self.keep_alive = false;
-        let mut seen = 0;
         loop {
             poll_fn(|cx| self.poll_answer(&mut flow, cx)).await?;
             while let Some(head) =
@@ -171,10 +176,11 @@ impl Connection {
                     self.keep_alive = head.keep_alive;
                     self.download.begin(head.framing);
                     self.deadline.clear();
+                    self.silent_at = None;
                     return Ok(head);
                 }
-                seen += 1;
-                if seen > INTERIM {
+                flow.interim += 1;
+                if flow.interim > INTERIM {
                     return Err(Error::Malformed(Malformed("it has over 16 interim answers")));
                 }
                 if head.status == StatusCode::CONTINUE {
@@ -192,10 +198,10 @@ impl Connection {
     fn poll_answer(&mut self, flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sent = self.poll_upload(flow, cx);
         match self.download.poll_read(&mut self.io, cx) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(None))),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(flow, None))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => {
-                return Poll::Ready(Err(self.closed(Some(error))));
+                return Poll::Ready(Err(self.closed(flow, Some(error))));
             }
             Poll::Pending => {}
         }
@@ -204,7 +210,7 @@ impl Connection {
                 return Poll::Ready(Err(Error::Downstream(error)));
             }
             Poll::Ready(Err(UploadError::Upstream(error))) => {
-                return Poll::Ready(Err(self.closed(Some(error))));
+                return Poll::Ready(Err(self.closed(flow, Some(error))));
             }
             _ => {}
         }
@@ -237,8 +243,8 @@ impl Connection {
         self.upload.poll(&mut self.io, cx, &mut flow.waiting)
     }
 
-    fn closed(&self, source: Option<io::Error>) -> Error {
-        if self.download.is_clean() {
+    fn closed(&self, flow: &Flow, source: Option<io::Error>) -> Error {
+        if self.download.is_clean() && flow.interim == 0 {
             Error::Closed { source, unsent: self.upload.is_unsent() }
         } else {
             Error::Cut(source)
@@ -272,9 +278,13 @@ impl Connection {
             }
         }
         if let Poll::Ready(frame) = self.download.poll_frame(&mut self.io, cx) {
+            self.silent_at = None;
             return Poll::Ready(frame);
         }
-        self.deadline.set(SILENCE);
+        let progress = self.upload.progress();
+        if self.silent_at.replace(progress) != Some(progress) {
+            self.deadline.set(SILENCE);
+        }
         ready!(self.deadline.poll(cx));
         Poll::Ready(Some(Err(Error::Timeout)))
     }
@@ -289,6 +299,8 @@ struct Flow {
     waiting: Option<Waiting>,
     /// What the deadline was last set for, and how far the upload was then.
     set_for: Option<(bool, Option<Waiting>, u64)>,
+    /// Interim answers so far.
+    interim: u32,
 }
 
 impl Flow {
@@ -306,3 +318,6 @@ impl Flow {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,3 +15,5 @@ pub mod download;
 pub mod response;
 pub mod chunked;
 pub mod h2c;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 
 use std::io::Read as _;
 use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::proxy::testing::{Sender, request_body};
+use crate::upstream::testing::{App, local, pair};
 
 const HEAD: &str = "POST / HTTP/1.1\r\n\r\n";
 const CHUNKED: &str = "transfer-encoding: chunked";
@@ -20,18 +20,15 @@ const CHUNKED: &str = "transfer-encoding: chunked";
 struct Scene {
     upload: Upload,
     io: Io,
-    app: UnixStream,
+    app: App,
     waiting: Option<Waiting>,
 }
 
 impl Scene {
     fn new(body: RequestBody) -> Self {
-        let (io, app) = UnixStream::pair().unwrap();
-        io.set_nonblocking(true).unwrap();
-        app.set_nonblocking(true).unwrap();
-        let io = tokio::net::UnixStream::from_std(io).unwrap();
+        let (io, app) = pair();
         let upload = Upload::new(Bytes::from_static(HEAD.as_bytes()), body);
-        Self { upload, io: Io::Unix(io), app, waiting: None }
+        Self { upload, io, app, waiting: None }
     }
 
     /// With a body that is framed so, at most ten bytes of it.
@@ -44,18 +41,6 @@ impl Scene {
         let Self { upload, io, waiting, .. } = self;
         poll_fn(|cx| upload.poll(io, cx, waiting)).await
     }
-
-    /// What the application has been sent so far.
-    fn heard(&mut self) -> String {
-        let mut bytes = vec![0; 1 << 20];
-        let n = self.app.read(&mut bytes).unwrap_or_default();
-        String::from_utf8(bytes[..n].to_vec()).unwrap()
-    }
-}
-
-fn local<F: Future<Output = ()>>(test: F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
 #[test]
@@ -65,7 +50,7 @@ fn a_request_without_a_body_is_its_head() {
         assert!(scene.upload.is_unsent() && !scene.upload.is_done());
         scene.run().await.unwrap();
         assert!(scene.upload.is_done() && !scene.upload.is_unsent());
-        assert_eq!(scene.heard(), HEAD);
+        assert_eq!(scene.app.heard(), HEAD);
     });
 }
 
@@ -82,7 +67,7 @@ fn a_body_is_framed_as_the_head_says() {
             sender.send(sent).await;
             scene.run().await.unwrap();
             assert!(scene.upload.is_done());
-            assert_eq!(scene.heard(), format!("{HEAD}{expected}"));
+            assert_eq!(scene.app.heard(), format!("{HEAD}{expected}"));
         }
     });
 }
@@ -95,11 +80,11 @@ fn the_head_does_not_wait_for_the_body() {
             assert!(scene.run().now_or_never().is_none());
             tokio::task::yield_now().await;
         }
-        assert_eq!(scene.heard(), HEAD);
+        assert_eq!(scene.app.heard(), HEAD);
         let progress = scene.upload.progress();
         sender.send("hello").await;
         scene.run().await.unwrap();
-        assert_eq!(scene.heard(), "hello");
+        assert_eq!(scene.app.heard(), "hello");
         assert!(scene.upload.progress() > progress);
     });
 }
@@ -111,7 +96,7 @@ fn a_held_body_stays_where_it_is() {
         sender.send("hello").await;
         let Scene { upload, io, .. } = &mut scene;
         poll_fn(|cx| upload.poll_queued(io, cx)).await.unwrap();
-        assert_eq!(scene.heard(), HEAD);
+        assert_eq!(scene.app.heard(), HEAD);
         assert!(!scene.upload.is_done());
         assert!(scene.upload.into_intact_body().is_some_and(|body| !body.is_end_stream()));
     });
@@ -154,7 +139,7 @@ fn a_body_that_broke_off_never_ends() {
                 assert!(matches!(error, UploadError::Downstream(_)), "{error:?}");
                 assert!(!scene.upload.is_done());
             }
-            assert_eq!(scene.heard(), format!("{HEAD}{expected}"), "{sent:?}");
+            assert_eq!(scene.app.heard(), format!("{HEAD}{expected}"), "{sent:?}");
             assert!(scene.upload.into_intact_body().is_none());
         }
     });
@@ -167,7 +152,7 @@ fn a_client_that_goes_away_ends_nothing() {
             let (mut scene, sender) = Scene::framed(framing).await;
             drop(sender);
             assert!(scene.run().await.is_err());
-            assert_eq!(scene.heard().replace(HEAD, ""), "", "{framing}");
+            assert_eq!(scene.app.heard().replace(HEAD, ""), "", "{framing}");
         }
     });
 }
@@ -203,11 +188,11 @@ fn an_application_that_takes_nothing_is_waited_for() {
         while !scene.upload.is_done() {
             let _ = scene.run().now_or_never();
             if scene.waiting == Some(Waiting::Upstream) {
-                heard += scene.heard().len();
+                heard += scene.app.heard().len();
             }
             tokio::task::yield_now().await;
         }
-        assert_eq!(heard + scene.heard().len(), HEAD.len() + 4_000_000);
+        assert_eq!(heard + scene.app.heard().len(), HEAD.len() + 4_000_000);
     });
 }
 
@@ -215,7 +200,7 @@ fn an_application_that_takes_nothing_is_waited_for() {
 fn an_application_that_is_gone_is_told_apart() {
     local(async {
         let mut scene = Scene::new(RequestBody::empty());
-        scene.app = UnixStream::pair().unwrap().0;
+        scene.app = pair().1;
         let error = scene.run().await.unwrap_err();
         assert!(matches!(error, UploadError::Upstream(_)), "{error:?}");
         assert!(scene.upload.is_unsent());
