@@ -84,13 +84,12 @@ impl Chunked {
 
 /// The size of the next chunk: hexadecimal digits, then perhaps extensions, then CRLF.
 fn take_size(input: &mut BytesMut) -> Result<Option<u64>, Malformed> {
-    let Some(end) = memchr::memchr(b'\n', input) else {
-        return if input.len() > LINE {
-            Err(Malformed("endless chunk size line"))
-        } else {
-            Ok(None)
-        };
-    };
+    let end = memchr::memchr(b'\n', input);
+    // However it arrives: a piece can be larger than a line may be.
+    if end.unwrap_or(input.len()) > LINE {
+        return Err(Malformed("endless chunk size line"));
+    }
+    let Some(end) = end else { return Ok(None) };
     let line = input.split_to(end + 1);
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed("chunk size line ends without CR"))?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -113,15 +112,17 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
         input.advance(2);
         return Ok(Some(HeaderMap::new()));
     }
-    let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") else {
-        return if input.len() > TRAILERS { Err(Malformed("endless trailers")) } else { Ok(None) };
-    };
+    let end = memchr::memmem::find(input, b"\r\n\r\n");
+    if end.unwrap_or(input.len()) > TRAILERS {
+        return Err(Malformed("endless trailers"));
+    }
+    let Some(end) = end else { return Ok(None) };
     let section = input.split_to(end + 4);
     let mut fields = [httparse::EMPTY_HEADER; TRAILER_COUNT];
-    let Ok(httparse::Status::Complete((_, fields))) =
-        httparse::parse_headers(&section, &mut fields)
-    else {
-        return Err(Malformed("malformed trailers"));
+    let fields = match httparse::parse_headers(&section, &mut fields) {
+        // Who takes a bare line feed for an end of the section sees another message behind it.
+        Ok(httparse::Status::Complete((length, fields))) if length == section.len() => fields,
+        _ => return Err(Malformed("malformed trailers")),
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_breaks_the_grammar_is_refused() {
-        let bad: [&[u8]; 16] = [
+        let bad: [&[u8]; 19] = [
             b"5\nhello\r\n0\r\n\r\n",
             b"5\r\nhello\n0\r\n\r\n",
             b"5\r\nhelloXX0\r\n\r\n",
@@ -192,6 +193,9 @@ mod tests {
             b"FFFFFFFFFFFFFFFFF\r\n",
             b"10000000000000005\r\nhello\r\n",
             b"0\r\nno colon\r\n\r\n",
+            b"0\r\nx: 1\n\nHTTP/1.1 200 OK\r\n\r\n",
+            b"0\r\n\nHTTP/1.1 200 OK\r\n\r\n",
+            b"0\r\nx: a\r\n folded\r\n\r\n",
         ];
         for text in bad {
             assert!(read(text, 4096).is_err(), "{}", text.escape_ascii());
@@ -202,5 +206,26 @@ mod tests {
     fn what_never_ends_is_bounded() {
         assert!(read(&[b"5;".as_slice(), &[b'a'; 2 * LINE]].concat(), 512).is_err());
         assert!(read(&[b"0\r\n".as_slice(), &[b'a'; 2 * TRAILERS]].concat(), 512).is_err());
+        let fields = |count| format!("0\r\n{}\r\n", "x: y\r\n".repeat(count));
+        assert!(read(fields(TRAILER_COUNT).as_bytes(), 4096).is_ok());
+        assert!(read(fields(TRAILER_COUNT + 1).as_bytes(), 4096).is_err());
+    }
+
+    /// The bounds held only for what came in small pieces.
+    #[test]
+    fn what_is_too_long_is_refused_even_if_it_comes_at_once() {
+        let line = |length| format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(length));
+        let trailers = |length| format!("0\r\nx: {}\r\n\r\n", "a".repeat(length));
+        for (text, is_allowed) in [
+            (line(LINE - 3), true),
+            (line(LINE - 2), false),
+            (line(40_000), false),
+            (trailers(TRAILERS - 3), true),
+            (trailers(TRAILERS - 2), false),
+            (trailers(60_000), false),
+        ] {
+            let length = text.len();
+            assert_eq!(read(text.as_bytes(), length).is_ok(), is_allowed, "{length}");
+        }
     }
 }

@@ -294,7 +294,7 @@ fn a_head_that_drips_has_an_end() {
                 scene.app.says("HTTP/1.1 200 OK\r\nx: ");
             }
             let each = async |passed: Duration, app: &mut App| {
-                if passed.as_millis() % 1000 == 0 {
+                if passed.as_millis().is_multiple_of(1000) {
                     app.says(drip);
                 }
             };
