@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -20,6 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::sealed::{self, Sealed};
+
+/// What may be put between two writes: a socket that is not blocked has room for it.
+const INJECTED: usize = 4 * 1024;
 
 /// A handle on the stream: the connection's driver holds one, the HTTP library another.
 #[derive(Clone, Debug)]
@@ -103,17 +107,22 @@ impl Stream {
 
     /// Puts `bytes` between two writes of the HTTP library: an interim response.
     ///
-    /// Returns whether it could; it cannot while the peer takes less than we have to send.
+    /// Returns whether it could; it cannot while the peer takes less than we have to send, nor if
+    /// there is no room to be sure of for so much.
     pub fn inject(&self, bytes: &[u8]) -> bool {
-        if self.is_blocked() {
+        if self.is_blocked() || bytes.len() > INJECTED {
             return false;
         }
         let mut io = self.0.io.borrow_mut();
-        match io.tls.as_mut() {
-            Some(tls) => matches!(tls.seal(&[IoSlice::new(bytes)]), Ok(n) if n == bytes.len()),
-            // A socket that takes only a part of so little has no reader left.
-            None => matches!(io.socket.try_write(bytes), Ok(n) if n == bytes.len()),
+        let taken = match io.tls.as_mut() {
+            Some(tls) => tls.seal(&[IoSlice::new(bytes)]),
+            None => io.socket.try_write(bytes),
+        };
+        if matches!(taken, Ok(n) if 0 < n && n < bytes.len()) {
+            // A response behind a part of this would be read as the rest of it.
+            let _ = SockRef::from(&io.socket).shutdown(Shutdown::Both);
         }
+        matches!(taken, Ok(n) if n == bytes.len())
     }
 
     /// Hands all that is sealed to the socket: the end of a task's turn.
@@ -310,3 +319,6 @@ impl AsyncWrite for Stream {
         self.poll_close(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
