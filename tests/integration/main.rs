@@ -24,6 +24,8 @@ mod grpc;
 mod timeouts;
 mod limits;
 mod upstream;
+mod reuse;
+mod truncation;
 mod tls;
 mod reload;
 mod drain;
