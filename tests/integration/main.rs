@@ -32,6 +32,8 @@ mod drain;
 mod logs;
 mod metrics;
 mod errors;
+mod status;
+mod memory;
 mod real_clients;
 mod up;
 mod demo;
