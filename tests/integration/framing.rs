@@ -87,6 +87,33 @@ fn codings_that_are_not_just_chunked() {
     }
 }
 
+/// A list of codings was answered with 501 and the connection left open: what the client had sent
+/// after it, which nobody could tell from its body, was forwarded as the next request.
+#[test]
+fn what_follows_a_refused_list_of_codings_is_no_request() {
+    for value in ["gzip, chunked", "chunked, gzip", "chunked,", ",chunked", "chunked;q=1"] {
+        let body = format!("0\r\n\r\n{SMUGGLED}");
+        refused(post(&format!("Transfer-Encoding: {value}\r\n"), &body));
+    }
+}
+
+/// `GET http://app.test?x` reached the app as `GET ?x`, which is no request line: an empty path is
+/// `/` (RFC 9112 §3.2.1).
+#[test]
+fn a_target_in_absolute_form_without_a_path_is_the_root() {
+    let origin = Origin::start();
+    origin.route("*", "ok");
+    let proxy = Proxy::plain_to(&origin).start();
+    for (target, expected) in
+        [("http://app.test?x", "/?x"), ("http://app.test", "/"), ("http://app.test/?x", "/?x")]
+    {
+        let mut wire = proxy.wire();
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: app.test\r\n\r\n"));
+        assert_eq!(wire.read_answer().status(), 200, "{target}");
+        assert_eq!(origin.last().target, expected, "{target}");
+    }
+}
+
 #[test]
 fn a_coding_given_twice() {
     let twice = "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n";
