@@ -17,3 +17,4 @@ pub mod upstream;
 pub mod control;
 pub mod observe;
 pub mod audit;
+pub mod exit;

@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ConfigFile, DEFAULT_CONFIG, exit};
+use super::{ConfigFile, DEFAULT_CONFIG};
 use crate::config::{self, Config};
+use crate::exit;
 use crate::tls::facts::date;
 use crate::tls::local_ca::{LocalAuthority, LocalError};
 use crate::tls::trust::{TrustError, TrustStore, commands};

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::exit;
 use crate::config::{self, Config, Listen, Loaded, Problems, Redirect, Site, TlsSource};
+use crate::exit;
 
 /// Judges the file at `file` and returns the exit code: 0, 78 when it is wrong, 77 when it may not
 /// be read. With `json` everything is one object on standard output; without it problems go to

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Stop, exit};
+use super::Stop;
+use crate::exit;
 
 /// The arguments of `portcullis completions`.
 #[derive(Args, Clone, Debug)]

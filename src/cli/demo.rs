@@ -14,10 +14,11 @@ use clap::Args;
 use self::app::App;
 use super::up::ListenArgs;
 use super::up::front::{Front, Urls};
-use super::{Stop, exit, say};
+use super::{Stop, say};
 use crate::audit::sockets;
 use crate::config::Target;
 use crate::config::target::{Address, Protocol};
+use crate::exit;
 use crate::privilege::explain;
 
 /// The arguments of `portcullis demo`.

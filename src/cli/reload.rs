@@ -3,9 +3,10 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{ConfigFile, Stop, exit, say};
+use super::{ConfigFile, Stop, say};
 use crate::config;
 use crate::control::client::{Question, ask};
+use crate::exit;
 
 /// The arguments of `portcullis reload`.
 #[derive(Args, Clone, Debug)]

@@ -1,28 +1,19 @@
 //! `portcullis run`: serve from the configuration. The start-up, as a list.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use rustix::fs::{Gid, Uid};
 
-use super::{ConfigFile, Stop, exit};
+use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
-use crate::control::{Control, Start, files, state::State};
+use crate::control::{ConfigOrigin, Control, Start, files, state::State};
 use crate::downstream::bind::{BoundListener, ListenerKind, bind_all};
+use crate::exit;
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege;
 use crate::tls::storage;
-
-/// Where a configuration came from.
-#[derive(Clone, Debug)]
-pub enum ConfigOrigin {
-    /// This file: a reload reads it again.
-    File(PathBuf),
-    /// The arguments of `up` or `demo`.
-    CommandLine,
-}
 
 /// Serves from the file until a signal; returns the exit code.
 #[must_use]

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::{ConfigFile, Stop, exit, say};
+use super::{ConfigFile, Stop, say};
 use crate::config::{self, Config};
 use crate::control::client::{Question, ask};
+use crate::exit;
 
 /// The arguments of `portcullis status`.
 #[derive(Args, Clone, Debug)]

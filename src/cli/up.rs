@@ -11,8 +11,9 @@ use std::path::Path;
 use clap::Args;
 
 use self::front::{Front, Urls};
-use super::{Stop, exit, say};
+use super::{Stop, say};
 use crate::config::Target;
+use crate::exit;
 
 /// The arguments of `portcullis up`.
 #[derive(Args, Clone, Debug)]

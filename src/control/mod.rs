@@ -12,6 +12,7 @@ pub mod client;
 
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -21,11 +22,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use crate::cli::exit;
-use crate::cli::run::ConfigOrigin;
 use crate::downstream::accept::Acceptor;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::BoundListener;
+use crate::exit;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
 use crate::tls::Tickets;
@@ -38,6 +38,15 @@ const WATCH: Duration = Duration::from_secs(5);
 
 /// Requests to the control socket that may wait.
 const REQUESTS: usize = 16;
+
+/// Where a configuration came from.
+#[derive(Clone, Debug)]
+pub enum ConfigOrigin {
+    /// This file: a reload reads it again.
+    File(PathBuf),
+    /// The arguments of `up` or `demo`.
+    CommandLine,
+}
 
 /// What start-up hands over.
 pub struct Start {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Plane, Signals};
-use crate::cli::exit;
+use crate::exit;
 use crate::worker::Message;
 
 /// How long the log may take to be written once everything has ended.

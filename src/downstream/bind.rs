@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::audit::sockets;
-use crate::cli::exit;
 use crate::config::{Listen, Server};
+use crate::exit;
 use crate::privilege::caps;
 use crate::privilege::explain::{self, Rights};
 

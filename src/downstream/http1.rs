@@ -25,6 +25,9 @@ const PARK_AFTER: Duration = Duration::from_millis(50);
 /// when the stop came is answered, and told that it is the last.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
+const AMBIGUOUS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    content-length: 37\r\nconnection: close\r\n\r\nThe request could not be understood.\n";
+
 const TIMED_OUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
     content-length: 27\r\nconnection: close\r\n\r\nThe request took too long.\n";
 
@@ -91,6 +94,9 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
     let limits = view.limits();
     let mut armed = None;
     let end = poll_fn(|cx| {
+        if connection.in_flight() == 0 && !connection.unread.get() {
+            stream.expect_head();
+        }
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(ended(connection, result));
         }
@@ -153,6 +159,12 @@ fn overdue(connection: &Connection, phase: Phase) -> SessionEnd {
 
 /// What the library's verdict means; what it refused by itself gets its line in the log here.
 fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
+    if let Some(ambiguous) = connection.stream.refused() {
+        record::refused(connection, StatusCode::BAD_REQUEST, ambiguous.0);
+        connection.stream.inject(AMBIGUOUS);
+        connection.unread.set(true);
+        return SessionEnd::Closed;
+    }
     let error = match result {
         Ok(()) if connection.tunnel.borrow().is_some() => return SessionEnd::Upgraded,
         Ok(()) => return SessionEnd::Closed,

@@ -61,7 +61,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                     Phase::Preface => connection.deadline.set(limits.request_header_timeout),
                     Phase::Active => connection.deadline.clear(),
                     Phase::Stalled(_) | Phase::Idle(_) => {
-                        connection.deadline.set(limits.idle_timeout)
+                        connection.deadline.set(limits.idle_timeout);
                     }
                     Phase::Going => connection.deadline.set(GOING),
                 }

@@ -8,6 +8,7 @@ pub mod proxy_protocol;
 pub mod handshake;
 pub mod stream;
 mod sealed;
+pub mod guard;
 pub mod connection;
 pub mod http1;
 pub mod http2;

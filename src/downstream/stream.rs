@@ -20,6 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::guard::{Ambiguous, Guard};
 use super::sealed::{self, Sealed};
 
 /// What may be put between two writes: a socket that is not blocked has room for it.
@@ -32,6 +33,8 @@ pub struct Stream(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     io: RefCell<Io>,
+    guard: RefCell<Guard>,
+    refused: Cell<Option<Ambiguous>>,
     received: Cell<u64>,
     sent: Cell<u64>,
     blocked: Cell<bool>,
@@ -63,6 +66,8 @@ impl Stream {
         let io = Io { socket, tls, rewound: Bytes::new(), ended: false };
         Self(Rc::new(Shared {
             io: RefCell::new(io),
+            guard: RefCell::default(),
+            refused: Cell::new(None),
             received: Cell::new(0),
             sent: Cell::new(0),
             blocked: Cell::new(false),
@@ -79,6 +84,17 @@ impl Stream {
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.0.sent.get()
+    }
+
+    /// The next byte begins the head of an HTTP/1 request: it is looked at on its way to the reader.
+    pub fn expect_head(&self) {
+        self.0.guard.borrow_mut().expect_head();
+    }
+
+    /// Why a head was refused, if one was; its reader has seen the end of the stream then.
+    #[must_use]
+    pub fn refused(&self) -> Option<Ambiguous> {
+        self.0.refused.get()
     }
 
     /// Whether the peer takes less than we have to send.
@@ -99,6 +115,7 @@ impl Stream {
         if bytes.is_empty() {
             return;
         }
+        self.0.guard.replace(Guard::default());
         let mut io = self.0.io.borrow_mut();
         debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
         self.0.received.set(self.0.received.get() - bytes.len() as u64);
@@ -255,7 +272,15 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         mut buffer: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_input(cx, buffer.remaining(), |bytes| buffer.put_slice(bytes))
+        if self.refused().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_input(cx, buffer.remaining(), |bytes| {
+            match self.0.guard.borrow_mut().look(bytes) {
+                Ok(()) => buffer.put_slice(bytes),
+                Err(ambiguous) => self.0.refused.set(Some(ambiguous)),
+            }
+        })
     }
 }
 

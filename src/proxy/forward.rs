@@ -1,8 +1,5 @@
 //! A request on its way to an application, and the answer on its way back.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
@@ -88,17 +85,13 @@ pub async fn forward(
     route: &Route,
     view: &RouteView,
 ) -> Result<Forwarded, Failure> {
-    let connection = Rc::clone(record.connection());
-    let chosen = Cell::new(None);
-    let choice = Choice { worker: &connection.worker, route, view, chosen: &chosen };
     let h2c = view.backends.first().is_some_and(|b| b.target.protocol == Protocol::H2c);
     let result = if h2c {
         // Boxed, so that the others do not carry the room for it.
-        Box::pin(over_http2(record, authority, &choice)).await
+        Box::pin(over_http2(record, authority, route, view)).await
     } else {
-        over_http1(record, authority, &choice).await
+        over_http1(record, authority, route, view).await
     };
-    record.upstream = chosen.take();
     record.upstream_time = Some(record.began().elapsed());
     result.map_err(Failure::from)
 }
@@ -106,7 +99,8 @@ pub async fn forward(
 async fn over_http1(
     record: &mut Record,
     authority: &AuthorityRef<'_>,
-    choice: &Choice<'_>,
+    route: &Route,
+    view: &RouteView,
 ) -> Result<Forwarded, SendError> {
     let upgrade = Upgrade::wanted(&mut record.parts);
     let body = match &upgrade {
@@ -114,7 +108,7 @@ async fn over_http1(
         Some(_) => RequestBody::empty(),
         None => record.take_body(),
     };
-    let mut request = outgoing(record, authority, choice, upgrade.as_ref(), body);
+    let mut request = outgoing(record, authority, route, upgrade.as_ref(), body);
     let version = record.parts.version;
     let stream = record.connection().stream.clone();
     // The map of the request carries the answer: the HTTP library gets it back for the next one.
@@ -125,6 +119,7 @@ async fn over_http1(
             stream.inject(&request_head::interim(status, headers));
         }
     };
+    let choice = choice(record, route, view);
     let (head, lease) = choice.send(&mut request, &mut headers, interim).await?;
     let source = match (head.status, upgrade) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) => {
@@ -139,11 +134,16 @@ async fn over_http1(
     Ok(Forwarded { status: head.status, headers, source })
 }
 
+/// Who gets the request; the record knows whom it was sent to, also when it is given up.
+fn choice<'a>(record: &'a Record, route: &'a Route, view: &'a RouteView) -> Choice<'a> {
+    Choice { worker: &record.connection().worker, route, view, chosen: &record.upstream }
+}
+
 /// The request as it goes on the wire.
 fn outgoing(
     record: &Record,
     authority: &AuthorityRef<'_>,
-    choice: &Choice<'_>,
+    route: &Route,
     upgrade: Option<&Upgrade>,
     body: RequestBody,
 ) -> h1::Request {
@@ -166,7 +166,7 @@ fn outgoing(
         method: if upgrade.is_some() { Method::GET } else { parts.method.clone() },
         body,
         expects_continue,
-        first_byte: choice.route.upstream_timeout,
+        first_byte: route.upstream_timeout,
         body_idle: record.view.limits().request_body_idle_timeout,
     }
 }
@@ -174,21 +174,24 @@ fn outgoing(
 async fn over_http2(
     record: &mut Record,
     authority: &AuthorityRef<'_>,
-    choice: &Choice<'_>,
+    route: &Route,
+    view: &RouteView,
 ) -> Result<Forwarded, SendError> {
     if record.parts.method == Method::CONNECT {
         return Err(SendError::Failed("WebSockets need an HTTP/1.1 application".to_owned()));
     }
+    let body = record.take_body();
+    let choice = choice(record, route, view);
     let backend = choice.reach_h2c().await?;
     let deadline = record.connection().worker.wheel.deadline();
     let idle = record.view.limits().request_body_idle_timeout;
-    let body = record.take_body().with_idle(deadline, idle);
+    let body = body.with_idle(deadline, idle);
     let forwarded = forwarded_fields(record, authority);
     let via = record.view.state.config.server.via;
     let request =
         request_head::for_http2(&record.parts, authority, &forwarded, &record.id, via, body)
             .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
-    let answer = h2c::exchange(&backend, request, choice.route.upstream_timeout).await;
+    let answer = h2c::exchange(&backend, request, route.upstream_timeout).await;
     let answer = answer.map_err(|error| choice.failed_h2c(error))?;
     let (head, body) = answer.into_parts();
     let mut headers = head.headers;

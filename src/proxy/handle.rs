@@ -89,7 +89,7 @@ fn complain(failure: &Failure, reason: &str, record: &Record) {
     if let Some(limit) = failure.limit() {
         worker.metrics.limits.count(limit);
     }
-    if let (Failure::Upstream(_), Some(backend)) = (failure, &record.upstream) {
+    if let (Failure::Upstream(_), Some(backend)) = (failure, &*record.upstream.borrow()) {
         worker.complaints.upstreams.say(|suppressed| {
             let upstream = &backend.name;
             tracing::warn!(%upstream, host = &*record.host, %id, suppressed, "{reason}");

@@ -1,7 +1,7 @@
 //! What is remembered of a request until it is over: one log line, and its share of the counts.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Record {
     /// Whose counts it goes into.
     pub series: Option<Arc<RouteSeries>>,
     /// The application that it was last sent to.
-    pub upstream: Option<Rc<Backend>>,
+    pub upstream: RefCell<Option<Rc<Backend>>>,
     /// How long that took to begin its answer.
     pub upstream_time: Option<Duration>,
     /// What went wrong, for the operator.
@@ -74,7 +74,7 @@ impl Record {
             bytes_in: Rc::default(),
             bytes_out: 0,
             series: None,
-            upstream: None,
+            upstream: RefCell::new(None),
             upstream_time: None,
             error: None,
             host: Rc::default(),
@@ -184,7 +184,7 @@ impl Drop for Record {
             bytes_in,
             bytes_out: self.bytes_out,
             duration,
-            upstream: self.upstream.as_ref().map(|backend| backend.name.as_str()),
+            upstream: self.upstream.borrow().as_ref().map(|backend| backend.name.as_str()),
             upstream_time: self.upstream_time,
             tls: connection.tls.as_ref().map(|tls| tls.version),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),

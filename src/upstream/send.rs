@@ -1,6 +1,6 @@
 //! The way of a request to an application, with what may be tried again.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -77,7 +77,7 @@ pub struct Choice<'a> {
     /// The route's applications.
     pub view: &'a RouteView,
     /// Told about each application that is tried.
-    pub chosen: &'a Cell<Option<Rc<Backend>>>,
+    pub chosen: &'a RefCell<Option<Rc<Backend>>>,
 }
 
 impl Choice<'_> {
@@ -180,7 +180,7 @@ impl Choice<'_> {
         let RouteView { backends, turn } = self.view;
         let backend = balance::pick(backends, turn, tried);
         let backend = backend.ok_or(SendError::NoBackend)?;
-        self.chosen.set(Some(Rc::clone(backend)));
+        self.chosen.replace(Some(Rc::clone(backend)));
         Ok(Rc::clone(backend))
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use http::HeaderMap;
 
 use crate::harness::body::measure;
+use crate::harness::wire::End;
 use crate::harness::{Body, Client, Method, Origin, Proxy, Request, Response, Script, eventually};
 
 const MIB: u64 = 1024 * 1024;
@@ -168,6 +169,24 @@ fn a_chunked_answer_reaches_an_http_1_0_client_unchunked() {
     let text = String::from_utf8(bytes).unwrap();
     assert!(!text.to_lowercase().contains("transfer-encoding"), "{text}");
     assert!(text.ends_with("\r\n\r\n\0\u{1}\u{2}"), "{text:?}");
+}
+
+/// Without a length and without chunks the end of the connection is the end of the body; a client
+/// that had asked for keep-alive was promised it all the same, and waited for an end that never
+/// came.
+#[test]
+fn a_chunked_answer_to_an_http_1_0_client_that_asks_for_keep_alive_closes() {
+    let origin = measuring();
+    let proxy = Proxy::plain_to(&origin).start();
+    for mut wire in [proxy.wire(), proxy.tls_wire()] {
+        wire.send("GET /chunked?3 HTTP/1.0\r\nHost: app.test\r\nConnection: keep-alive\r\n\r\n");
+        let head = wire.read_head().to_lowercase();
+        let options = head.split("\r\nconnection: ").nth(1).unwrap_or("close");
+        assert!(options.starts_with("close"), "{head}");
+        assert!(!head.contains("\r\nkeep-alive:"), "{head}");
+        let (body, end) = wire.rest();
+        assert_eq!((&*body, end), (&b"\0\x01\x02"[..], End::Closed));
+    }
 }
 
 #[test]
@@ -337,6 +356,31 @@ fn an_early_answer_is_relayed_and_leaves_nothing_behind() {
     drop(wire);
     for _ in 0..3 {
         assert_eq!(proxy.plain_client().get("/").text(), "ok", "the next client is not affected");
+    }
+}
+
+/// The rest of the request is not read after a final answer, so that the connection cannot go on;
+/// the answer did not say so, and clients sent their next request into a closing connection.
+#[test]
+fn an_early_answer_says_that_the_connection_closes() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!");
+        let _ = scene.wire.rest();
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    for (fields, part) in [
+        ("Content-Length: 100\r\n", "only the start"),
+        ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
+    ] {
+        for mut wire in [proxy.wire(), proxy.tls_wire()] {
+            wire.send(format!("POST / HTTP/1.1\r\nHost: app.test\r\n{fields}\r\n{part}"));
+            let answer = wire.read_answer();
+            assert_eq!(answer.status(), 413);
+            assert_eq!(answer.field("connection"), Some("close"), "{fields:?}: {}", answer.head);
+            let (rest, end) = wire.rest();
+            assert!(rest.is_empty() && end != End::Open, "{fields:?}: {end:?}");
+        }
     }
 }
 

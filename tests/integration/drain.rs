@@ -157,6 +157,26 @@ fn a_second_signal_stops_at_once() {
     drop(pending);
 }
 
+/// Requests that the second signal cut had no line in the access log.
+#[test]
+fn a_request_that_a_second_signal_cuts_has_its_line() {
+    let (origin, _go, _feed) = slow_app();
+    let mut proxy = Proxy::to(&origin).server("grace = '60s'").start();
+    let mut connections = [proxy.client().connect(), proxy.client().http2().connect()];
+    let get = |path: &str| Request::get(path).body(()).unwrap();
+    origin.handle("/wait", |_| async { std::future::pending().await });
+    let pending = connections.each_mut().map(|connection| connection.begin(get("/wait")));
+    eventually("the app to have the requests", || origin.requests().len() == 2);
+    proxy.signal(Signal::TERM);
+    expect_no_listeners(&proxy);
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_exit();
+    let log = proxy.access_log();
+    let cut = log.iter().filter(|line| line.contains("GET /wait ") && line.contains(" 499 "));
+    assert_eq!(cut.count(), 2, "{log:#?}");
+    drop(pending);
+}
+
 #[test]
 fn websockets_have_until_the_end_of_grace() {
     let origin = Origin::start();
@@ -177,6 +197,34 @@ fn websockets_have_until_the_end_of_grace() {
     }
     assert_eq!(proxy.wait_for_exit().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+/// Over HTTP/1.1 a socket was cut as soon as the proxy was told to stop, though all of `grace` was
+/// still to come.
+#[test]
+fn a_websocket_over_http_1_lives_as_long_as_grace() {
+    let origin = Origin::start();
+    echo_at(&origin, "/ws");
+    let mut proxy = Proxy::plain_to(&origin).server("grace = '2s'").start();
+    let mut sockets =
+        [Socket::open(&proxy.plain_client(), "/ws"), Socket::open(&proxy.client(), "/ws")];
+    let start = Instant::now();
+    proxy.signal(Signal::TERM);
+    expect_no_listeners(&proxy);
+    let mut asked = 0;
+    while start.elapsed() < Duration::from_millis(1500) {
+        for socket in &mut sockets {
+            assert_eq!(socket.ask("here"), "here", "after {:?}", start.elapsed());
+        }
+        asked += 1;
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    assert!(asked > 0);
+    for socket in &mut sockets {
+        socket.expect_end();
+    }
+    assert!(start.elapsed() >= Duration::from_millis(1800), "{:?}", start.elapsed());
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
 }
 
 #[test]

@@ -219,6 +219,23 @@ fn an_idle_http2_connection_gets_goaway() {
     });
 }
 
+/// `idle_timeout` ran from the beginning of an HTTP/2 connection, so that it ended one that was in
+/// use all the time.
+#[test]
+fn a_busy_http2_connection_lives_longer_than_idle_timeout() {
+    let origin = app();
+    let proxy = Proxy::to(&origin).limits("idle_timeout = '1s'").start();
+    let mut connection = proxy.client().http2().connect();
+    let start = Instant::now();
+    while start.elapsed() < SHORT.mul_f32(2.5) {
+        let answer = connection.try_send(Request::get("/").body(()).unwrap());
+        let answer = answer.unwrap_or_else(|e| panic!("after {:?}: {e}", start.elapsed()));
+        assert_eq!(answer.status, 200);
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    connection.expect_end();
+}
+
 #[test]
 fn an_http2_connection_that_never_asks_is_closed() {
     let origin = app();

@@ -137,6 +137,45 @@ fn a_101_with_the_wrong_accept_is_no_tunnel() {
     assert_eq!(wire.read_answer().status(), 502);
 }
 
+/// An upgrade with a body, or with two keys, became a tunnel into which the body flowed. It is a
+/// request like any other now: an app that takes it for an upgrade all the same gets no tunnel.
+#[test]
+fn an_upgrade_with_a_body_or_two_keys_is_no_tunnel() {
+    for (fields, body) in [
+        ("Content-Length: 5\r\n", "hello"),
+        ("Content-Length: 0\r\n", ""),
+        ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", ""),
+    ] {
+        let origin = Script::play(|scene| {
+            scene.hear_head();
+            scene.wire.send(socket::ACCEPTING);
+            let _ = scene.wire.rest();
+        });
+        let proxy = Proxy::plain_to(&origin).start();
+        let mut wire = proxy.wire();
+        let head = socket::UPGRADE.trim_end();
+        wire.send(format!("{head}\r\n{fields}\r\n{body}"));
+        let status = wire.read_answer().status();
+        assert!(status == 502 || status == 400, "{fields:?} became a {status}");
+        assert!(!origin.heard().concat().to_lowercase().contains("\r\nupgrade:"), "{fields:?}");
+    }
+}
+
+/// A 101 without `Connection: Upgrade` was taken for an agreement (RFC 9110 §7.8 asks for both
+/// fields).
+#[test]
+fn a_101_that_does_not_upgrade_its_connection_is_no_tunnel() {
+    for connection in ["", "Connection: close\r\n", "Connection: keep-alive, upgraded\r\n"] {
+        let answer = socket::ACCEPTING.replace("Connection: Upgrade\r\n", connection);
+        let origin = Script::answering(answer);
+        let proxy = Proxy::plain_to(&origin).start();
+        let mut wire = proxy.wire();
+        wire.send(socket::UPGRADE);
+        assert_eq!(wire.read_answer().status(), 502, "{connection:?}");
+    }
+}
+
 #[test]
 fn a_101_that_nobody_asked_for_is_no_tunnel() {
     let origin = Script::answering(socket::ACCEPTING);

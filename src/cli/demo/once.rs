@@ -13,7 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::cli::up::front::Urls;
-use crate::cli::{Stop, exit, say};
+use crate::cli::{Stop, say};
+use crate::exit;
 
 /// For each read and write: everything is on this host.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::answer::{Answer, ask};
 use crate::audit::sockets::{self, Listening};
-use crate::cli::{Stop, exit};
+use crate::cli::Stop;
 use crate::config::Target;
 use crate::config::target::{Address, Protocol};
+use crate::exit;
 
 /// Listeners asked at most: a host with more of them is no place for guessing.
 const MOST: usize = 64;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use super::ListenArgs;
 use super::places;
 use super::ports::{Ports, Reach, Wish};
-use crate::cli::run::{ConfigOrigin, serve_with};
-use crate::cli::{Stop, exit};
+use crate::cli::Stop;
+use crate::cli::run::serve_with;
 use crate::config::{Config, Redirect, Route, Site, Target, TlsSource};
+use crate::control::ConfigOrigin;
 use crate::downstream::bind::{BoundListener, ListenerKind};
+use crate::exit;
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 

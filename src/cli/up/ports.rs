@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::audit::sockets;
-use crate::cli::{Stop, exit};
+use crate::cli::Stop;
 use crate::config::target::Address;
 use crate::config::{Listen, Target};
 use crate::downstream::bind::{BindError, ListenerKind, bind_one, shown};
+use crate::exit;
 use crate::privilege::explain::{self, Rights};
 
 /// Neighbours of 8000 and 8443 that are tried when these are taken as well.
