@@ -105,6 +105,11 @@ impl Connection {
         self.in_flight.get()
     }
 
+    /// What has been received so far is no news.
+    pub fn set_mark(&self) {
+        self.mark.set(self.stream.received());
+    }
+
     /// Whether bytes have come since the last request ended: the next one has begun.
     #[must_use]
     pub fn has_news(&self) -> bool {
@@ -132,6 +137,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
-        self.0.mark.set(self.0.stream.received());
+        self.0.set_mark();
     }
 }

@@ -13,6 +13,7 @@ use http::StatusCode;
 use hyper::service::service_fn;
 
 use super::connection::Connection;
+use super::guard::Ambiguous;
 use super::serve::Ending;
 use crate::observe::metrics::Limit;
 use crate::proxy::handle::handle;
@@ -76,14 +77,14 @@ enum SessionEnd {
 /// What a session's deadline stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A head is coming, or the first one is waited for.
-    Head,
+    /// A head is coming, or the first one is waited for, after this many requests.
+    Head(u64),
     /// A request is being answered.
     Active,
     /// The same, but the client takes nothing: this much was sent when that began.
     Stalled(u64),
-    /// Between requests.
-    Idle,
+    /// Between requests, after this many.
+    Idle(u64),
 }
 
 async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
@@ -94,7 +95,7 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
     let limits = view.limits();
     let mut armed = None;
     let end = poll_fn(|cx| {
-        if connection.in_flight() == 0 && !connection.unread.get() {
+        if connection.in_flight() == 0 {
             stream.expect_head();
         }
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
@@ -103,16 +104,25 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
         if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
             return Poll::Ready(SessionEnd::Broken);
         }
+        // What was asked before it is answered first.
+        if let Some(ambiguous) = stream.refused()
+            && connection.in_flight() == 0
+            && !stream.is_blocked()
+        {
+            return Poll::Ready(refuse_ambiguous(connection, ambiguous));
+        }
         let phase = phase_of(connection, is_first);
         let is_draining = connection.worker.draining.get();
         // A stop sets the deadline to now, to be seen; then it is set anew as well.
         if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
             match phase {
-                Phase::Head | Phase::Idle if is_draining => connection.deadline.set(LAST_CALL),
-                Phase::Head => connection.deadline.set(limits.request_header_timeout),
+                Phase::Head(_) | Phase::Idle(_) if is_draining => {
+                    connection.deadline.set(LAST_CALL);
+                }
+                Phase::Head(_) => connection.deadline.set(limits.request_header_timeout),
                 Phase::Active => connection.deadline.clear(),
                 Phase::Stalled(_) => connection.deadline.set(limits.idle_timeout),
-                Phase::Idle => connection.deadline.set(PARK_AFTER.min(limits.idle_timeout)),
+                Phase::Idle(_) => connection.deadline.set(PARK_AFTER.min(limits.idle_timeout)),
             }
         }
         connection.deadline.poll(cx).map(|()| overdue(connection, phase))
@@ -120,6 +130,8 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
     match end.await {
         SessionEnd::Idle => {
             stream.rewind(http.into_parts().read_buf);
+            // A head that began behind the last request is news.
+            connection.set_mark();
             SessionEnd::Idle
         }
         SessionEnd::Upgraded => {
@@ -141,15 +153,16 @@ fn phase_of(connection: &Connection, is_first: bool) -> Phase {
         return Phase::Stalled(connection.stream.sent());
     }
     let waits_for_first = is_first && connection.stream.received() == 0;
-    if waits_for_first || connection.has_news() { Phase::Head } else { Phase::Idle }
+    let begun = connection.begun();
+    if waits_for_first || connection.has_news() { Phase::Head(begun) } else { Phase::Idle(begun) }
 }
 
 /// What it means that the deadline of `phase` has passed.
 fn overdue(connection: &Connection, phase: Phase) -> SessionEnd {
     match phase {
-        Phase::Head => SessionEnd::HeaderTimeout,
-        Phase::Idle if connection.worker.draining.get() => SessionEnd::Closed,
-        Phase::Idle => SessionEnd::Idle,
+        Phase::Head(_) => SessionEnd::HeaderTimeout,
+        Phase::Idle(_) if connection.worker.draining.get() => SessionEnd::Closed,
+        Phase::Idle(_) => SessionEnd::Idle,
         Phase::Active | Phase::Stalled(_) => {
             connection.worker.metrics.limits.count(Limit::IdleTimeout);
             SessionEnd::Broken
@@ -159,12 +172,6 @@ fn overdue(connection: &Connection, phase: Phase) -> SessionEnd {
 
 /// What the library's verdict means; what it refused by itself gets its line in the log here.
 fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
-    if let Some(ambiguous) = connection.stream.refused() {
-        record::refused(connection, StatusCode::BAD_REQUEST, ambiguous.0);
-        connection.stream.inject(AMBIGUOUS);
-        connection.unread.set(true);
-        return SessionEnd::Closed;
-    }
     let error = match result {
         Ok(()) if connection.tunnel.borrow().is_some() => return SessionEnd::Upgraded,
         Ok(()) => return SessionEnd::Closed,
@@ -180,6 +187,14 @@ fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
         tracing::debug!("a connection ended: {error}");
         return SessionEnd::Broken;
     }
+    connection.unread.set(true);
+    SessionEnd::Closed
+}
+
+/// Tells a client that its head could be taken for another one.
+fn refuse_ambiguous(connection: &Connection, ambiguous: Ambiguous) -> SessionEnd {
+    record::refused(connection, StatusCode::BAD_REQUEST, ambiguous.0);
+    connection.stream.inject(AMBIGUOUS);
     connection.unread.set(true);
     SessionEnd::Closed
 }
@@ -223,3 +238,6 @@ async fn refuse_slow(connection: &Connection) -> Ending {
     }
     Ending::Orderly
 }
+
+#[cfg(test)]
+mod tests;

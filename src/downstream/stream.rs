@@ -86,12 +86,13 @@ impl Stream {
         self.0.sent.get()
     }
 
-    /// The next byte begins the head of an HTTP/1 request: it is looked at on its way to the reader.
+    /// No request is under way: the next byte begins the head of an HTTP/1 request, which is looked
+    /// at on its way to the reader.
     pub fn expect_head(&self) {
         self.0.guard.borrow_mut().expect_head();
     }
 
-    /// Why a head was refused, if one was; its reader has seen the end of the stream then.
+    /// Why a head was refused, if one was; its reader is given nothing more then.
     #[must_use]
     pub fn refused(&self) -> Option<Ambiguous> {
         self.0.refused.get()
@@ -273,14 +274,21 @@ impl hyper::rt::Read for Stream {
         mut buffer: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         if self.refused().is_some() {
-            return Poll::Ready(Ok(()));
+            return Poll::Pending;
         }
-        self.poll_input(cx, buffer.remaining(), |bytes| {
+        let mut is_empty = false;
+        ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
             match self.0.guard.borrow_mut().look(bytes) {
                 Ok(()) => buffer.put_slice(bytes),
-                Err(ambiguous) => self.0.refused.set(Some(ambiguous)),
+                Err((before, ambiguous)) => {
+                    self.0.refused.set(Some(ambiguous));
+                    buffer.put_slice(bytes.get(..before).unwrap_or_default());
+                    is_empty = before == 0;
+                }
             }
-        })
+        }))?;
+        // Nothing would look like the end of the stream.
+        if is_empty { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 

@@ -7,6 +7,8 @@
 pub mod deadline;
 pub mod view;
 mod thread;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -124,7 +126,9 @@ pub struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.worker.connections.borrow_mut().try_remove(self.key);
+        let connection = self.worker.connections.borrow_mut().try_remove(self.key);
+        // A tunnel that never began holds the connection that holds it.
+        drop(connection.and_then(|connection| connection.tunnel.take()));
     }
 }
 

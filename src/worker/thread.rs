@@ -85,7 +85,7 @@ pub fn start(
 }
 
 impl Worker {
-    fn new(
+    pub(super) fn new(
         index: usize,
         first: Publication,
         metrics: Arc<WorkerMetrics>,
