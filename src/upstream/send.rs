@@ -145,7 +145,7 @@ impl Choice<'_> {
         // What waiting costs the clock is asked only when there is something to wait for.
         let mut began = None;
         let mut pause = PAUSE;
-        let mut tried = None;
+        let (mut tried, mut failures) = (None, 0);
         loop {
             let backend = self.pick(tried.as_ref())?;
             if !fresh && let Some(lease) = poll_fn(|cx| Poll::Ready(backend.lease(cx))).await {
@@ -156,13 +156,16 @@ impl Choice<'_> {
             match self.connect(&backend).await {
                 Ok(connection) => return Ok(backend.lease_new(connection)),
                 Err(error) => {
-                    let others_left = self.view.backends.len() > 1
+                    let began = *began.get_or_insert(connecting);
+                    failures += 1;
+                    // Each of the others gets its chance at once, whatever `hold` says.
+                    let others_left = failures < self.view.backends.len()
                         && self.view.backends.iter().any(|b| !b.is_passed_over(Instant::now()));
-                    let waited = began.get_or_insert(connecting).elapsed();
-                    if waited >= self.route.hold || !error.is_passing() {
-                        return Err(error.into());
-                    }
                     if !others_left {
+                        let waited = began.elapsed();
+                        if waited >= self.route.hold || !error.is_passing() {
+                            return Err(error.into());
+                        }
                         tokio::time::sleep(pause.min(self.route.hold - waited)).await;
                         pause = (pause * 2).min(PAUSE_MAX);
                     }
@@ -235,3 +238,6 @@ impl Choice<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,12 +24,17 @@ use crate::tls::Tickets;
 /// How long a test waits for what should come at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A worker that serves `a.test` on plain HTTP from the application at `app`. Each of `limits` is a
-/// line of `[limits]`. For use within a `LocalSet`.
+/// A worker that serves `a.test` on plain HTTP from the application at `app`. Each line of `limits`
+/// is one of `[limits]`. For use within a `LocalSet`.
 pub(crate) fn worker(app: SocketAddr, limits: &str) -> Rc<Worker> {
+    worker_for(&[app.to_string()], limits)
+}
+
+/// The same for several applications, or others than those that speak HTTP/1.1.
+pub(crate) fn worker_for(apps: &[String], limits: &str) -> Rc<Worker> {
     let text = format!(
         "[server]\nhttp = \"127.0.0.1:80\"\nhttps = []\n[limits]\n{limits}\n[log]\naccess = \"off\"\n\
-         [[site]]\nhost = \"a.test\"\nredirect = \"off\"\nto = \"{app}\"\n"
+         [[site]]\nhost = \"a.test\"\nredirect = \"off\"\nto = {apps:?}\n"
     );
     let loaded = config::parse(&text, "test.toml", Path::new("/"), &|_| None);
     let config = loaded.unwrap_or_else(|problems| panic!("{problems}")).config;
@@ -135,4 +140,9 @@ pub(crate) async fn app_with(script: impl AsyncFn(TcpStream, usize) + 'static) -
         }
     });
     address
+}
+
+/// Where nobody listens.
+pub(crate) async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
