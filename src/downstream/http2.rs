@@ -16,10 +16,14 @@ use crate::proxy::handle::handle;
 /// How long a client that was told to go may take to do so.
 const GOING: Duration = Duration::from_secs(5);
 
+/// How much a client says at least before it asks for something: the preface, and an empty SETTINGS
+/// frame (RFC 9113 §3.4).
+const PREFACE: u64 = 24 + 9;
+
 /// What the connection's deadline stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing has come yet.
+    /// The client has not said yet that it speaks HTTP/2.
     Preface,
     /// Requests are being answered.
     Active,
@@ -93,9 +97,12 @@ fn phase_of(connection: &Connection, is_told: bool) -> Phase {
         Phase::Active
     } else if is_told {
         Phase::Going
-    } else if connection.stream.received() == 0 {
+    } else if connection.stream.received() < PREFACE {
         Phase::Preface
     } else {
         Phase::Idle(connection.begun())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Answers that are ours: redirects and errors.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 
 use super::body::Body;
 use super::record::Record;
@@ -36,18 +36,20 @@ pub fn failure(status: StatusCode, mut record: Box<Record>) -> Response<Body> {
         }
         _ => {}
     }
-    Response::from_parts(head, Body::full(body, record))
+    Response::from_parts(head, body_of(body, record))
 }
 
 /// Says why a redirect would never end.
 #[must_use]
 pub fn explanation(text: &'static str, mut record: Box<Record>) -> Response<Body> {
     record.answered(StatusCode::LOOP_DETECTED);
-    let mut response = Response::new(Body::full(Bytes::from_static(text.as_bytes()), record));
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(body_of(Bytes::from_static(text.as_bytes()), record));
     *response.status_mut() = StatusCode::LOOP_DETECTED;
     let headers = response.headers_mut();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, plain);
+    headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -55,4 +57,10 @@ pub fn explanation(text: &'static str, mut record: Box<Record>) -> Response<Body
 /// Says that the connection ends with this answer.
 pub fn close(response: &mut Response<Body>) {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// The body, but for HEAD: over HTTP/2 the library would send it.
+fn body_of(bytes: Bytes, record: Box<Record>) -> Body {
+    let is_head = record.parts.method == Method::HEAD;
+    Body::full(if is_head { Bytes::new() } else { bytes }, record)
 }

@@ -1,6 +1,6 @@
 //! The bodies of requests and responses as they pass through, piece by piece.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
@@ -29,8 +29,39 @@ pub struct RequestBody {
     /// Who counts.
     seen: Option<Rc<Cell<u64>>>,
     connection: Option<Rc<Connection>>,
-    /// For whoever cannot watch over the client's silence: the longest, and where the time runs.
-    idle: Option<(Deadline, Duration)>,
+    /// For whoever cannot watch over the client itself.
+    watch: Option<Rc<Watch>>,
+}
+
+/// A watch over a body that somebody else reads.
+#[derive(Debug)]
+pub struct Watch {
+    deadline: Deadline,
+    /// The longest silence.
+    idle: Duration,
+    pieces: Cell<u64>,
+    is_waiting: Cell<bool>,
+    error: RefCell<Option<RequestBodyError>>,
+}
+
+impl Watch {
+    /// A figure that grows with whatever comes.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.pieces.get()
+    }
+
+    /// Whether more is wanted than the client has given, and its time is not up.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting.get() && !self.deadline.is_due()
+    }
+
+    /// Why the body broke off, if it did.
+    #[must_use]
+    pub fn error(&self) -> Option<RequestBodyError> {
+        self.error.borrow().clone()
+    }
 }
 
 /// Why a request's body ended early.
@@ -81,46 +112,36 @@ impl RequestBody {
         connection: &Rc<Connection>,
     ) -> Self {
         let connection = Some(Rc::clone(connection));
-        Self { source: Some(source), limit, seen: Some(seen), connection, idle: None }
+        Self { source: Some(source), limit, seen: Some(seen), connection, watch: None }
     }
 
     /// The same without a connection to tell.
     #[cfg(test)]
     pub(crate) fn detached(source: Incoming, limit: Option<u64>, seen: Rc<Cell<u64>>) -> Self {
-        Self { source: Some(source), limit, seen: Some(seen), connection: None, idle: None }
+        Self { source: Some(source), limit, seen: Some(seen), connection: None, watch: None }
     }
 
-    /// Fails when the client is silent for longer than `limit`.
+    /// Fails when the client is silent for longer than `idle`; what becomes of it is told.
     #[must_use]
-    pub fn with_idle(mut self, deadline: Deadline, limit: Duration) -> Self {
-        deadline.set(limit);
-        self.idle = Some((deadline, limit));
-        self
+    pub fn watched(mut self, deadline: Deadline, idle: Duration) -> (Self, Rc<Watch>) {
+        deadline.set(idle);
+        let (pieces, is_waiting) = (Cell::new(0), Cell::new(false));
+        let watch = Watch { deadline, idle, pieces, is_waiting, error: RefCell::new(None) };
+        let watch = Rc::new(watch);
+        self.watch = Some(Rc::clone(&watch));
+        (self, watch)
     }
-}
 
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    type Error = RequestBodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+    fn poll_source(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let this = self.get_mut();
-        let Some(source) = &mut this.source else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(source).poll_frame(cx) else {
-            let Some((deadline, _)) = &this.idle else { return Poll::Pending };
-            return deadline.poll(cx).map(|()| Some(Err(RequestBodyError::Idle)));
-        };
-        if let Some((deadline, limit)) = &this.idle {
-            deadline.set(*limit);
-        }
-        let frame = match frame {
+        let Some(source) = &mut self.source else { return Poll::Ready(None) };
+        let frame = match ready!(Pin::new(source).poll_frame(cx)) {
             None => {
-                let is_http2 = this.connection.as_ref().is_some_and(|own| own.is_http2());
-                let is_whole = !is_http2 || this.is_end_stream();
-                this.source = None;
+                let is_http2 = self.connection.as_ref().is_some_and(|own| own.is_http2());
+                let is_whole = !is_http2 || self.is_end_stream();
+                self.source = None;
                 return Poll::Ready((!is_whole).then_some(Err(RequestBodyError::Abandoned)));
             }
             Some(Err(error)) => {
@@ -133,9 +154,9 @@ impl HttpBody for RequestBody {
             Ok(trailers) => Frame::trailers(kept(trailers)),
             Err(frame) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                if let Some(seen) = &this.seen {
+                if let Some(seen) = &self.seen {
                     seen.set(seen.get() + length);
-                    if this.limit.is_some_and(|limit| seen.get() > limit) {
+                    if self.limit.is_some_and(|limit| seen.get() > limit) {
                         return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
                     }
                 }
@@ -143,6 +164,34 @@ impl HttpBody for RequestBody {
             }
         };
         Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let this = self.get_mut();
+        let Some(watch) = this.watch.clone() else { return this.poll_source(cx) };
+        let frame = this.poll_source(cx);
+        watch.is_waiting.set(frame.is_pending());
+        let frame = match frame {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(watch.deadline.poll(cx));
+                Some(Err(RequestBodyError::Idle))
+            }
+        };
+        watch.deadline.set(watch.idle);
+        watch.pieces.set(watch.pieces.get() + 1);
+        if let Some(Err(error)) = &frame {
+            watch.error.replace(Some(error.clone()));
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

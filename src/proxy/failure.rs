@@ -57,8 +57,10 @@ impl Failure {
             Failure::RedirectLoop => StatusCode::LOOP_DETECTED,
             Failure::Upstream(error) => match error {
                 SendError::Downstream(RequestBodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+                SendError::Downstream(RequestBodyError::Idle) | SendError::DownstreamTimeout => {
+                    StatusCode::REQUEST_TIMEOUT
+                }
                 SendError::Downstream(_) => StatusCode::BAD_REQUEST,
-                SendError::DownstreamTimeout => StatusCode::REQUEST_TIMEOUT,
                 SendError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
                 SendError::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
                 SendError::Connect(_) | SendError::Failed(_) => StatusCode::BAD_GATEWAY,
@@ -74,7 +76,9 @@ impl Failure {
             Failure::Upstream(SendError::Downstream(RequestBodyError::TooLarge)) => {
                 Some(Limit::BodySize)
             }
-            Failure::Upstream(SendError::DownstreamTimeout) => Some(Limit::RequestBodyIdleTimeout),
+            Failure::Upstream(
+                SendError::Downstream(RequestBodyError::Idle) | SendError::DownstreamTimeout,
+            ) => Some(Limit::RequestBodyIdleTimeout),
             Failure::Upstream(SendError::Timeout(_)) => Some(Limit::UpstreamTimeout),
             Failure::Upstream(SendError::Connect(_)) => Some(Limit::Hold),
             _ => None,

@@ -183,15 +183,16 @@ async fn over_http2(
     let body = record.take_body();
     let choice = choice(record, route, view);
     let backend = choice.reach_h2c().await?;
-    let deadline = record.connection().worker.wheel.deadline();
+    let wheel = &record.connection().worker.wheel;
     let idle = record.view.limits().request_body_idle_timeout;
-    let body = body.with_idle(deadline, idle);
+    let (body, watch) = body.watched(wheel.deadline(), idle);
     let forwarded = forwarded_fields(record, authority);
     let via = record.view.state.config.server.via;
     let request =
         request_head::for_http2(&record.parts, authority, &forwarded, &record.id, via, body)
             .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
-    let answer = h2c::exchange(&backend, request, route.upstream_timeout).await;
+    let (deadline, limit) = (wheel.deadline(), route.upstream_timeout);
+    let answer = h2c::exchange(&backend, request, &watch, deadline, limit).await;
     let answer = answer.map_err(|error| choice.failed_h2c(error))?;
     let (head, body) = answer.into_parts();
     let mut headers = head.headers;

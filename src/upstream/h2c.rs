@@ -2,6 +2,9 @@
 //!
 //! One connection per worker carries all requests; a new one is made when it has ended.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -11,8 +14,9 @@ use hyper_util::rt::TokioIo;
 
 use super::connect::{self, ConnectError};
 use super::pool::Backend;
-use crate::proxy::body::RequestBody;
+use crate::proxy::body::{RequestBody, RequestBodyError, Watch};
 use crate::worker::LocalExecutor;
+use crate::worker::deadline::Deadline;
 
 /// The sending side of the connection.
 pub type Sender = http2::SendRequest<RequestBody>;
@@ -30,23 +34,53 @@ pub enum Error {
     Timeout,
     /// The connection or the stream failed.
     Http(hyper::Error),
+    /// The client's body failed.
+    Downstream(RequestBodyError),
 }
 
-/// Sends `request` to `backend` and waits for the head of the answer, `first_byte` long at most.
+/// Sends `request` to `backend` and waits for the head of its answer. The application may be silent
+/// for `first_byte` once it has the request; as long as its body is on its way, which `watch` tells,
+/// that time has not begun.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn exchange(
     backend: &Backend,
     request: Request<RequestBody>,
+    watch: &Watch,
+    deadline: Deadline,
     first_byte: Duration,
 ) -> Result<Response<Incoming>, Error> {
     let mut sender = sender(backend).await?;
-    let answer = async {
+    let mut answer = pin!(async {
         sender.ready().await.map_err(Error::Http)?;
         sender.send_request(request).await.map_err(Error::Http)
-    };
-    tokio::time::timeout(first_byte, answer).await.unwrap_or(Err(Error::Timeout))
+    });
+    let mut progress = watch.progress();
+    deadline.set(first_byte);
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(result) = answer.as_mut().poll(cx) {
+            return Poll::Ready(result);
+        }
+        while deadline.poll(cx).is_ready() {
+            if !watch.is_waiting() && watch.progress() == progress {
+                return Poll::Ready(Err(Error::Timeout));
+            }
+            progress = watch.progress();
+            deadline.set(first_byte);
+        }
+        Poll::Pending
+    })
+    .await;
+    result.map_err(|error| match (watch.error(), error) {
+        (Some(error), _) => Error::Downstream(error),
+        (None, Error::Timeout) => {
+            // It may be the connection that is dead: who is on it stays, but nobody else comes.
+            backend.h2c.take();
+            Error::Timeout
+        }
+        (None, error) => error,
+    })
 }
 
 /// Makes sure that there is a connection.

@@ -211,19 +211,23 @@ impl Choice<'_> {
     pub async fn reach_h2c(&self) -> Result<Rc<Backend>, SendError> {
         let began = Instant::now();
         let mut pause = PAUSE;
-        let mut tried = None;
+        let (mut tried, mut failures) = (None, 0);
         loop {
             let backend = self.pick(tried.as_ref())?;
-            match h2c::sender(&backend).await {
+            let error = match h2c::sender(&backend).await {
                 Ok(_) => return Ok(backend),
-                Err(error) if began.elapsed() >= self.route.hold => {
+                Err(error) => error,
+            };
+            self.note(&backend, false);
+            failures += 1;
+            if failures >= self.view.backends.len() {
+                let waited = began.elapsed();
+                if waited >= self.route.hold {
                     return Err(self.failed_h2c(error));
                 }
-                Err(_) => self.note(&backend, false),
+                tokio::time::sleep(pause.min(self.route.hold - waited)).await;
+                pause = (pause * 2).min(PAUSE_MAX);
             }
-            let left = self.route.hold.saturating_sub(began.elapsed());
-            tokio::time::sleep(pause.min(left)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
             tried = Some(backend);
         }
     }
@@ -234,6 +238,7 @@ impl Choice<'_> {
         match error {
             h2c::Error::Connect(error) => SendError::Connect(error),
             h2c::Error::Timeout => SendError::Timeout(self.route.upstream_timeout),
+            h2c::Error::Downstream(error) => SendError::Downstream(error),
             h2c::Error::Http(error) => SendError::Failed(format!("its HTTP/2 failed: {error}")),
         }
     }

@@ -16,7 +16,9 @@ use crate::control::state::State;
 use crate::downstream::accept::Accepted;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::ListenerKind;
-use crate::downstream::serve;
+use crate::downstream::connection::{Connection, Tls};
+use crate::downstream::stream::Stream;
+use crate::downstream::{http2, serve};
 use crate::observe::access_log::Buffer;
 use crate::observe::registry::Registry;
 use crate::tls::Tickets;
@@ -48,6 +50,11 @@ pub(crate) fn worker_for(apps: &[String], limits: &str) -> Rc<Worker> {
     worker
 }
 
+/// Has `worker` begin nothing new.
+pub(crate) fn drain(worker: &Worker) {
+    worker.drain();
+}
+
 /// A client's end of a connection.
 pub(crate) struct Client(TcpStream);
 
@@ -63,6 +70,32 @@ impl Client {
         let accepted = Accepted { socket, peer, kind: ListenerKind::Http, permit };
         tokio::task::spawn_local(serve::serve(Rc::clone(worker), accepted));
         Self(client)
+    }
+
+    /// Connects to `worker` as if HTTP/2 had been agreed on under TLS for `a.test`.
+    pub(crate) async fn of_http2(worker: &Rc<Worker>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        let tls = Tls {
+            version: "TLSv1.3",
+            server_name: Some("a.test".into()),
+            local: None,
+            http2: true,
+        };
+        let connection = Connection::new(worker, Stream::plain(socket), peer, Some(tls));
+        let worker = Rc::clone(worker);
+        tokio::task::spawn_local(async move {
+            let _registered = worker.register(&connection);
+            http2::serve(&connection).await;
+        });
+        Self(client)
+    }
+
+    /// The socket.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.0
     }
 
     /// Sends this.
