@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::Body;
-use super::headers::request_head;
+use super::headers::{hop, request_head};
 use super::record::Record;
 use crate::upstream::io::Io;
 use crate::upstream::pool::Lease;
@@ -114,13 +114,13 @@ impl Upgrade {
         if accepted != Some(expected.as_bytes()) {
             return Err("its Sec-WebSocket-Accept does not fit the key");
         }
-        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
-            headers.remove(name);
-        }
+        hop::strip_response(headers);
+        headers.remove(header::CONTENT_LENGTH);
         if self.http2.is_some() {
-            for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
-                headers.remove(name);
-            }
+            headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        } else {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
         Ok(())
     }
@@ -274,3 +274,6 @@ fn fresh_key() -> Option<HeaderValue> {
     aws_lc_rs::rand::fill(&mut nonce).ok()?;
     HeaderValue::try_from(BASE64_STANDARD.encode(nonce)).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,11 @@ impl Client {
         n
     }
 
+    /// Says that it will say nothing more.
+    pub(crate) async fn finishes(&mut self) {
+        self.0.shutdown().await.unwrap();
+    }
+
     /// Leaves with a reset.
     pub(crate) fn resets(self) {
         socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).unwrap();
