@@ -1,7 +1,9 @@
 //! A connection from its acceptance to its end.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -89,21 +91,26 @@ async fn introduce(
     }
 }
 
-/// Sends what is left and says farewell; a client that is still sending is listened to for a
-/// moment, because a reset would take our answer from it (RFC 9112 §9.6).
+/// Sends what is left and says farewell; a client that is still sending, or has sent what we did not
+/// read, is listened to for a moment, because a reset would take our answer from it (RFC 9112 §9.6).
 async fn close(connection: &Connection) {
     let stream = &connection.stream;
+    let mut left = LEFTOVER;
     let farewell = async {
-        std::future::poll_fn(|cx| stream.poll_close(cx)).await?;
-        let mut left = if connection.unread.get() { LEFTOVER } else { 0 };
-        while left > 0 {
-            let n = std::future::poll_fn(|cx| stream.poll_discard(cx)).await?;
-            if n == 0 {
-                break;
+        poll_fn(|cx| stream.poll_close(cx)).await?;
+        poll_fn(|cx| {
+            while left > 0 {
+                match stream.poll_discard(cx)? {
+                    Poll::Ready(0) => break,
+                    Poll::Ready(n) => left = left.saturating_sub(n),
+                    // It sends nothing, and nothing says that it is about to.
+                    Poll::Pending if left == LEFTOVER && !connection.unread.get() => break,
+                    Poll::Pending => return Poll::Pending,
+                }
             }
-            left = left.saturating_sub(n);
-        }
-        std::io::Result::Ok(())
+            Poll::Ready(std::io::Result::Ok(()))
+        })
+        .await
     };
     // Who does not take it within this time does not want it.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
@@ -117,5 +124,70 @@ impl Drop for CountPanics<'_> {
         if std::thread::panicking() {
             self.0.metrics.panics.add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::upstream::testing::local;
+    use crate::worker::testing::{Client, app, worker};
+
+    const LAST: &str = "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
+
+    #[test]
+    fn an_orderly_end_is_quick() {
+        local(async {
+            let worker = worker(app(OK).await, "");
+            let mut client = Client::of(&worker).await;
+            client.says(LAST).await;
+            let began = Instant::now();
+            assert!(client.hears_out().await.ends_with("ok\n"));
+            while worker.metrics.connections.get() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(began.elapsed() < FAREWELL / 2, "{:?}", began.elapsed());
+        });
+    }
+
+    /// The kernel reset the connection because of what nobody had read, and with it the answer.
+    #[test]
+    fn what_was_not_read_costs_no_client_its_answer() {
+        local(async {
+            let worker = worker(app(OK).await, "");
+            let mut client = Client::of(&worker).await;
+            client.says(&format!("{LAST}{}", "x".repeat(200_000))).await;
+            assert!(client.hears_out().await.ends_with("ok\n"));
+            assert!(client.tries_to_say("more").await, "a reset has come after the answer");
+        });
+    }
+
+    #[test]
+    fn a_body_that_nobody_wants_costs_no_client_its_answer() {
+        local(async {
+            let worker = worker(app(OK).await, "body_size = \"1KiB\"");
+            let mut client = Client::of(&worker).await;
+            let head = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 200000\r\n\r\n";
+            client.says(&format!("{head}{}", "x".repeat(200_000))).await;
+            let heard = client.hears_out().await;
+            assert!(heard.starts_with("HTTP/1.1 413"), "{heard}");
+            assert!(heard.contains("\r\nconnection: close\r\n"), "{heard}");
+        });
+    }
+
+    #[test]
+    fn who_never_stops_sending_is_left() {
+        local(async {
+            let worker = worker(app(OK).await, "body_size = \"1KiB\"");
+            let mut client = Client::of(&worker).await;
+            let head = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2000000000\r\n\r\n";
+            client.says(head).await;
+            assert!(client.hears("\r\n\r\n").await.starts_with("HTTP/1.1 413"));
+            let sending = async { while client.tries_to_say(&"x".repeat(10_000)).await {} };
+            tokio::time::timeout(FAREWELL * 3, sending).await.expect("an end");
+        });
     }
 }

@@ -103,6 +103,11 @@ impl Client {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// Sends this if it can; whether it could.
+    pub(crate) async fn tries_to_say(&mut self, text: &str) -> bool {
+        self.0.write_all(text.as_bytes()).await.is_ok()
+    }
+
     /// What comes until `mark` does, with it.
     pub(crate) async fn hears(&mut self, mark: &str) -> String {
         let mut heard = Vec::new();
@@ -140,7 +145,7 @@ impl Client {
         let mut heard = Vec::new();
         let waited = timeout(PATIENCE, self.0.read_to_end(&mut heard)).await;
         let heard = String::from_utf8_lossy(&heard).into_owned();
-        assert!(waited.is_ok(), "no end after {heard:?}");
+        assert!(matches!(waited, Ok(Ok(_))), "{waited:?} after {heard:?}");
         heard
     }
 
