@@ -149,22 +149,48 @@ async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
                     ready.clear_ready();
                     break;
                 }
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                Err(error) if is_of_one_client(error) => {}
+                Err(error) => {
                     if !std::mem::replace(&mut is_short, true) {
                         tracing::error!(
-                            "cannot accept on {}: {error}; trying again until there is room \
-                             (see LimitNOFILE, or lower limits.connections)",
-                            listener.address
+                            "cannot accept on {}: {error}; trying again until it works{}",
+                            listener.address,
+                            remedy(error)
                         );
                     }
                     tokio::time::sleep(PAUSE).await;
                     break;
                 }
-                // The client was gone before we came (accept(2)): its own affair.
-                Err(_) => {}
             }
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Whether the client was gone before we came, or never reached us: its own affair (accept(2)).
+/// Anything else would come again at once.
+fn is_of_one_client(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNABORTED
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::INTR
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NONET
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::TIMEDOUT
+    )
+}
+
+fn remedy(error: Errno) -> &'static str {
+    match error {
+        Errno::MFILE | Errno::NFILE => " (see LimitNOFILE, or lower limits.connections)",
+        _ => "",
     }
 }
 
@@ -193,11 +219,13 @@ impl Door {
             Ok(permit) => permit,
             Err(limit) => return self.refuse(socket, peer, kind, limit),
         };
-        let idlest = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        // One that has died has nothing to do, and would be given everything.
+        let alive = self.workers.iter().filter(|worker| !worker.sender.is_closed());
+        let idlest = alive.min_by_key(|worker| worker.load.load(Ordering::Relaxed));
         let Some(worker) = idlest else { return };
         permit.assign(&worker.load);
         let accepted = Accepted { socket, peer, kind, permit };
-        // A worker whose mailbox is closed is stopping: the client sees a closed connection.
+        // A worker that stops just now lets the client see a closed connection.
         let _ = worker.sender.send(Message::Connection(accepted));
     }
 
@@ -214,6 +242,107 @@ impl Door {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {}
                 _ => drop(socket.shutdown(std::net::Shutdown::Write)),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::config::Listen;
+
+    fn listener() -> BoundListener {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        BoundListener { kind: ListenerKind::Http, listen: Listen::Addr(address), address, socket }
+    }
+
+    fn mailbox() -> (Mailbox, UnboundedReceiver<Message>) {
+        let (sender, receiver) = unbounded_channel();
+        (Mailbox { sender, load: Arc::new(AtomicUsize::new(0)) }, receiver)
+    }
+
+    fn door(workers: Vec<Mailbox>, limit: usize) -> Door {
+        let refusals = RateLimited::per_second();
+        Door { admission: Admission::new(limit, limit), workers, metrics: Arc::default(), refusals }
+    }
+
+    /// Connects, and has the door judge.
+    fn knock(door: &Door, listener: &BoundListener) -> TcpStream {
+        let client = TcpStream::connect(listener.address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        door.admit_waiting(listener);
+        client
+    }
+
+    fn is_given(mail: &mut UnboundedReceiver<Message>) -> Option<Accepted> {
+        match mail.try_recv() {
+            Ok(Message::Connection(accepted)) => Some(accepted),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_worker_with_the_fewest_gets_the_next() {
+        let ((first, mut firsts), (second, mut seconds)) = (mailbox(), mailbox());
+        let (door, listener) = (door(vec![first, second], 10), listener());
+        let _clients: Vec<_> = (0..3).map(|_| knock(&door, &listener)).collect();
+        let (one, _three) = (is_given(&mut firsts).unwrap(), is_given(&mut firsts).unwrap());
+        let two = is_given(&mut seconds).unwrap();
+        assert_eq!(two.peer.ip(), listener.address.ip());
+        drop(one);
+        drop(two);
+        let _client = knock(&door, &listener);
+        assert!(is_given(&mut seconds).is_some(), "it has none any more");
+    }
+
+    /// It had no connections at all, and so it was given each that came.
+    #[test]
+    fn a_worker_that_has_died_is_given_nothing() {
+        let ((dead, mail), (alive, mut mails)) = (mailbox(), mailbox());
+        drop(mail);
+        let (door, listener) = (door(vec![dead, alive], 10), listener());
+        let _clients: Vec<_> = (0..3).map(|_| knock(&door, &listener)).collect();
+        assert_eq!((0..3).filter_map(|_| is_given(&mut mails)).count(), 3);
+    }
+
+    #[test]
+    fn who_is_one_too_many_is_told() {
+        let (worker, mut mail) = mailbox();
+        let (door, listener) = (door(vec![worker], 1), listener());
+        let _first = knock(&door, &listener);
+        let mut second = knock(&door, &listener);
+        let mut heard = String::new();
+        second.read_to_string(&mut heard).unwrap();
+        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nconnection: close"),
+            "{head}"
+        );
+        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
+        drop(is_given(&mut mail).unwrap());
+        let _third = knock(&door, &listener);
+        assert!(is_given(&mut mail).is_some(), "there is room again");
+    }
+
+    /// Such a loop spun: every error but those of a shortage was taken for the client's.
+    #[test]
+    fn an_error_of_the_listener_itself_is_no_clients_affair() {
+        let listener = listener();
+        assert_eq!(take(&listener).unwrap_err(), Errno::AGAIN);
+        socket2::SockRef::from(&listener.socket).shutdown(std::net::Shutdown::Both).unwrap();
+        let error = take(&listener).unwrap_err();
+        assert!(error != Errno::AGAIN && !is_of_one_client(error), "{error}");
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF] {
+            assert!(!is_of_one_client(error), "{error}");
+        }
+        for error in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM] {
+            assert!(is_of_one_client(error), "{error}");
         }
     }
 }
