@@ -86,7 +86,8 @@ impl Stream {
         self.0.sent.get()
     }
 
-    /// The next byte begins the head of an HTTP/1 request: it is looked at on its way to the reader.
+    /// The next byte begins the head of an HTTP/1 request: it is looked at on its way to the
+    /// reader.
     pub fn expect_head(&self) {
         self.0.guard.borrow_mut().expect_head();
     }
