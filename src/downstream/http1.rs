@@ -19,8 +19,9 @@ use crate::observe::metrics::Limit;
 use crate::proxy::handle::handle;
 use crate::proxy::record;
 
-/// How long after its last request a connection is parked.
-const PARK_AFTER: Duration = Duration::from_millis(50);
+/// How long after its last request a connection is parked: with the next tick of the wheel, so that
+/// of many connections that come at once few hold buffers at the same time.
+const PARK_AFTER: Duration = Duration::ZERO;
 
 /// How long a request may still take to come once the server is stopping: one that was on its way
 /// when the stop came is answered, and told that it is the last.
@@ -99,6 +100,8 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
             stream.expect_head();
         }
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
+            // Of an answer that broke off, the client sees what there was.
+            let _ = stream.poll_send(cx);
             return Poll::Ready(ended(connection, result));
         }
         if let Poll::Ready(Err(_)) = stream.poll_send(cx) {

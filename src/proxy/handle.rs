@@ -52,6 +52,10 @@ pub async fn handle(
         // Without a length only the end of the connection ends it there (RFC 9112 §6.3).
         || (version == Version::HTTP_10 && response.body().size_hint().exact().is_none());
     if is_last && !connection.is_http2() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if version == Version::HTTP_10 {
+            // The library would promise such a client to keep the connection, beside our word.
+            *response.version_mut() = Version::HTTP_10;
+        }
         answer::close(&mut response);
     }
     Ok(response)

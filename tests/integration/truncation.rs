@@ -14,18 +14,19 @@ const BROKEN: [(&str, &str); 4] = [
 /// A head, a part of its body and the end in one write left the client with nothing at all, as did
 /// a chunk without a size after a good head.
 #[test]
-fn what_came_before_the_break_reaches_a_client_of_http_1_in_the_clear() {
+fn what_came_before_the_break_reaches_a_client_of_http_1() {
     for (answer, part) in BROKEN {
         let origin = Script::answering(answer);
         let proxy = Proxy::plain_to(&origin).start();
-        let mut wire = proxy.wire();
-        wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
-        let (bytes, end) = wire.rest();
-        let text = String::from_utf8_lossy(&bytes);
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?} became {text:?} {end:?}");
-        assert!(text.contains("\r\n\r\n") && text.contains(part), "{answer:?}: {text:?}");
-        assert!(!text.ends_with("0\r\n\r\n"), "{answer:?} looks whole: {text:?}");
-        assert_ne!(end, End::Open, "{answer:?}");
+        for mut wire in [proxy.wire(), proxy.tls_wire()] {
+            wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            let (bytes, end) = wire.rest();
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}: {text:?} {end:?}");
+            assert!(text.contains("\r\n\r\n") && text.contains(part), "{answer:?}: {text:?}");
+            assert!(!text.ends_with("0\r\n\r\n"), "{answer:?} looks whole: {text:?}");
+            assert_ne!(end, End::Open, "{answer:?}");
+        }
     }
 }
 
