@@ -3,18 +3,22 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
-};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{Config, TlsSource};
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
 const OWN: u64 = 48;
+
+/// Questions to the control socket that may wait to be heard.
+const WAITING: i32 = 16;
 
 /// How many of the wanted connections the descriptors of this process carry: two each, one towards
 /// the client and one towards the application. The soft limit is raised to the hard one first.
@@ -108,17 +112,25 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
         if !metadata.file_type().is_socket() {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "another file is there"));
         }
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(ErrorKind::AddrInUse, "another server is running with it"));
+        match UnixStream::connect(path) {
+            // Left behind by one that was killed.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(_) => {
+                let why = "another server is running with it";
+                return Err(io::Error::new(ErrorKind::AddrInUse, why));
+            }
+            // It may be somebody else's, and alive.
+            Err(error) => return Err(error),
         }
-        fs::remove_file(path)?;
     }
-    // Nobody may connect between the making of the file and the change of its mode.
-    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(umask);
-    let listener = listener?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Before it has a name, so that nobody can connect in between: on Linux the file gets the mode
+    // of the socket, and other threads are spared a change of the umask.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(WAITING)?;
+    let listener = UnixListener::from(OwnedFd::from(socket));
     listener.set_nonblocking(true)?;
     let inode = fs::metadata(path)?.ino();
     Ok(ControlSocket { listener, path: path.to_owned(), inode })
@@ -146,4 +158,106 @@ impl Stamps {
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_control_socket_is_its_owners_and_goes_with_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/control.sock");
+        let socket = make_socket(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_was_left_behind_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let socket = make_socket(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(socket);
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let first = make_socket(&path).unwrap();
+        assert_eq!(make_socket(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert!(UnixStream::connect(&path).is_ok(), "the first one goes on");
+        // Another server has put its own there since.
+        fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(other);
+
+        let file = folder.path().join("file");
+        fs::write(&file, "kept").unwrap();
+        assert_eq!(make_socket(&file).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+        assert!(bind_control(&file).is_none());
+    }
+
+    fn config(cert: &Path, key: &Path) -> Config {
+        let text = format!(
+            "[server]\nhttp = []\n[[site]]\nhost = \"a.test\"\nto = \"127.0.0.1:1\"\n\
+             tls = {{ cert = {cert:?}, key = {key:?} }}\n"
+        );
+        let loaded = crate::config::parse(&text, "test.toml", Path::new("/"), &|_| None);
+        loaded.unwrap_or_else(|problems| panic!("{problems}")).config
+    }
+
+    #[test]
+    fn every_change_of_a_certificate_file_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        fs::write(&cert, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let config = config(&cert, &key);
+        let mut last = Stamps::of(&config);
+        assert_eq!(Stamps::of(&config), last);
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::OpenOptions::new().append(true).open(&cert).unwrap().write_all(b"\n").unwrap(),
+            &|| {
+                // As tools do it: a whole file in place of the old one, of the same length.
+                let new = folder.path().join("new");
+                fs::copy(&key, &new).unwrap();
+                fs::rename(&new, &key).unwrap();
+            },
+            &|| fs::remove_file(&cert).unwrap(),
+            &|| fs::write(&cert, made.cert.pem()).unwrap(),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            change();
+            let now = Stamps::of(&config);
+            assert_ne!(now, last, "{number}");
+            last = now;
+        }
+    }
+
+    #[test]
+    fn descriptors_carry_half_as_many_connections() {
+        let limit = getrlimit(Resource::Nofile).maximum;
+        assert_eq!(carried(1), 1);
+        if let Some(limit) = limit {
+            assert!(carried(usize::MAX) as u64 <= limit / 2);
+        }
+    }
 }

@@ -36,6 +36,9 @@ use state::State;
 /// How often the control plane looks whether a certificate is to be renewed or has changed.
 const WATCH: Duration = Duration::from_secs(5);
 
+/// How long a worker may take to change its configuration, which is a matter of milliseconds.
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
+
 /// Requests to the control socket that may wait.
 const REQUESTS: usize = 16;
 
@@ -123,7 +126,7 @@ impl Control {
         let now = SystemTime::now();
         let plane = Plane {
             origin: start.origin,
-            stamps: files::Stamps::of(&state.config),
+            stamps: state.stamps.clone(),
             state,
             listeners: Vec::new(),
             acceptor,
@@ -272,8 +275,13 @@ impl Plane {
                 acknowledged.push(when_done);
             }
         }
-        for when_done in acknowledged {
-            let _ = when_done.await;
+        let all = async {
+            for when_done in acknowledged {
+                let _ = when_done.await;
+            }
+        };
+        if tokio::time::timeout(ACKNOWLEDGED, all).await.is_err() {
+            tracing::error!("a worker does not answer: it may go on with its old configuration");
         }
     }
 }

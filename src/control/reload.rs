@@ -70,7 +70,7 @@ impl Plane {
         let limits = &state.config.limits;
         self.admission.change(limits.connections, limits.connections_per_client);
         program_log::set_level(state.config.log.level);
-        self.stamps = files::Stamps::of(&state.config);
+        self.stamps = state.stamps.clone();
         self.log = log;
         self.publish(Arc::new(state)).await;
         self.registry.retain(&self.state.config.sites);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use rustls::ClientConfig;
 
+use super::files::Stamps;
 use crate::config::target::Protocol;
 use crate::config::{Config, Redirect, Site, TlsSource};
 use crate::downstream::redirect::LoopGuard;
@@ -24,6 +25,8 @@ pub struct State {
     pub services: Vec<Service>,
     /// The certificates; without a TLS listener there are none.
     pub certificates: Certificates,
+    /// What their files looked like before they were read: what changes later is read anew.
+    pub stamps: Stamps,
     /// What verifies applications behind `https://`, where there are any.
     pub client_tls: Option<Arc<ClientConfig>>,
     /// Counts for requests that no site wants.
@@ -94,6 +97,7 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
+        let stamps = Stamps::of(&config);
         let certificates =
             Certificates::load(&config, SystemTime::now()).map_err(StateError::Certificates)?;
         let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
@@ -114,6 +118,7 @@ impl State {
             sites,
             services,
             certificates,
+            stamps,
             client_tls,
             unmatched,
             redirects,
