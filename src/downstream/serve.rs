@@ -91,8 +91,9 @@ async fn introduce(
     }
 }
 
-/// Sends what is left and says farewell; a client that is still sending, or has sent what we did not
-/// read, is listened to for a moment, because a reset would take our answer from it (RFC 9112 §9.6).
+/// Sends what is left and says farewell; a client that is still sending, or has sent what we did
+/// not read, is listened to for a moment, because a reset would take our answer from it (RFC 9112
+/// §9.6).
 async fn close(connection: &Connection) {
     let stream = &connection.stream;
     let mut left = LEFTOVER;
