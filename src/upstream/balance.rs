@@ -27,3 +27,62 @@ pub fn pick<'a>(
         (again, backend.is_passed_over(now), backend.in_flight())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Target;
+    use crate::upstream::h1::Connection;
+    use crate::upstream::pool::{Backends, Lease};
+    use crate::upstream::testing::pair;
+    use crate::worker::deadline::Wheel;
+
+    fn backends(count: u16) -> Vec<Rc<Backend>> {
+        let mut all = Backends::default();
+        let target = |port| Target::parse(&format!("127.0.0.1:{port}")).unwrap();
+        (1..=count).map(|port| all.at(&target(port), None)).collect()
+    }
+
+    fn busy(backend: &Rc<Backend>) -> Lease {
+        let deadline = Wheel::new(Instant::now()).deadline();
+        backend.lease_new(Box::new(Connection::new(pair().0, deadline)))
+    }
+
+    /// Which of them is picked, several times in a row.
+    fn picked(all: &[Rc<Backend>], turn: &Cell<usize>, tried: Option<usize>) -> Vec<usize> {
+        let tried = tried.map(|tried| &all[tried]);
+        let place = |picked: &Rc<Backend>| all.iter().position(|one| Rc::ptr_eq(one, picked));
+        (0..4).map(|_| pick(all, turn, tried).and_then(place).unwrap()).collect()
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let turn = Cell::new(usize::MAX - 1);
+        let mut seen = picked(&backends(2), &turn, None);
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 0, 1, 1]);
+        assert_eq!(picked(&backends(1), &turn, None), [0; 4]);
+        assert!(pick(&[], &turn, None).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_has_the_least_to_do_is_picked() {
+        let (all, turn) = (backends(3), Cell::new(0));
+        let leases = [busy(&all[0]), busy(&all[0]), busy(&all[1])];
+        assert_eq!(picked(&all, &turn, None), [2; 4]);
+        drop(leases);
+        assert_ne!(picked(&all, &turn, None), [2; 4]);
+    }
+
+    #[tokio::test]
+    async fn who_refused_or_was_tried_is_picked_last() {
+        let (all, turn) = (backends(2), Cell::new(0));
+        let _lease = busy(&all[1]);
+        assert_eq!(picked(&all, &turn, Some(0)), [1; 4]);
+        all[0].note(Some(Instant::now()));
+        assert_eq!(picked(&all, &turn, None), [1; 4]);
+        assert_eq!(picked(&all, &turn, Some(1)), [0; 4], "rather than the same again");
+        all[0].note(None);
+        assert_eq!(picked(&all, &turn, None), [0; 4]);
+    }
+}

@@ -38,9 +38,9 @@ pub enum Error {
     Downstream(RequestBodyError),
 }
 
-/// Sends `request` to `backend` and waits for the head of its answer. The application may be silent
-/// for `first_byte` once it has the request; as long as its body is on its way, which `watch` tells,
-/// that time has not begun.
+/// Sends `request` to `backend` and waits for the head of its answer. The application may be
+/// silent for `first_byte` once it has the request; as long as its body is on its way, which
+/// `watch` tells, that time has not begun.
 ///
 /// # Errors
 /// See [`Error`].

@@ -173,3 +173,121 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use bytes::Bytes;
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::proxy::body::RequestBody;
+    use crate::upstream::testing::{App, pair};
+    use crate::worker::deadline::Wheel;
+
+    fn backend(backends: &mut Backends) -> Rc<Backend> {
+        backends.at(&Target::parse("127.0.0.1:1").unwrap(), None)
+    }
+
+    /// A connection on which `answer` has been read to its end, and the application.
+    async fn used(backend: &Rc<Backend>, answer: &str) -> (Lease, App) {
+        let (io, mut app) = pair();
+        let deadline = Wheel::new(Instant::now()).deadline();
+        let mut lease = backend.lease_new(Box::new(h1::Connection::new(io, deadline)));
+        app.says(answer);
+        let mut request = h1::Request {
+            method: Method::GET,
+            head: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"),
+            body: RequestBody::empty(),
+            expects_continue: false,
+            first_byte: Duration::from_secs(5),
+            body_idle: Duration::from_secs(5),
+        };
+        let connection = lease.connection().unwrap();
+        connection.exchange(&mut request, &mut HeaderMap::new(), |_, _| {}).await.unwrap();
+        (lease, app)
+    }
+
+    async fn is_leased(backend: &Rc<Backend>) -> bool {
+        tokio::task::yield_now().await;
+        poll_fn(|cx| Poll::Ready(backend.lease(cx))).await.is_some()
+    }
+
+    async fn tidy(backends: &mut Backends, interval: Duration) {
+        tokio::task::yield_now().await;
+        poll_fn(|cx| {
+            backends.tidy(interval, cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn only_what_has_ended_cleanly_is_put_back() {
+        for (answer, is_kept) in [
+            ("HTTP/1.1 204 No Content\r\n\r\n", true),
+            ("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", false),
+            ("HTTP/1.0 204 No Content\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", false),
+            ("HTTP/1.1 200 OK\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", false),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
+        ] {
+            let backend = backend(&mut Backends::default());
+            let (lease, _app) = used(&backend, answer).await;
+            assert_eq!(backend.in_flight(), 1);
+            drop(lease);
+            assert_eq!((backend.in_flight(), is_leased(&backend).await), (0, is_kept), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_application_closed_or_spoke_on_is_not_used() {
+        let backend = backend(&mut Backends::default());
+        let (lease, app) = used(&backend, "HTTP/1.1 204 No Content\r\n\r\n").await;
+        drop((lease, app));
+        assert!(!is_leased(&backend).await);
+        let (lease, mut app) = used(&backend, "HTTP/1.1 204 No Content\r\n\r\n").await;
+        drop(lease);
+        app.says("HTTP/1.1 408 Request Timeout\r\n\r\n");
+        assert!(!is_leased(&backend).await);
+    }
+
+    #[tokio::test]
+    async fn what_rests_for_too_long_is_closed() {
+        let mut backends = Backends::default();
+        let backend = backend(&mut backends);
+        let (lease, _app) = used(&backend, "HTTP/1.1 204 No Content\r\n\r\n").await;
+        drop(lease);
+        for _ in 0..5 {
+            tidy(&mut backends, IDLE_AGE / 6).await;
+            assert_eq!(backend.idle.borrow().len(), 1);
+        }
+        tidy(&mut backends, IDLE_AGE / 5).await;
+        assert!(backend.idle.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_application_is_forgotten_with_the_last_that_names_it() {
+        let mut backends = Backends::default();
+        let kept = backend(&mut backends);
+        assert!(Rc::ptr_eq(&kept, &backend(&mut backends)));
+        tidy(&mut backends, Duration::from_secs(1)).await;
+        assert_eq!(backends.0.len(), 1);
+        drop(kept);
+        tidy(&mut backends, Duration::from_secs(1)).await;
+        assert!(backends.0.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten() {
+        let backend = backend(&mut Backends::default());
+        let now = Instant::now();
+        assert!(!backend.is_passed_over(now));
+        backend.note(Some(now));
+        assert!(backend.is_passed_over(now + PASSED_OVER / 2));
+        assert!(!backend.is_passed_over(now + PASSED_OVER));
+    }
+}

@@ -8,9 +8,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::upstream::testing::local;
-use crate::worker::testing::{Client, PATIENCE, app, app_with, worker};
+use crate::worker::testing::{Client, PATIENCE, app, app_with, worker, worker_for};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+const LENGTH: http::HeaderName = http::HeaderName::from_static("x-length");
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
 
 #[test]
@@ -154,5 +155,29 @@ fn a_tunnel_that_never_begins_lets_go_of_the_application() {
         gone.notify_one();
         tokio::time::timeout(PATIENCE, left.notified()).await.expect("the connection to be closed");
         assert_eq!(worker.open(), 0);
+    });
+}
+
+/// Two readers of `005` may differ; to applications that speak HTTP/1.1 it is written anew as well.
+#[test]
+fn a_length_reaches_an_h2c_application_as_a_plain_number() {
+    local(async {
+        let address = app_with(async |stream: TcpStream, _| {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let length = request.headers().get("content-length").cloned();
+                let mut response = http::Response::new(());
+                response.headers_mut().extend(length.map(|length| (LENGTH, length)));
+                respond.send_response(response, true).unwrap();
+            }
+        });
+        let worker = worker_for(&[format!("h2c://{}", address.await)], "");
+        let mut client = Client::of(&worker).await;
+        client.says("POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 005\r\n\r\nhello").await;
+        let heard = client.hears("\r\n\r\n").await;
+        assert!(
+            heard.starts_with("HTTP/1.1 200") && heard.contains("\r\nx-length: 5\r\n"),
+            "{heard}"
+        );
     });
 }

@@ -118,6 +118,7 @@ pub fn for_http2(
         .authority(host.as_slice())
         .path_and_query(parts.uri.path_and_query().map_or("/", |target| target.as_str()))
         .build()?;
+    let length = body.size_hint().exact();
     let mut request = Request::builder().method(parts.method.clone()).uri(uri).body(body)?;
     let headers = request.headers_mut();
     let listed = Listed::of(&parts.headers);
@@ -126,8 +127,9 @@ pub fn for_http2(
             headers.append(name.clone(), value.clone());
         }
     }
-    if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
-        headers.insert(header::CONTENT_LENGTH, length.clone());
+    // Written anew, so that two readers of `005` cannot differ.
+    if let (Some(length), true) = (length, parts.headers.contains_key(header::CONTENT_LENGTH)) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     if hop::takes_trailers(&parts.headers) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
