@@ -328,7 +328,10 @@ mod tests {
         let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).unwrap();
         let program = folder.path().join("child");
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        // By another process: a fork elsewhere in this one would hold the copy open for writing,
+        // and it could not be run (ETXTBSY).
+        let here = std::env::current_exe().unwrap();
+        assert!(Command::new("cp").arg(here).arg(&program).status().unwrap().success());
         let rights = ["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
         let test = ["--exact", "downstream::bind::tests::the_unprivileged_child", "--nocapture"];
         let output = Command::new("setpriv")

@@ -191,7 +191,11 @@ fn a_file_that_may_not_be_read_has_its_own_code() {
     let mut command = if fs::read(folder.file()).is_ok() {
         // Root reads everything: the program must run as somebody else, from where he may run it.
         let program = folder.path("portcullis");
-        fs::copy(env!("CARGO_BIN_EXE_portcullis"), &program).unwrap();
+        // By another process: a fork elsewhere in this one would hold the copy open for writing,
+        // and it could not be run (ETXTBSY).
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_portcullis")).arg(&program).status();
+        assert!(copied.unwrap().success());
         fs::set_permissions(folder.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(program);
         command.uid(65_534).gid(65_534);

@@ -343,7 +343,10 @@ fn unprivileged(folder: &Path) -> Command {
         return Command::new(tools::PORTCULLIS);
     }
     let program = folder.join("program");
-    std::fs::copy(tools::PORTCULLIS, &program).unwrap();
+    // By another process: a fork elsewhere in this one would hold the copy open for writing, and it
+    // could not be run (ETXTBSY).
+    let copied = Command::new("cp").arg(tools::PORTCULLIS).arg(&program).status();
+    assert!(copied.unwrap().success());
     open_to_proxy(&program, 0o755);
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOGROUP);
