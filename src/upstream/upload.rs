@@ -61,7 +61,7 @@ impl Upload {
     #[must_use]
     pub fn new(head: Bytes, body: RequestBody) -> Self {
         let source = match body.size_hint().exact() {
-            Some(0) => Source::Done,
+            Some(0) if body.is_end_stream() => Source::Done,
             Some(length) => Source::Counted(body, length),
             None => Source::Chunked(body),
         };
@@ -151,7 +151,7 @@ impl Upload {
             if self.queue[1].is_empty() && self.queue[2].is_empty() {
                 match self.poll_fill(cx) {
                     Poll::Ready(result) => result.map_err(UploadError::Downstream)?,
-                    Poll::Pending if self.queue[0].is_empty() => {
+                    Poll::Pending if self.queue[0].is_empty() || self.is_withheld() => {
                         *waiting = Some(Waiting::Downstream);
                         return Poll::Pending;
                     }
@@ -164,6 +164,12 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Whether the head alone would be a whole request while the client, who said over HTTP/2 that
+    /// nothing follows, has not ended its stream: what it sends next may make the request a lie.
+    fn is_withheld(&self) -> bool {
+        matches!(self.source, Source::Counted(_, 0)) && self.is_unsent()
     }
 
     /// Queues the next piece of the body, or the end of it.
