@@ -15,7 +15,7 @@ use super::kinds::{
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, Listen, LogFormat, Redirect};
+use super::{AccessLog, Listen, LogFormat, Redirect, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -99,6 +99,9 @@ section! {
         /// Whom to become after binding when started as root.
         #[schemars(extend("default" = "portcullis"))]
         user: User,
+        /// Whether the running program shuts itself in: files, ports and system calls.
+        #[schemars(extend("default" = "on"))]
+        sandbox: Sandbox,
         /// How long open work may last after a stop was asked for.
         #[schemars(extend("default" = "30s"))]
         grace: Period,

@@ -72,6 +72,8 @@ pub struct Server {
     pub workers: Option<NonZeroUsize>,
     /// Whom to become after binding when started as root.
     pub user: Option<String>,
+    /// Whether the running program shuts itself in.
+    pub sandbox: Sandbox,
     /// How long open work may last after a stop was asked for.
     pub grace: Duration,
     /// Networks whose `X-Forwarded-*` fields and PROXY headers are believed.
@@ -80,6 +82,28 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// Whether a `Via` field is added to what is forwarded (RFC 9110 §7.6.3).
     pub via: bool,
+}
+
+/// Whether the running program shuts itself in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// As far as the kernel can.
+    #[default]
+    On,
+    /// Not at all.
+    Off,
+    /// Completely, or the program does not serve.
+    Require,
+}
+
+impl fmt::Display for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sandbox::On => "on",
+            Sandbox::Off => "off",
+            Sandbox::Require => "require",
+        })
+    }
 }
 
 /// One address to listen on.

@@ -92,6 +92,7 @@ fn server(file: &file::Server, place: &Span, report: &mut Report<'_>) -> Server 
         user: Some(
             file.user.value().map_or_else(|| "portcullis".to_owned(), |user| user.0.clone()),
         ),
+        sandbox: file.sandbox.value().copied().unwrap_or_default(),
         grace: bounded("grace", &file.grace, Period::s(30), grace, report).0,
         trusted_proxies,
         proxy_protocol: file.proxy_protocol.value().copied().unwrap_or(false),

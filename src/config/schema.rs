@@ -15,7 +15,7 @@ use super::kinds::{
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, Listen, LogFormat, Redirect};
+use super::{AccessLog, Listen, LogFormat, Redirect, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -77,6 +77,7 @@ schema_of! {
         "anyOf": [{ "enum": ["stdout", "off"] }, { "type": "string", "pattern": r"[/.]|\$\{" }]
     }
     LogFormat => { "enum": ["combined", "json"] }
+    Sandbox => { "enum": ["on", "off", "require"] }
     Level => { "enum": ["error", "warn", "info", "debug", "trace", "off"] }
     Parameter => { "type": "string", "minLength": 1 }
     Metrics => { "type": "string", "description": Metrics::ALLOWED }

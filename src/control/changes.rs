@@ -50,6 +50,7 @@ fn server(old: &Server, new: &Server, words: &mut Vec<String>) {
     };
     restart("server.workers", &workers(old), &workers(new), words);
     restart("server.user", &or_off(old.user.as_ref()), &or_off(new.user.as_ref()), words);
+    restart("server.sandbox", &old.sandbox.to_string(), &new.sandbox.to_string(), words);
     changed("server.grace", &time(old.grace), &time(new.grace), words);
     let trusted = |server: &Server| list(&server.trusted_proxies);
     changed("server.trusted_proxies", &trusted(old), &trusted(new), words);

@@ -161,6 +161,7 @@ pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
             https: vec![Listen::Any(443)],
             workers: None,
             user: None,
+            sandbox: crate::config::Sandbox::On,
             grace: time,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,

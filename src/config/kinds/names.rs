@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Wrong, wrong, wrong_but};
 use crate::config::read::Text;
-use crate::config::{AccessLog, LogFormat};
+use crate::config::{AccessLog, LogFormat, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -65,6 +65,21 @@ impl Text for LogFormat {
             "combined" => Ok(LogFormat::Combined),
             "json" => Ok(LogFormat::Json),
             _ => wrong(format!("`{text}` is not a format of the access log")),
+        }
+    }
+}
+
+impl Text for Sandbox {
+    const ALLOWED: &'static str = "\"on\", \"off\" or \"require\"";
+    const WORDS: &'static [&'static str] = &["on", "off", "require"];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "on" => Ok(Sandbox::On),
+            "off" => Ok(Sandbox::Off),
+            "require" => Ok(Sandbox::Require),
+            "required" => wrong_but("`required` is no such setting", "did you mean `require`?"),
+            _ => wrong(format!("`{text}` is no setting of the sandbox")),
         }
     }
 }
