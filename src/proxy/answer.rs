@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
-use super::body::Body;
 use super::record::Record;
 use super::respond;
+use super::response_body::Body;
 
 /// Sends the client to `location` with its method and body (RFC 9110 §15.4.9).
 #[must_use]

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use super::body::RequestBodyError;
 use super::headers::authority::HostError;
 use super::path::PathError;
+use super::request_body::RequestBodyError;
 use crate::downstream::redirect::InvalidTarget;
 use crate::observe::metrics::Limit;
 use crate::upstream::send::SendError;

@@ -5,13 +5,14 @@ use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::body::{Body, RequestBody};
 use super::failure::Failure;
 use super::headers::authority::AuthorityRef;
 use super::headers::forwarded::Forwarded as ForwardedFields;
 use super::headers::{hop, request_head};
 use super::patience::Patience;
 use super::record::Record;
+use super::request_body::RequestBody;
+use super::response_body::Body;
 use super::upgrade::{self, Upgrade};
 use crate::config::Route;
 use crate::config::target::Protocol;

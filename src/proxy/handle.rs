@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use hyper::ext::Protocol;
 
 use super::answer;
-use super::body::Body;
 use super::failure::Failure;
 use super::forward;
 use super::headers::authority::{AuthorityRef, request_authority};
 use super::headers::forwarded::X_FORWARDED_PROTO;
 use super::record::Record;
+use super::response_body::Body;
 use crate::config::{Limits, Redirect};
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::body::RequestBodyError;
+use super::request_body::RequestBodyError;
 
 /// How long a client may be slow before its rate counts: a phone between two cells is not an
 /// attack.

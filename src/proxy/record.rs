@@ -11,9 +11,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 
-use super::body::RequestBody;
 use super::headers::forwarded::Client;
 use super::headers::request_id::RequestId;
+use super::request_body::RequestBody;
 use crate::downstream::connection::{Connection, InFlight};
 use crate::observe::access_log::Entry;
 use crate::observe::registry::RouteSeries;

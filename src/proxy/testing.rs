@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::sync::oneshot;
 
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 
 /// A client in the middle of a request.
 pub(crate) struct Sender {

@@ -20,9 +20,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::body::Body;
 use super::headers::{hop, request_head};
 use super::record::Record;
+use super::response_body::Body;
 use crate::upstream::io::Io;
 use crate::upstream::pool::Lease;
 use crate::worker::deadline::Deadline;

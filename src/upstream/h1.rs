@@ -19,8 +19,8 @@ use super::download::Download;
 use super::io::Io;
 use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
-use crate::proxy::body::{RequestBody, RequestBodyError};
 use crate::proxy::patience::Patience;
+use crate::proxy::request_body::{RequestBody, RequestBodyError};
 use crate::worker::deadline::Deadline;
 
 /// How long an application may think about `Expect: 100-continue` before the body goes out

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 
 use super::connect::{self, ConnectError};
 use super::pool::Backend;
-use crate::proxy::body::{RequestBody, RequestBodyError, Watch};
+use crate::proxy::request_body::{RequestBody, RequestBodyError, Watch};
 use crate::worker::LocalExecutor;
 use crate::worker::deadline::Deadline;
 

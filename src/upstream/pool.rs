@@ -183,7 +183,7 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::proxy::body::RequestBody;
+    use crate::proxy::request_body::RequestBody;
     use crate::upstream::testing::{App, pair};
     use crate::worker::deadline::Wheel;
 

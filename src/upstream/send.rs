@@ -16,7 +16,7 @@ use super::h2c;
 use super::pool::{Backend, Lease};
 use super::response::Head;
 use crate::config::Route;
-use crate::proxy::body::RequestBodyError;
+use crate::proxy::request_body::RequestBodyError;
 use crate::worker::Worker;
 use crate::worker::view::RouteView;
 

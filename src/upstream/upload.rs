@@ -9,7 +9,7 @@ use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
 use super::io::Io;
-use crate::proxy::body::{RequestBody, RequestBodyError};
+use crate::proxy::request_body::{RequestBody, RequestBodyError};
 
 /// What is still to be sent.
 #[derive(Debug, Default)]

@@ -93,6 +93,17 @@ pub fn strip_response(headers: &mut HeaderMap) {
     }
 }
 
+/// The trailer fields that may be forwarded.
+#[must_use]
+pub fn kept_trailers(trailers: HeaderMap) -> HeaderMap {
+    if trailers.keys().all(trailer_field) {
+        return trailers;
+    }
+    let names = trailers.keys().filter(|name| trailer_field(name));
+    let fields = names.flat_map(|name| trailers.get_all(name).iter().map(move |v| (name, v)));
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Whether a field may be forwarded in a trailer section (RFC 9110 §6.5.1): nothing that frames,
 /// routes, authenticates, says who the client is, or changes how the message is handled.
 ///

@@ -10,7 +10,7 @@ use super::authority::AuthorityRef;
 use super::forwarded::Forwarded;
 use super::hop::{self, Fate, Listed};
 use super::request_id::{RequestId, X_REQUEST_ID};
-use crate::proxy::body::RequestBody;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::upgrade::Upgrade;
 
 /// What a head is written from.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::proxy::body::RequestBody;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::testing::request_body;
 use crate::upstream::testing::local;
 use crate::worker::testing::{app, app_with, nobody, worker_for};

@@ -1,0 +1,187 @@
+//! An answer's body as it passes through, piece by piece.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::headers::hop;
+use super::record::Record;
+use crate::upstream::h1;
+use crate::upstream::pool::Lease;
+
+/// A response's body on its way to the client. It ends the request's record when it ends.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    is_cut: bool,
+    record: Option<Box<Record>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Full(Bytes),
+    /// From an application that speaks HTTP/1.1.
+    Http1(Lease),
+    /// From an application that speaks HTTP/2.
+    Http2(Incoming),
+    /// It has broken off, for this reason.
+    Cut(String),
+}
+
+/// Why a response's body broke off.
+#[derive(Debug)]
+pub struct BodyError(String);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for BodyError {}
+
+impl Body {
+    /// All of it is here.
+    #[must_use]
+    pub fn full(bytes: Bytes, record: Box<Record>) -> Self {
+        let source = if bytes.is_empty() { Source::Empty } else { Source::Full(bytes) };
+        Self::new(source, record)
+    }
+
+    /// It comes over a leased connection.
+    #[must_use]
+    pub fn http1(mut lease: Lease, record: Box<Record>) -> Self {
+        let ended = lease.connection().is_none_or(|connection| connection.is_body_ended());
+        // Without a body the connection is free at once.
+        Self::new(if ended { Source::Empty } else { Source::Http1(lease) }, record)
+    }
+
+    /// It comes over a shared HTTP/2 connection.
+    #[must_use]
+    pub fn http2(body: Incoming, record: Box<Record>) -> Self {
+        let source = if body.is_end_stream() { Source::Empty } else { Source::Http2(body) };
+        Self::new(source, record)
+    }
+
+    /// No body, and nobody who cares when it ends.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { source: Source::Empty, is_cut: false, record: None }
+    }
+
+    fn new(source: Source, record: Box<Record>) -> Self {
+        let mut body = Self { source, is_cut: false, record: Some(record) };
+        if body.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    /// The last byte is out of our hands: the record is complete.
+    fn finish(&mut self) {
+        self.source = Source::Empty;
+        if let Some(record) = self.record.take() {
+            record.complete();
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Cut(error) => Poll::Ready(Some(Err(std::mem::take(error)))),
+            Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Http1(lease) => match lease.connection() {
+                None => Poll::Ready(None),
+                Some(connection) => connection
+                    .poll_body(cx)
+                    .map(|frame| frame.map(|result| result.map_err(|error| cut(&error)))),
+            },
+            Source::Http2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|result| result.map_err(|error| error.to_string()))),
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match ready!(this.poll_source(cx)) {
+            None => {
+                this.finish();
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) if !std::mem::replace(&mut this.is_cut, true) => {
+                // The library drops what it has not flushed when a body fails. It gets one more
+                // turn, so that the client sees what there was, and that it was cut.
+                this.source = Source::Cut(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(Err(error)) => {
+                if let Some(record) = &mut this.record {
+                    record.cut(&error);
+                }
+                this.record = None;
+                return Poll::Ready(Some(Err(BodyError(error))));
+            }
+            Some(Ok(frame)) => frame,
+        };
+        let frame = match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(hop::kept_trailers(trailers)),
+            Err(frame) => {
+                if let (Some(record), Some(data)) = (&mut this.record, frame.data_ref()) {
+                    record.bytes_out += data.len() as u64;
+                }
+                frame
+            }
+        };
+        if this.is_end_stream() {
+            this.finish();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Full(bytes) => bytes.is_empty(),
+            Source::Http1(lease) => lease.is_body_ended(),
+            Source::Http2(body) => body.is_end_stream(),
+            Source::Cut(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Http1(lease) => {
+                lease.body_length().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            Source::Http2(body) => body.size_hint(),
+            Source::Cut(_) => SizeHint::default(),
+        }
+    }
+}
+
+fn cut(error: &h1::Error) -> String {
+    match error {
+        h1::Error::Cut(Some(error)) => format!("the application broke off its answer: {error}"),
+        h1::Error::Malformed(reason) => format!("the application's answer is malformed: {reason}"),
+        h1::Error::Timeout => "the application fell silent within its answer".to_owned(),
+        _ => "the application broke off its answer".to_owned(),
+    }
+}
