@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::bind::ListenerKind;
+use super::budget::Budget;
 use super::stream::Stream;
 use crate::proxy::upgrade::Tunnel;
 use crate::worker::Worker;
@@ -28,6 +29,8 @@ pub struct Connection {
     pub tunnel: RefCell<Option<Tunnel>>,
     /// Whether a request's body was left unread: the client may still be sending it.
     pub unread: Cell<bool>,
+    /// What its streams make us hold; HTTP/1 has one answer at a time.
+    pub budget: Option<Budget>,
     in_flight: Cell<u32>,
     /// Requests so far.
     begun: Cell<u64>,
@@ -58,6 +61,7 @@ impl Connection {
         tls: Option<Tls>,
     ) -> Rc<Self> {
         Rc::new(Self {
+            budget: tls.as_ref().is_some_and(|tls| tls.http2).then(Budget::default),
             worker: Rc::clone(worker),
             stream,
             peer,

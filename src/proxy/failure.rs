@@ -28,6 +28,8 @@ pub enum Failure {
     Target(InvalidTarget),
     /// A key of `[limits]`, and what it was exceeded by.
     Limit(Limit, StatusCode),
+    /// The requests that its client has open hold too much memory already.
+    Crowded,
     /// TRACE, CONNECT: what a proxy in front of an application has no use for.
     Method,
     /// A method that nobody has registered, and far too long.
@@ -51,6 +53,7 @@ impl Failure {
             Failure::NoSite | Failure::NoRoute => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::Limit(_, status) => *status,
+            Failure::Crowded => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Failure::Method => StatusCode::METHOD_NOT_ALLOWED,
             Failure::Expectation => StatusCode::EXPECTATION_FAILED,
             Failure::Coding | Failure::UnknownMethod => StatusCode::NOT_IMPLEMENTED,
@@ -101,6 +104,9 @@ impl Failure {
             Failure::Limit(limit, _) => {
                 use crate::observe::metrics::Label as _;
                 format!("over limits.{}", limit.text()).into()
+            }
+            Failure::Crowded => {
+                "the requests that are open on this connection have over 1 MiB of header".into()
             }
             Failure::Method => "this method is not forwarded".into(),
             Failure::UnknownMethod => "a method longer than any that there is".into(),

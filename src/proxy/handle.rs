@@ -117,7 +117,11 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     let view = Rc::clone(&record.view);
     let connection = Rc::clone(record.connection());
     let parts = &record.parts;
-    within_limits(view.limits(), parts)?;
+    let size = within_limits(view.limits(), parts)?;
+    if let Some(budget) = &connection.budget {
+        record.head = Some(budget.hold_head(size).ok_or(Failure::Crowded)?);
+    }
+    let parts = &record.parts;
     acceptable(parts)?;
     let authority = request_authority(parts.version, &parts.uri, &parts.headers)?;
     let host: Rc<str> = Rc::from(authority.host.as_ref());
@@ -150,8 +154,8 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }
 
-/// The size and the number of what is in a head. The library has seen to the worst; this is exact.
-fn within_limits(limits: &Limits, parts: &Parts) -> Result<(), Failure> {
+/// The size and the number of what is in a head; returns the size. The library has seen to the worst; this is exact.
+fn within_limits(limits: &Limits, parts: &Parts) -> Result<usize, Failure> {
     let target = target_of(parts).len();
     if target > limits.target_size {
         return Err(Failure::Limit(Limit::TargetSize, StatusCode::URI_TOO_LONG));
@@ -163,10 +167,11 @@ fn within_limits(limits: &Limits, parts: &Parts) -> Result<(), Failure> {
     }
     // Each line has a colon, a space and CRLF beside the name and the value.
     let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    if target + lines.sum::<usize>() > limits.header_size {
+    let size = target + lines.sum::<usize>();
+    if size > limits.header_size {
         return Err(Failure::Limit(Limit::HeaderSize, too_large));
     }
-    Ok(())
+    Ok(size)
 }
 
 /// Methods and expectations that mean something else to a proxy than to an application.

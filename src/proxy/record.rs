@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::headers::forwarded::Client;
 use super::headers::request_id::RequestId;
 use super::request_body::RequestBody;
+use crate::downstream::budget::HeadHold;
 use crate::downstream::connection::{Connection, InFlight};
 use crate::observe::access_log::Entry;
 use crate::observe::registry::RouteSeries;
@@ -48,6 +49,8 @@ pub struct Record {
     pub host: Rc<str>,
     /// What the client asked for. Once it has been sent on, its fields are gone from here.
     pub parts: Parts,
+    /// What the head counts for, over HTTP/2.
+    pub head: Option<HeadHold>,
     in_flight: InFlight,
     began: Instant,
     time: SystemTime,
@@ -78,6 +81,7 @@ impl Record {
             upstream_time: None,
             error: None,
             host: Rc::default(),
+            head: None,
             in_flight: connection.begin(),
             began: Instant::now(),
             time: SystemTime::now(),

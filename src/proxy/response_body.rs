@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 
 use super::headers::hop;
 use super::record::Record;
+use crate::downstream::budget::{Budget, RATION, Share};
+use crate::upstream::download::READ;
 use crate::upstream::h1;
 use crate::upstream::pool::Lease;
 
@@ -19,6 +21,10 @@ use crate::upstream::pool::Lease;
 pub struct Body {
     source: Source,
     is_cut: bool,
+    /// What counts the pieces, over HTTP/2.
+    budget: Option<Budget>,
+    /// Once there is a piece that counts.
+    share: Option<Share>,
     record: Option<Box<Record>>,
 }
 
@@ -72,11 +78,13 @@ impl Body {
     /// No body, and nobody who cares when it ends.
     #[must_use]
     pub fn empty() -> Self {
-        Self { source: Source::Empty, is_cut: false, record: None }
+        Self { source: Source::Empty, is_cut: false, budget: None, share: None, record: None }
     }
 
     fn new(source: Source, record: Box<Record>) -> Self {
-        let mut body = Self { source, is_cut: false, record: Some(record) };
+        let streams = matches!(source, Source::Http1(_) | Source::Http2(_));
+        let budget = record.connection().budget.clone().filter(|_| streams);
+        let mut body = Self { source, is_cut: false, budget, share: None, record: Some(record) };
         if body.is_end_stream() {
             body.finish();
         }
@@ -91,7 +99,24 @@ impl Body {
         }
     }
 
+    /// The frame, counted in what the connection holds. A small answer's only piece is not worth
+    /// it.
+    fn counted(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let Some(budget) = &self.budget else { return frame };
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        if size <= RATION && self.share.is_none() && self.is_end_stream() {
+            return frame;
+        }
+        let share = self.share.get_or_insert_with(|| budget.share());
+        frame.map_data(|data| share.hold(data))
+    }
+
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        let most = match (&self.share, &self.budget) {
+            (Some(share), _) => ready!(share.poll_room(cx)),
+            (None, Some(budget)) => budget.room(),
+            (None, None) => READ,
+        };
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
             Source::Cut(error) => Poll::Ready(Some(Err(std::mem::take(error)))),
@@ -99,7 +124,7 @@ impl Body {
             Source::Http1(lease) => match lease.connection() {
                 None => Poll::Ready(None),
                 Some(connection) => connection
-                    .poll_body(cx)
+                    .poll_body(cx, most)
                     .map(|frame| frame.map(|result| result.map_err(|error| cut(&error)))),
             },
             Source::Http2(body) => Pin::new(body)
@@ -145,7 +170,7 @@ impl HttpBody for Body {
                 if let (Some(record), Some(data)) = (&mut this.record, frame.data_ref()) {
                     record.bytes_out += data.len() as u64;
                 }
-                frame
+                this.counted(frame)
             }
         };
         if this.is_end_stream() {

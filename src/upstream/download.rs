@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::AsyncReadExt as _;
 
 use super::chunked::{Chunked, Step};
 use super::h1::Error;
@@ -16,11 +16,14 @@ use super::io::Io;
 use super::response::{self, Framing, Head, Malformed};
 
 /// How much of an answer is read at a time: fewer, larger pieces cost less processor time.
-const READ: usize = 64 * 1024;
+pub const READ: usize = 64 * 1024;
+
+/// What fills less of the buffer is copied out of it: a byte must not hold the room of 64 KiB.
+const LARGE: usize = READ / 2;
 
 thread_local! {
-    /// Where a first read goes: an answer that fits is copied once, at its own size.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    /// Where reads go: who waits for an application has no buffer of its own.
+    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(READ));
 }
 
 /// What has been read and not yet passed on, and how the body ends.
@@ -110,7 +113,7 @@ impl Download {
         };
     }
 
-    /// The next piece of the body, or its trailers; `None` at its end.
+    /// The next piece of the body, at most `most` bytes, or its trailers; `None` at its end.
     ///
     /// # Errors
     /// When the body is cut or malformed.
@@ -118,6 +121,7 @@ impl Download {
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
+        most: usize,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
             match self.take_piece() {
@@ -125,7 +129,7 @@ impl Download {
                 Ok(None) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(Error::Malformed(malformed)))),
             }
-            match ready!(self.poll_read(io, cx)) {
+            match ready!(self.poll_read(io, cx, most)) {
                 Ok(0) if matches!(self.body, Body::Close) => {
                     self.body = Body::Ended;
                     return Poll::Ready(None);
@@ -170,26 +174,32 @@ impl Download {
         }
     }
 
-    /// Reads more: through the worker's scratch buffer for a head, straight into a large buffer
-    /// within a body. `Ok(0)` at the end of the stream.
+    /// Reads more, of a body at most `most`. `Ok(0)` at the end of the stream.
     ///
     /// # Errors
     /// Those of the stream.
-    pub fn poll_read(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub fn poll_read(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         let wanted = match self.body {
-            Body::Ended => 0,
-            Body::Length(left) => usize::try_from(left).unwrap_or(READ).min(READ),
-            Body::Chunked(_) | Body::Close => READ,
+            Body::Length(left) => usize::try_from(left).unwrap_or(READ).min(most),
+            Body::Ended => READ,
+            Body::Chunked(_) | Body::Close => most,
         };
-        if wanted > 0 {
-            self.input.reserve(wanted);
-            return pin!(io.read_buf(&mut self.input)).poll(cx);
-        }
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-            self.input.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(buffer.filled().len()))
+            scratch.clear();
+            // All of it again where the last read took it along.
+            scratch.reserve(READ);
+            let read = ready!(pin!(io.read_buf(&mut scratch.limit(wanted))).poll(cx))?;
+            if read >= LARGE && self.input.is_empty() {
+                self.input = std::mem::take(scratch);
+            } else {
+                self.input.extend_from_slice(scratch);
+            }
+            Poll::Ready(Ok(read))
         })
     }
 }

@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::Frame;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::download::Download;
+use super::download::{Download, READ};
 use super::io::Io;
 use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
@@ -196,7 +196,7 @@ impl Connection {
     /// Moves the request out until there is something of an answer to look at.
     fn poll_answer(&mut self, flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sent = self.poll_upload(flow, cx);
-        match self.download.poll_read(&mut self.io, cx) {
+        match self.download.poll_read(&mut self.io, cx, READ) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(flow, None))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => {
@@ -262,11 +262,16 @@ impl Connection {
         self.download.length()
     }
 
-    /// The next piece of the answer's body, or its trailers; `None` at its end.
+    /// The next piece of the answer's body, at most `most` bytes, or its trailers; `None` at its
+    /// end.
     ///
     /// # Errors
     /// When the answer is cut or malformed: it must not look whole to the client.
-    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    pub fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if !self.upload.is_done() {
             // An application that answers early may still want the rest. If the client fails, or
             // the application no longer takes any, the answer is what counts.
@@ -276,7 +281,7 @@ impl Connection {
                 self.keep_alive = false;
             }
         }
-        if let Poll::Ready(frame) = self.download.poll_frame(&mut self.io, cx) {
+        if let Poll::Ready(frame) = self.download.poll_frame(&mut self.io, cx, most) {
             self.silent_at = None;
             return Poll::Ready(frame);
         }

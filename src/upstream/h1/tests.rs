@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::proxy::testing::{Sender, request_body};
+use crate::upstream::download::READ;
 use crate::upstream::testing::{App, local, pair};
 use crate::worker::deadline::Wheel;
 
@@ -64,7 +65,7 @@ impl Scene {
     }
 
     async fn frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
-        poll_fn(|cx| self.connection.poll_body(cx)).await
+        poll_fn(|cx| self.connection.poll_body(cx, READ)).await
     }
 
     /// The answer's body, and whether it ended well.

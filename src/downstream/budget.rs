@@ -1,0 +1,218 @@
+//! What one HTTP/2 connection may hold of memory, whatever its client does.
+//!
+//! A client opens a hundred streams, lets each answer flow by single bytes or not at all, and what
+//! its applications say piles up here; or it asks with heads of the largest size and lets the
+//! applications hang. Each stream keeps to its own limits, but there are a hundred of them, and
+//! thousands of connections. So everything that a connection makes us hold is counted, and beyond
+//! [`COMFORT`] its streams are put on short rations.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::upstream::download::READ;
+
+/// Up to here a connection's answers are read as fast as they come, in bytes.
+const COMFORT: usize = 1 << 20;
+
+/// What a stream may hold when its connection is beyond that: with a hundred streams, less than a
+/// MiB in all.
+pub const RATION: usize = 4 * 1024;
+
+/// The heads of the requests under way on one connection, in bytes.
+const HEADS: usize = 1 << 20;
+
+/// What holding a piece costs beside its bytes: the library's frame and its place in a queue.
+const PIECE: usize = 256;
+
+/// The account of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Budget(Arc<Counts>);
+
+/// Atomic, because the pieces that count down must be able to change threads; none does.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Everything.
+    held: AtomicUsize,
+    /// The heads in it.
+    heads: AtomicUsize,
+}
+
+impl Budget {
+    /// Counts the head of a request until the result is dropped; `None` when there are too many.
+    #[must_use]
+    pub fn hold_head(&self, size: usize) -> Option<HeadHold> {
+        let size = size + PIECE;
+        if self.0.heads.load(Ordering::Relaxed) + size > HEADS {
+            return None;
+        }
+        self.0.heads.fetch_add(size, Ordering::Relaxed);
+        self.0.held.fetch_add(size, Ordering::Relaxed);
+        Some(HeadHold { budget: self.clone(), size })
+    }
+
+    /// The account of one more stream.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        let all = self.clone();
+        Share(Arc::new(Account { all, own: AtomicUsize::new(0), waker: Mutex::default() }))
+    }
+
+    /// How much of an answer may be read that holds nothing yet, in bytes: plenty, or a ration.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        if self.0.held.load(Ordering::Relaxed) < COMFORT { READ } else { RATION }
+    }
+}
+
+/// The head of a request under way.
+#[derive(Debug)]
+pub struct HeadHold {
+    budget: Budget,
+    size: usize,
+}
+
+impl Drop for HeadHold {
+    fn drop(&mut self) {
+        self.budget.0.heads.fetch_sub(self.size, Ordering::Relaxed);
+        self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+/// The account of one stream's answer.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    /// Of the whole connection.
+    all: Budget,
+    own: AtomicUsize,
+    /// Whoever waits for `own` to become less.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Share {
+    /// How much of the answer may be read now, in bytes; when that is a ration, not before the
+    /// stream has got rid of the last one.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        let room = self.0.all.room();
+        if room > RATION || self.0.own.load(Ordering::Relaxed) < RATION {
+            return Poll::Ready(room);
+        }
+        *self.0.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Counts `bytes` until the last reference to them is dropped.
+    #[must_use]
+    pub fn hold(&self, bytes: Bytes) -> Bytes {
+        let size = bytes.len() + PIECE;
+        self.0.all.0.held.fetch_add(size, Ordering::Relaxed);
+        self.0.own.fetch_add(size, Ordering::Relaxed);
+        Bytes::from_owner(Held { bytes, account: Arc::clone(&self.0) })
+    }
+}
+
+/// A piece, and whom it is counted for.
+struct Held {
+    bytes: Bytes,
+    account: Arc<Account>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let size = self.bytes.len() + PIECE;
+        self.account.all.0.held.fetch_sub(size, Ordering::Relaxed);
+        self.account.own.fetch_sub(size, Ordering::Relaxed);
+        let waker = self.account.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn room(share: &Share) -> Poll<usize> {
+        share.poll_room(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn piece(size: usize) -> Bytes {
+        Bytes::from(vec![0; size])
+    }
+
+    #[test]
+    fn a_piece_counts_until_its_last_part_is_gone() {
+        let budget = Budget::default();
+        let share = budget.share();
+        let mut piece = share.hold(piece(1000));
+        let part = piece.split_to(10);
+        drop(piece);
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 1000 + PIECE);
+        drop(part);
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn beyond_comfort_every_stream_has_its_ration_and_no_more() {
+        let budget = Budget::default();
+        let (greedy, modest) = (budget.share(), budget.share());
+        assert_eq!(room(&greedy), Poll::Ready(READ));
+        let held = greedy.hold(piece(COMFORT));
+        assert_eq!(room(&greedy), Poll::Pending);
+        assert_eq!(room(&modest), Poll::Ready(RATION));
+        let ration = modest.hold(piece(RATION));
+        assert_eq!(room(&modest), Poll::Pending);
+        drop(ration);
+        assert_eq!(room(&modest), Poll::Ready(RATION));
+        drop(held);
+        assert_eq!(room(&greedy), Poll::Ready(READ));
+    }
+
+    #[test]
+    fn who_waits_is_woken() {
+        let budget = Budget::default();
+        let share = budget.share();
+        let held = share.hold(piece(COMFORT));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(share.poll_room(&mut Context::from_waker(&waker)).is_pending());
+        drop(held);
+        assert!(woken.0.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn heads_have_a_limit_and_count_with_the_rest() {
+        let budget = Budget::default();
+        let heads: Vec<_> = (0..40).map_while(|_| budget.hold_head(32 * 1024)).collect();
+        assert_eq!(heads.len(), 31);
+        let small = budget.hold_head(16 * 1024);
+        assert!(small.is_some());
+        assert!(budget.0.held.load(Ordering::Relaxed) <= HEADS);
+        drop((heads, small));
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
+    }
+}
