@@ -22,7 +22,7 @@ const COMFORT: usize = 1 << 20;
 pub const RATION: usize = 4 * 1024;
 
 /// The heads of the requests under way on one connection, in bytes.
-const HEADS: usize = 1 << 20;
+const HEADS: usize = 640 * 1024;
 
 /// What holding a piece costs beside its bytes: the library's frame and its place in a queue.
 const PIECE: usize = 256;
@@ -72,6 +72,14 @@ impl Budget {
 pub struct HeadHold {
     budget: Budget,
     size: usize,
+}
+
+impl HeadHold {
+    /// Whether it is larger than what is kept of it in any case.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.size > RATION
+    }
 }
 
 impl Drop for HeadHold {
@@ -208,7 +216,7 @@ mod tests {
     fn heads_have_a_limit_and_count_with_the_rest() {
         let budget = Budget::default();
         let heads: Vec<_> = (0..40).map_while(|_| budget.hold_head(32 * 1024)).collect();
-        assert_eq!(heads.len(), 31);
+        assert_eq!(heads.len(), 19);
         let small = budget.hold_head(16 * 1024);
         assert!(small.is_some());
         assert!(budget.0.held.load(Ordering::Relaxed) <= HEADS);

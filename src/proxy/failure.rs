@@ -106,7 +106,7 @@ impl Failure {
                 format!("over limits.{}", limit.text()).into()
             }
             Failure::Crowded => {
-                "the requests that are open on this connection have over 1 MiB of header".into()
+                "the requests that are open on this connection have over 640 KiB of header".into()
             }
             Failure::Method => "this method is not forwarded".into(),
             Failure::UnknownMethod => "a method longer than any that there is".into(),

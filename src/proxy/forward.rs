@@ -24,6 +24,9 @@ use crate::upstream::send::{Choice, SendError};
 use crate::upstream::{h1, h2c};
 use crate::worker::view::RouteView;
 
+/// Room for so many fields is worth keeping over an exchange; ordinary requests need no more.
+const FIELDS: usize = 48;
+
 /// An answer whose head is here.
 #[derive(Debug)]
 pub struct Forwarded {
@@ -116,6 +119,9 @@ async fn over_http1(
     // The map of the request carries the answer: the HTTP library gets it back for the next one.
     let mut headers = record.take_headers();
     headers.clear();
+    if headers.capacity() > FIELDS {
+        headers = HeaderMap::new();
+    }
     let interim = |status: StatusCode, headers: &HeaderMap| {
         if version == Version::HTTP_11 && status == StatusCode::EARLY_HINTS {
             stream.inject(&request_head::interim(status, headers));
@@ -164,13 +170,22 @@ fn outgoing(
         via: record.view.state.config.server.via,
     };
     h1::Request {
-        head: Bytes::from(head.write()),
+        head: right_sized(head.write()),
         method: if upgrade.is_some() { Method::GET } else { parts.method.clone() },
         body,
         expects_continue,
         first_byte: route.upstream_timeout,
         patience: patience(record),
+        budget: record.connection().budget.clone(),
     }
+}
+
+/// Without the room that a large head's buffer has grown by.
+fn right_sized(mut head: Vec<u8>) -> Bytes {
+    if head.capacity() - head.len() > 1024 {
+        head.shrink_to_fit();
+    }
+    Bytes::from(head)
 }
 
 /// How long the client is waited for within its body.

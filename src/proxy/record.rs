@@ -132,7 +132,20 @@ impl Record {
         self.user_agent = headers.get(header::USER_AGENT).cloned();
         self.referer = headers.get(header::REFERER).cloned();
         self.accept = headers.get(header::ACCEPT).cloned();
+        if self.head.as_ref().is_some_and(HeadHold::is_large) {
+            self.detach();
+        }
         headers
+    }
+
+    /// Copies what is kept of the head: as slices, a few bytes would hold on to all of it.
+    fn detach(&mut self) {
+        for value in [&mut self.user_agent, &mut self.referer, &mut self.accept] {
+            *value = value.take().and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        }
+        if let Ok(uri) = self.parts.uri.to_string().parse() {
+            self.parts.uri = uri;
+        }
     }
 
     /// Notes the status of the answer that is on its way.

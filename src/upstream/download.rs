@@ -174,7 +174,7 @@ impl Download {
         }
     }
 
-    /// Reads more, of a body at most `most`. `Ok(0)` at the end of the stream.
+    /// Reads more, at most `most` bytes. `Ok(0)` at the end of the stream.
     ///
     /// # Errors
     /// Those of the stream.
@@ -186,8 +186,7 @@ impl Download {
     ) -> Poll<io::Result<usize>> {
         let wanted = match self.body {
             Body::Length(left) => usize::try_from(left).unwrap_or(READ).min(most),
-            Body::Ended => READ,
-            Body::Chunked(_) | Body::Close => most,
+            Body::Ended | Body::Chunked(_) | Body::Close => most,
         };
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();

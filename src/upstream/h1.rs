@@ -19,6 +19,7 @@ use super::download::{Download, READ};
 use super::io::Io;
 use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
+use crate::downstream::budget::Budget;
 use crate::proxy::patience::Patience;
 use crate::proxy::request_body::{RequestBody, RequestBodyError};
 use crate::worker::deadline::Deadline;
@@ -65,6 +66,8 @@ pub struct Request {
     pub first_byte: Duration,
     /// How long the client is waited for within its body.
     pub patience: Patience,
+    /// What the client's connection may make us hold, where it has several requests open.
+    pub budget: Option<Budget>,
 }
 
 /// Why there is no answer.
@@ -158,6 +161,7 @@ impl Connection {
             held: request.expects_continue,
             first_byte: request.first_byte,
             patience: request.patience.clone(),
+            budget: request.budget.clone(),
             waiting: None,
             set_for: None,
             interim: 0,
@@ -196,7 +200,9 @@ impl Connection {
     /// Moves the request out until there is something of an answer to look at.
     fn poll_answer(&mut self, flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sent = self.poll_upload(flow, cx);
-        match self.download.poll_read(&mut self.io, cx, READ) {
+        // The beginning of the body comes along with the head.
+        let most = flow.budget.as_ref().map_or(READ, Budget::room);
+        match self.download.poll_read(&mut self.io, cx, most) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(flow, None))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => {
@@ -300,6 +306,7 @@ struct Flow {
     held: bool,
     first_byte: Duration,
     patience: Patience,
+    budget: Option<Budget>,
     waiting: Option<Waiting>,
     /// What the deadline was last set for, and how far the upload was then.
     set_for: Option<(bool, Option<Waiting>, u64)>,

@@ -204,6 +204,7 @@ mod tests {
             expects_continue: false,
             first_byte: Duration::from_secs(5),
             patience: crate::proxy::patience::Patience::new(Duration::from_secs(5), None),
+            budget: None,
         };
         let connection = lease.connection().unwrap();
         connection.exchange(&mut request, &mut HeaderMap::new(), |_, _| {}).await.unwrap();

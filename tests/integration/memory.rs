@@ -1,6 +1,7 @@
 //! What connections cost while nothing happens on them.
 
-use crate::harness::{Origin, Proxy, Wire, eventually};
+use crate::harness::h2_frames::{DATA, Frames, HEADERS, PING, SETTINGS};
+use crate::harness::{Origin, Proxy, Wire, eventually, pki};
 
 /// The memory that the proxy has for itself, in KiB: what it shares with other processes of the
 /// same program changes as they come and go.
@@ -49,4 +50,69 @@ fn an_idle_connection_keeps_no_buffer() {
 #[test]
 fn an_idle_connection_over_tls_keeps_no_buffer() {
     costs_at_most(14, Proxy::tls_wire);
+}
+
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "app.test")];
+
+/// What attacks of one HTTP/2 connection each add to the proxy's memory, in KiB: the mean of five.
+/// `attack` returns once the proxy holds whatever it will.
+fn gained_by(proxy: &Proxy, attack: impl Fn(&mut Frames)) -> u64 {
+    const COUNT: u64 = 5;
+    let connect =
+        || Frames::over(Wire::try_tls(proxy.https(), pki::trusting(&["h2"]), "app.test").unwrap());
+    // The first attacker warms the allocator up.
+    let mut attackers = vec![connect()];
+    attack(&mut attackers[0]);
+    let before = own(proxy);
+    for _ in 0..COUNT {
+        let mut frames = connect();
+        attack(&mut frames);
+        attackers.push(frames);
+    }
+    own(proxy).saturating_sub(before) / COUNT
+}
+
+/// A hundred answers of which the client takes a byte: each held a piece of 64 KiB.
+#[test]
+fn a_hundred_dribbled_answers_hold_two_mib_at_most() {
+    let origin = Origin::start();
+    origin.route("/", vec![b'x'; 1 << 20]);
+    let proxy = Proxy::to(&origin).server("workers = 1").start();
+    let gained = gained_by(&proxy, |frames| {
+        // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
+        frames.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+        for n in 0..100 {
+            frames.send_head(n * 2 + 1, true, &GET);
+        }
+        let mut first_bytes = 0;
+        while first_bytes < 100 {
+            first_bytes += u32::from(frames.next_of(DATA).payload.len() == 1);
+        }
+    });
+    assert!(gained <= 2048, "{gained} KiB for each connection");
+}
+
+/// A hundred requests with heads of 12 KiB, to an application that hangs.
+#[test]
+fn a_hundred_large_heads_hold_two_mib_at_most() {
+    let origin = Origin::start();
+    origin.handle("/", |_| std::future::pending());
+    let proxy = Proxy::to(&origin).server("workers = 1").start();
+    let value = "x".repeat(120);
+    let gained = gained_by(&proxy, |frames| {
+        let mut fields = GET.to_vec();
+        fields.extend((0..90).map(|_| ("x-is-large", value.as_str())));
+        for n in 0..100 {
+            frames.send_head(n * 2 + 1, true, &fields);
+        }
+        // Those beyond the limit are answered at once.
+        let mut refused = 0;
+        while refused < 10 {
+            refused += u32::from(frames.next_of(HEADERS).stream > 0);
+        }
+        frames.send(PING, 0, 0, &[7; 8]);
+        frames.next_of(PING);
+    });
+    assert!(gained <= 2048, "{gained} KiB for each connection");
 }

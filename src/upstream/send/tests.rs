@@ -49,6 +49,7 @@ fn request(method: Method) -> h1::Request {
         expects_continue: false,
         first_byte: Duration::from_secs(10),
         patience: crate::proxy::patience::Patience::new(Duration::from_secs(10), None),
+        budget: None,
     }
 }
 
