@@ -154,7 +154,8 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }
 
-/// The size and the number of what is in a head; returns the size. The library has seen to the worst; this is exact.
+/// The size and the number of what is in a head; returns the size. The library has seen to the
+/// worst; this is exact.
 fn within_limits(limits: &Limits, parts: &Parts) -> Result<usize, Failure> {
     let target = target_of(parts).len();
     if target > limits.target_size {
