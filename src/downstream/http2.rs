@@ -25,6 +25,8 @@ const PREFACE: u64 = 24 + 9;
 enum Phase {
     /// The client has not said yet that it speaks HTTP/2.
     Preface,
+    /// This head, or a frame before it, has begun and not ended.
+    Head(u64),
     /// Requests are being answered.
     Active,
     /// The client takes nothing: this much was sent when that began.
@@ -41,6 +43,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
     let own = Rc::clone(connection);
     let service = service_fn(move |request| handle(Rc::clone(&own), request));
     let stream = &connection.stream;
+    stream.expect_frames();
     let mut http = view.protocols.http2.serve_connection(stream.clone(), service);
     let limits = view.limits();
     let mut armed = None;
@@ -57,12 +60,18 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                 }
                 return Poll::Ready(Ending::Orderly);
             }
+            if stream.is_flooded() {
+                tracing::debug!("an HTTP/2 client sent frame after frame and asked for nothing");
+                return Poll::Ready(Ending::Abrupt);
+            }
             let phase = phase_of(connection, is_told);
             let is_draining = connection.worker.draining.get();
             // A stop sets the deadline to now, to be seen; then it is set anew as well.
             if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
                 match phase {
-                    Phase::Preface => connection.deadline.set(limits.request_header_timeout),
+                    Phase::Preface | Phase::Head(_) => {
+                        connection.deadline.set(limits.request_header_timeout)
+                    }
                     Phase::Active => connection.deadline.clear(),
                     Phase::Stalled(_) | Phase::Idle(_) => {
                         connection.deadline.set(limits.idle_timeout);
@@ -80,11 +89,13 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             if !is_overdue {
                 return Poll::Pending;
             }
-            if let Phase::Stalled(_) = phase {
-                connection.worker.metrics.limits.count(Limit::IdleTimeout);
-                return Poll::Ready(Ending::Abrupt);
-            }
-            return Poll::Ready(Ending::Orderly);
+            let limit = match phase {
+                Phase::Stalled(_) => Limit::IdleTimeout,
+                Phase::Head(_) => Limit::RequestHeaderTimeout,
+                _ => return Poll::Ready(Ending::Orderly),
+            };
+            connection.worker.metrics.limits.count(limit);
+            return Poll::Ready(Ending::Abrupt);
         }
     })
     .await
@@ -93,15 +104,22 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
 fn phase_of(connection: &Connection, is_told: bool) -> Phase {
     if connection.stream.is_blocked() {
         Phase::Stalled(connection.stream.sent())
+    } else if let (Some(head), true) = (connection.stream.open_head(), has_begun(connection)) {
+        Phase::Head(head)
     } else if connection.in_flight() > 0 {
         Phase::Active
     } else if is_told {
         Phase::Going
-    } else if connection.stream.received() < PREFACE {
+    } else if !has_begun(connection) {
         Phase::Preface
     } else {
         Phase::Idle(connection.begun())
     }
+}
+
+/// Whether the preface is over.
+fn has_begun(connection: &Connection) -> bool {
+    connection.stream.received() >= PREFACE
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod stream;
 mod sealed;
 pub mod guard;
+pub mod frames;
 pub mod budget;
 pub mod connection;
 pub mod http1;

@@ -12,7 +12,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustls::ServerConnection;
@@ -20,6 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::frames::Frames;
 use super::guard::{Ambiguous, Guard};
 use super::sealed::{self, Sealed};
 
@@ -35,6 +36,9 @@ struct Shared {
     io: RefCell<Io>,
     guard: RefCell<Guard>,
     refused: Cell<Option<Ambiguous>>,
+    /// Over HTTP/2.
+    frames: RefCell<Option<Box<Frames>>>,
+    is_flooded: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
     blocked: Cell<bool>,
@@ -68,6 +72,8 @@ impl Stream {
             io: RefCell::new(io),
             guard: RefCell::default(),
             refused: Cell::new(None),
+            frames: RefCell::default(),
+            is_flooded: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
             blocked: Cell::new(false),
@@ -90,6 +96,24 @@ impl Stream {
     /// at on its way to the reader.
     pub fn expect_head(&self) {
         self.0.guard.borrow_mut().expect_head();
+    }
+
+    /// From here on HTTP/2 is spoken: its frames are looked at on their way to the reader.
+    pub fn expect_frames(&self) {
+        self.0.frames.replace(Some(Box::new(Frames::new(Instant::now()))));
+    }
+
+    /// Which head of an HTTP/2 request has begun and not ended, if one has.
+    #[must_use]
+    pub fn open_head(&self) -> Option<u64> {
+        let frames = self.0.frames.borrow();
+        frames.as_ref().filter(|frames| frames.is_within()).map(|frames| frames.heads())
+    }
+
+    /// Whether the peer floods us with frames that ask for nothing; its reader is given no more.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.0.is_flooded.get()
     }
 
     /// Why a head was refused, if one was; its reader is given nothing more then.
@@ -273,11 +297,15 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         mut buffer: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused().is_some() {
+        if self.refused().is_some() || self.is_flooded() {
             return Poll::Pending;
         }
         let mut is_empty = false;
         ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
+            if let Some(frames) = &mut *self.0.frames.borrow_mut() {
+                self.0.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
+                return buffer.put_slice(bytes);
+            }
             match self.0.guard.borrow_mut().look(bytes) {
                 Ok(()) => buffer.put_slice(bytes),
                 Err((before, ambiguous)) => {

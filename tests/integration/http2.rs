@@ -325,3 +325,36 @@ fn the_h2_crate_agrees_that_the_connection_is_well() {
         driver.await.unwrap().unwrap();
     });
 }
+
+#[test]
+fn frames_that_ask_for_nothing_end_the_connection() {
+    let (origin, proxy) = proxied();
+    for (kind, payload) in [(SETTINGS, &[][..]), (PING, &[7; 8]), (2, &[0; 5]), (DATA, &[])] {
+        let mut frames = frames(&proxy);
+        frames.send_head(1, false, &GET);
+        let flood = h2_frames::encode(kind, 0, u32::from(kind == DATA || kind == 2), payload);
+        let sent = frames.try_send_all(&flood.repeat(20_000));
+        let (_, end) = frames.rest();
+        assert!(sent.is_err() || end != End::Open, "type {kind}: the connection goes on");
+    }
+    assert!(origin.requests().len() <= 4);
+    assert_eq!(proxy.client().get("/").status, 200, "others are served");
+}
+
+/// It held its connection for `idle_timeout`, or for ever beside a request under way.
+#[test]
+fn a_head_that_stops_half_way_ends_the_connection() {
+    let origin = Origin::start();
+    origin.handle("/", |_| std::future::pending());
+    let proxy = Proxy::to(&origin).limits("request_header_timeout = '1s'").start();
+    let block = h2_frames::field_block(&GET);
+    let whole = h2_frames::encode(HEADERS, END_STREAM | END_HEADERS, 3, &block);
+    let open = h2_frames::encode(HEADERS, END_STREAM, 3, &block);
+    for begun in [&open[..], &whole[..whole.len() - 1], &whole[..4]] {
+        let mut frames = frames(&proxy);
+        frames.send_head(1, true, &GET);
+        frames.try_send_all(begun).unwrap();
+        let (_, end) = frames.rest();
+        assert_ne!(end, End::Open);
+    }
+}

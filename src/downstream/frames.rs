@@ -1,0 +1,249 @@
+//! The borders of a client's HTTP/2 frames (RFC 9113 §4.1), seen on their way to the HTTP library.
+//!
+//! The library answers for their contents; what it does not tell is that a head has begun and does
+//! not end, and that a client says much without asking for anything. Only the nine bytes before
+//! each frame are looked at.
+
+use std::time::Instant;
+
+/// The client's preface (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+
+/// Before each frame: length, type, flags, stream.
+const HEAD: usize = 9;
+
+/// Frames that ask for nothing which a client may send at once, and how many more each second.
+/// A browser sends a dozen in a connection's life, a gRPC client a PING every few seconds.
+const BURST: u32 = 1000;
+const A_SECOND: u32 = 20;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// The client says too much without asking for anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood;
+
+/// How far a client is within its frames.
+#[derive(Debug)]
+pub struct Frames {
+    /// What is left of the preface.
+    preface: usize,
+    /// What is known of a frame's own head.
+    head: [u8; HEAD],
+    known: usize,
+    /// What is left of the payload of the frame that `head` describes.
+    left: usize,
+    /// Whether a request's head has begun whose last frame has not.
+    is_head_open: bool,
+    /// Requests' heads so far, the open one counted.
+    heads: u64,
+    idle: Allowance,
+}
+
+impl Frames {
+    /// Nothing has come yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            preface: PREFACE,
+            head: [0; HEAD],
+            known: 0,
+            left: 0,
+            is_head_open: false,
+            heads: 0,
+            idle: Allowance { left: BURST, since: now },
+        }
+    }
+
+    /// Looks at `bytes`, which follow those of the last call.
+    ///
+    /// # Errors
+    /// When the client is to be given up.
+    pub fn look(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+        skip(&mut self.preface, &mut bytes);
+        while !bytes.is_empty() {
+            skip(&mut self.left, &mut bytes);
+            let wanted = (HEAD - self.known).min(bytes.len());
+            let (head, rest) = bytes.split_at(wanted);
+            if let Some(room) = self.head.get_mut(self.known..self.known + wanted) {
+                room.copy_from_slice(head);
+            }
+            bytes = rest;
+            self.known += wanted;
+            if self.known == HEAD {
+                self.known = 0;
+                self.begin(now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something has begun that is short and should be here: a request's head, or a frame
+    /// other than a piece of a body.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        let [_, _, _, kind, ..] = self.head;
+        self.is_head_open || self.known > 0 || (self.left > 0 && kind != DATA)
+    }
+
+    /// Which request's head it is that [`Frames::is_within`] speaks of, or comes next.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// All of a frame's head is known.
+    fn begin(&mut self, now: Instant) -> Result<(), Flood> {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        match kind {
+            HEADERS => {
+                self.heads += 1;
+                self.is_head_open = flags & END_HEADERS == 0;
+            }
+            CONTINUATION if flags & END_HEADERS != 0 => self.is_head_open = false,
+            // The library counts these where they do harm, and honest clients send many.
+            RST_STREAM | WINDOW_UPDATE => {}
+            DATA if self.left > 0 || flags & END_STREAM != 0 => {}
+            CONTINUATION if self.left > 0 => {}
+            _ => self.idle.take(now)?,
+        }
+        Ok(())
+    }
+}
+
+/// So many of something, and more as time passes.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant) -> Result<(), Flood> {
+        let seconds = now.saturating_duration_since(self.since).as_secs();
+        if seconds > 0 {
+            let more = u32::try_from(seconds).unwrap_or(BURST).saturating_mul(A_SECOND);
+            self.left = self.left.saturating_add(more).min(BURST);
+            self.since = now;
+        }
+        self.left = self.left.checked_sub(1).ok_or(Flood)?;
+        Ok(())
+    }
+}
+
+/// Goes over what is left of something.
+fn skip(left: &mut usize, bytes: &mut &[u8]) {
+    let here = (*left).min(bytes.len());
+    *left -= here;
+    *bytes = bytes.get(here..).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let size = u32::try_from(length).unwrap().to_be_bytes();
+        let mut bytes = vec![size[1], size[2], size[3], kind, flags, 0, 0, 0, 1];
+        bytes.extend(std::iter::repeat_n(0xff, length));
+        bytes
+    }
+
+    fn opened() -> Frames {
+        let mut frames = Frames::new(Instant::now());
+        look(&mut frames, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        frames
+    }
+
+    fn look(frames: &mut Frames, bytes: &[u8]) {
+        frames.look(bytes, Instant::now()).unwrap();
+    }
+
+    #[test]
+    fn a_head_is_open_from_its_first_byte_to_its_last() {
+        let mut bytes = frame(HEADERS, END_STREAM, 30);
+        bytes.extend(frame(CONTINUATION, 0, 10));
+        bytes.extend(frame(CONTINUATION, END_HEADERS, 7));
+        let mut frames = opened();
+        assert!(!frames.is_within());
+        let (last, before) = bytes.split_last().unwrap();
+        for byte in before {
+            look(&mut frames, &[*byte]);
+            assert!(frames.is_within());
+        }
+        look(&mut frames, &[*last]);
+        assert!(!frames.is_within());
+        assert_eq!(frames.heads(), 1);
+    }
+
+    #[test]
+    fn a_body_may_stop_anywhere_within_a_frame() {
+        let mut frames = opened();
+        let bytes = frame(DATA, 0, 1000);
+        look(&mut frames, &bytes[..8]);
+        assert!(frames.is_within(), "the frame's own head has begun");
+        look(&mut frames, &bytes[8..500]);
+        assert!(!frames.is_within());
+        look(&mut frames, &bytes[500..]);
+        look(&mut frames, &frame(HEADERS, END_HEADERS, 3));
+        assert!(!frames.is_within());
+    }
+
+    #[test]
+    fn any_cut_gives_the_same() {
+        let mut bytes = Vec::new();
+        for n in 1..=20 {
+            bytes.extend(frame(HEADERS, END_HEADERS, n));
+            bytes.extend(frame(DATA, 0, n * 7));
+            bytes.extend(frame(PING, 0, 8));
+        }
+        for size in 1..40 {
+            let mut frames = opened();
+            bytes.chunks(size).for_each(|piece| look(&mut frames, piece));
+            assert_eq!((frames.heads(), frames.is_within()), (20, false), "{size}");
+            assert_eq!(frames.idle.left, BURST - 20, "{size}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_nothing_is_given_up() {
+        for (kind, length) in [(SETTINGS, 0), (PING, 8), (2, 5), (DATA, 0), (0xfa, 100)] {
+            let now = Instant::now();
+            let mut frames = Frames::new(now);
+            frames.look(&[0; PREFACE], now).unwrap();
+            let bytes = frame(kind, 0, length);
+            for _ in 0..BURST {
+                frames.look(&bytes, now).unwrap();
+            }
+            let later = now + Duration::from_secs(2);
+            for _ in 0..2 * A_SECOND {
+                frames.look(&bytes, later).unwrap();
+            }
+            assert_eq!(frames.look(&bytes, later), Err(Flood), "{kind}");
+        }
+    }
+
+    #[test]
+    fn who_asks_or_sends_is_not() {
+        let mut frames = opened();
+        for _ in 0..10 * BURST {
+            look(&mut frames, &frame(HEADERS, END_HEADERS, 20));
+            look(&mut frames, &frame(DATA, 0, 1));
+            look(&mut frames, &frame(DATA, END_STREAM, 0));
+            look(&mut frames, &frame(WINDOW_UPDATE, 0, 4));
+            look(&mut frames, &frame(RST_STREAM, 0, 4));
+        }
+    }
+}
