@@ -70,7 +70,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
                 match phase {
                     Phase::Preface | Phase::Head(_) => {
-                        connection.deadline.set(limits.request_header_timeout)
+                        connection.deadline.set(limits.request_header_timeout);
                     }
                     Phase::Active => connection.deadline.clear(),
                     Phase::Stalled(_) | Phase::Idle(_) => {
