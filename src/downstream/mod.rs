@@ -14,4 +14,5 @@ pub mod budget;
 pub mod connection;
 pub mod http1;
 pub mod http2;
+pub mod streams;
 pub mod redirect;

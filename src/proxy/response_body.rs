@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use super::headers::hop;
 use super::record::Record;
 use crate::downstream::budget::{Budget, RATION, Share};
+use crate::downstream::streams::Watch;
 use crate::upstream::download::READ;
 use crate::upstream::h1;
 use crate::upstream::pool::Lease;
@@ -25,6 +27,8 @@ pub struct Body {
     budget: Option<Budget>,
     /// Once there is a piece that counts.
     share: Option<Share>,
+    /// What notices that the client makes no room for more, over HTTP/2.
+    watch: Option<Rc<Watch>>,
     record: Option<Box<Record>>,
 }
 
@@ -78,13 +82,22 @@ impl Body {
     /// No body, and nobody who cares when it ends.
     #[must_use]
     pub fn empty() -> Self {
-        Self { source: Source::Empty, is_cut: false, budget: None, share: None, record: None }
+        Self {
+            source: Source::Empty,
+            is_cut: false,
+            budget: None,
+            share: None,
+            watch: None,
+            record: None,
+        }
     }
 
     fn new(source: Source, record: Box<Record>) -> Self {
         let streams = matches!(source, Source::Http1(_) | Source::Http2(_));
         let budget = record.connection().budget.clone().filter(|_| streams);
-        let mut body = Self { source, is_cut: false, budget, share: None, record: Some(record) };
+        let watch = budget.as_ref().and_then(|_| Watch::current(record.connection()));
+        let record = Some(record);
+        let mut body = Self { source, is_cut: false, budget, share: None, watch, record };
         if body.is_end_stream() {
             body.finish();
         }
@@ -143,6 +156,9 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(watch) = &this.watch {
+            watch.asked();
+        }
         let frame = match ready!(this.poll_source(cx)) {
             None => {
                 this.finish();
@@ -175,6 +191,8 @@ impl HttpBody for Body {
         };
         if this.is_end_stream() {
             this.finish();
+        } else if let Some(watch) = &this.watch {
+            watch.handed();
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -21,6 +21,7 @@ use hyper::server::conn::{http1, http2};
 use slab::Slab;
 
 use crate::downstream::connection::Connection;
+use crate::downstream::streams::Streams;
 use crate::observe::access_log::Buffer;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::rate_limited::RateLimited;
@@ -152,5 +153,5 @@ pub struct Protocols {
     /// HTTP/1.0 and 1.1.
     pub http1: http1::Builder,
     /// HTTP/2.
-    pub http2: http2::Builder<LocalExecutor>,
+    pub http2: http2::Builder<Streams>,
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
 
-use super::{LocalExecutor, Protocols};
+use super::Protocols;
 use crate::config::Limits;
 use crate::control::state::{Service, State};
+use crate::downstream::streams::Streams;
 use crate::tls::{ServerConfigs, Tickets};
 use crate::upstream::pool::{Backend, Backends};
 
@@ -106,7 +107,7 @@ fn protocols(limits: &Limits) -> Protocols {
     if limits.header_count != 100 {
         http1.max_headers(limits.header_count);
     }
-    let mut http2 = http2::Builder::new(LocalExecutor);
+    let mut http2 = http2::Builder::new(Streams);
     http2
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)

@@ -1,7 +1,8 @@
 //! HTTP/2 from clients: many streams, rules of RFC 9113, and frames that no library sends.
 
 use crate::harness::h2_frames::{
-    self, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+    self, ACK, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PING, RST_STREAM,
+    SETTINGS,
 };
 use crate::harness::wire::End;
 use crate::harness::{Answer, Body, Origin, Proxy, Request, Response, Wire, pki, runtime, wait};
@@ -357,4 +358,23 @@ fn a_head_that_stops_half_way_ends_the_connection() {
         let (_, end) = frames.rest();
         assert_ne!(end, End::Open);
     }
+}
+
+/// It held its stream and the application's connection for as long as it lived.
+#[test]
+fn a_client_that_makes_no_room_for_an_answer_loses_the_stream() {
+    let origin = Origin::start();
+    origin.route("/", vec![b'x'; 1 << 20]);
+    let proxy = Proxy::to(&origin).limits("idle_timeout = '1s'").start();
+    let mut frames = frames(&proxy);
+    frames.send_head(1, true, &GET);
+    let reset = frames.next_matching(|frame| {
+        // Others go on: the connection is not idle.
+        [RST_STREAM, GOAWAY].contains(&frame.kind)
+    });
+    assert_eq!((reset.kind, reset.stream), (RST_STREAM, 1));
+    frames.send(PING, 0, 0, &[7; 8]);
+    frames.next_matching(|frame| frame.kind == PING && frame.flags == ACK);
+    let line = proxy.access_line(|line| line.contains("GET / "));
+    assert!(line.contains(" 499 "), "{line}");
 }

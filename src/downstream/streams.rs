@@ -1,0 +1,113 @@
+//! The task of one HTTP/2 stream, which the HTTP library spawns and then leaves alone.
+//!
+//! The library asks for more of an answer when the client has made room for it (RFC 9113 §5.2). A
+//! client that makes none keeps the stream, and the application's connection, for ever: so each
+//! stream has a watch that the answer's body winds up, and who lets it run down loses the stream.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::connection::Connection;
+use crate::observe::metrics::Limit;
+use crate::worker::deadline::Deadline;
+
+thread_local! {
+    /// The watch of the stream whose task is running.
+    static CURRENT: RefCell<Option<Rc<Watch>>> = const { RefCell::new(None) };
+}
+
+/// Runs the streams of a worker's clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            let watch = Rc::new(Watch::default());
+            let _panics = CountPanics(&watch);
+            let mut future = pin!(future);
+            poll_fn(|cx| {
+                CURRENT.set(Some(Rc::clone(&watch)));
+                let polled = future.as_mut().poll(cx);
+                CURRENT.set(None);
+                if polled.is_pending() { watch.poll_run_down(cx) } else { Poll::Ready(()) }
+            })
+            .await;
+        });
+    }
+}
+
+/// What is known of one stream's progress.
+#[derive(Debug, Default)]
+pub struct Watch {
+    connection: RefCell<Option<Rc<Connection>>>,
+    deadline: RefCell<Option<Deadline>>,
+    /// The number of the piece that the client has to make room for, while it has to.
+    waits_for: Cell<Option<u64>>,
+    set_for: Cell<Option<u64>>,
+    pieces: Cell<u64>,
+}
+
+impl Watch {
+    /// The watch of the stream that is being polled, which belongs to `connection`; `None` outside
+    /// of HTTP/2.
+    #[must_use]
+    pub fn current(connection: &Rc<Connection>) -> Option<Rc<Self>> {
+        let watch = CURRENT.with_borrow(Clone::clone)?;
+        watch.connection.replace(Some(Rc::clone(connection)));
+        Some(watch)
+    }
+
+    /// The client has made room: it is waited for no longer.
+    pub fn asked(&self) {
+        self.waits_for.set(None);
+    }
+
+    /// A piece is handed over, and is not the last: the client has to make room for the next.
+    pub fn handed(&self) {
+        let pieces = self.pieces.get() + 1;
+        self.pieces.set(pieces);
+        self.waits_for.set(Some(pieces));
+    }
+
+    /// Ready when the client has made no room for `limits.idle_timeout`.
+    fn poll_run_down(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.connection.borrow();
+        let Some(worker) = connection.as_ref().map(|connection| &connection.worker) else {
+            return Poll::Pending;
+        };
+        let waits_for = self.waits_for.get();
+        if waits_for.is_none() && self.set_for.get().is_none() {
+            return Poll::Pending;
+        }
+        let mut deadline = self.deadline.borrow_mut();
+        let deadline = deadline.get_or_insert_with(|| worker.wheel.deadline());
+        if self.set_for.replace(waits_for) != waits_for {
+            match waits_for {
+                Some(_) => deadline.set(worker.view().limits().idle_timeout),
+                None => deadline.clear(),
+            }
+        }
+        if deadline.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        worker.metrics.limits.count(Limit::IdleTimeout);
+        Poll::Ready(())
+    }
+}
+
+/// Notices that the task is unwinding.
+struct CountPanics<'a>(&'a Watch);
+
+impl Drop for CountPanics<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(connection) = &*self.0.connection.borrow()
+        {
+            connection.worker.metrics.panics.add(1);
+        }
+    }
+}
