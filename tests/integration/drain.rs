@@ -1,13 +1,16 @@
 //! Stopping: nothing new, what is under way ends well, and the end comes within `grace`.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::harness::body::Feed;
 use crate::harness::h2_frames::{Frames, GOAWAY};
 use crate::harness::socket::{Socket, echo_at};
+use crate::harness::tools::{portcullis, stdout};
 use crate::harness::wire::End;
 use crate::harness::{Body, Origin, Proxy, Request, Response, Wire, eventually, pki};
 
@@ -247,4 +250,32 @@ fn the_control_socket_is_removed() {
     assert!(proxy.path("control.sock").exists());
     proxy.stop();
     assert!(!proxy.path("control.sock").exists());
+}
+
+/// It was cut, because only connections after their handshake were waited for.
+#[test]
+fn a_handshake_under_way_ends_well_and_its_request_is_answered() {
+    let (origin, _go, _feed) = slow_app();
+    let mut proxy = Proxy::to(&origin).server("grace = '60s'").start();
+    let name = "app.test".try_into().unwrap();
+    let mut tls = ClientConnection::new(pki::trusting(&["http/1.1"]), name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    let mut stream = TcpStream::connect(proxy.https()).unwrap();
+    let (first, rest) = hello.split_at(20);
+    stream.write_all(first).unwrap();
+    eventually("the connection to be known", || {
+        let file = proxy.path("portcullis.toml");
+        let status = portcullis(&["status", "--json", "-c", file.to_str().unwrap()]);
+        stdout(&status).contains("\"connections\": 1")
+    });
+    proxy.signal(Signal::TERM);
+    expect_no_listeners(&proxy);
+    stream.write_all(rest).unwrap();
+    let mut stream = StreamOwned::new(tls, stream);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer}");
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
 }
