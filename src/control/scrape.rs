@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
@@ -18,7 +20,10 @@ use super::admin::{self, Question};
 use crate::observe::prometheus::CONTENT_TYPE;
 
 /// How long a connection may last: a scrape takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections at once: whoever opens more waits until others have been served.
+const CONNECTIONS: usize = 32;
 
 /// How long to wait after a failure to accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -30,7 +35,9 @@ pub(super) fn start(listener: TcpListener, sender: Sender<admin::Request>) -> Ab
 
 async fn serve(listener: TcpListener, sender: Sender<admin::Request>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -44,6 +51,7 @@ async fn serve(listener: TcpListener, sender: Sender<admin::Request>) {
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(PATIENCE, connection).await;
+            drop(permit);
         });
     }
 }

@@ -23,8 +23,11 @@ const IDLE: usize = 256;
 /// Counted in [`Backends::tidy`]s, so that putting a connection back asks no clock.
 const IDLE_AGE: Duration = Duration::from_secs(55);
 
-/// How long an application that refused a connection is passed over while others are up.
+/// How long an application that refused a connection is passed over while others are up; it
+/// doubles with each further refusal, because finding out that it answers no packet takes a request
+/// seconds.
 const PASSED_OVER: Duration = Duration::from_secs(2);
+const PASSED_OVER_MAX: Duration = Duration::from_secs(32);
 
 /// One application, as one worker sees it.
 #[derive(Debug)]
@@ -42,7 +45,8 @@ pub struct Backend {
     #[expect(clippy::vec_box, reason = "they come and go as boxes: moving one moves a pointer")]
     idle: RefCell<Vec<Box<h1::Connection>>>,
     in_flight: Cell<u32>,
-    refused: Cell<Option<Instant>>,
+    /// Until when it is passed over, and for how long the last time.
+    passed_over: Cell<Option<(Instant, Duration)>>,
 }
 
 /// All applications of one worker; they outlive reloads, and their connections with them.
@@ -90,7 +94,7 @@ impl Backend {
             h2c: RefCell::new(None),
             idle: RefCell::default(),
             in_flight: Cell::new(0),
-            refused: Cell::new(None),
+            passed_over: Cell::new(None),
         }
     }
 
@@ -103,12 +107,14 @@ impl Backend {
     /// Whether it refused a connection a moment ago.
     #[must_use]
     pub fn is_passed_over(&self, now: Instant) -> bool {
-        self.refused.get().is_some_and(|at| now.saturating_duration_since(at) < PASSED_OVER)
+        self.passed_over.get().is_some_and(|(until, _)| now < until)
     }
 
     /// Notes whether a connection could be made.
     pub fn note(&self, refused: Option<Instant>) {
-        self.refused.set(refused);
+        let last = self.passed_over.get().map_or(Duration::ZERO, |(_, last)| last);
+        let time = (last * 2).clamp(PASSED_OVER, PASSED_OVER_MAX);
+        self.passed_over.set(refused.map(|now| (now + time, time)));
     }
 
     /// An idle connection that is still good, the most recently used first.
@@ -290,5 +296,15 @@ mod tests {
         backend.note(Some(now));
         assert!(backend.is_passed_over(now + PASSED_OVER / 2));
         assert!(!backend.is_passed_over(now + PASSED_OVER));
+        let mut now = now;
+        for _ in 0..10 {
+            now += PASSED_OVER_MAX;
+            backend.note(Some(now));
+        }
+        assert!(backend.is_passed_over(now + PASSED_OVER_MAX / 2));
+        assert!(!backend.is_passed_over(now + PASSED_OVER_MAX));
+        backend.note(None);
+        backend.note(Some(now));
+        assert!(!backend.is_passed_over(now + PASSED_OVER), "a success forgives");
     }
 }

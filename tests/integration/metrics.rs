@@ -167,3 +167,20 @@ fn the_endpoint_has_nothing_else() {
     let request = Request::post("/metrics").body(()).unwrap();
     assert!([404, 405].contains(&client.send(request).status));
 }
+
+/// Each held a descriptor for a minute, and there was no end to them.
+#[test]
+fn connections_that_ask_for_no_metrics_are_few_and_short() {
+    let origin = Origin::start();
+    let proxy = Proxy::to(&origin).admin("metrics = '127.0.0.1:0'").start();
+    let metrics = proxy.metrics();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
+    let before = descriptors();
+    let silent: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(metrics).unwrap()).collect();
+    eventually("the connections", || descriptors() > before + 20);
+    assert!(descriptors() < before + 50, "{} and more", descriptors() - before);
+    let mut wire = Wire::connect(metrics);
+    wire.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    drop(silent);
+    assert_eq!(wire.read_answer().status(), 200);
+}
