@@ -32,8 +32,17 @@ const LARGEST: u64 = 16 << 20;
 ///
 /// Everything that is wrong with it, an unreadable file too.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    load_opened(path, File::open(path))
+}
+
+/// The same for a file that somebody else has opened, or failed to open.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, an unreadable file too.
+pub fn load_opened(path: &Path, file: io::Result<File>) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
+    let bytes = file.and_then(read).map_err(|error| unreadable(&name, &error))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let problem = Problem::error("this is UTF-16, not UTF-8").help("save the file as UTF-8");
         return Err(Problems::unreadable(&name, problem, false));
@@ -87,8 +96,7 @@ fn judge(
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+fn read(file: File) -> io::Result<Vec<u8>> {
     let about = file.metadata()?;
     if about.is_dir() {
         return Err(ErrorKind::IsADirectory.into());

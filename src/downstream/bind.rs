@@ -86,21 +86,29 @@ pub fn bind_beside(
     listen: Listen,
     leaving: &[&BoundListener],
 ) -> Result<Vec<BoundListener>, BindError> {
-    let share = |shared| {
-        for listener in leaving {
-            // Without it the bind fails, and says why.
-            let _ = SockRef::from(&listener.socket).set_reuse_port(shared);
-        }
-    };
-    share(true);
-    let bound = bind(kind, listen, Company::Beside);
-    share(false);
+    share(leaving, true);
+    let bound = bind_shared(kind, listen);
+    share(leaving, false);
     if let Ok(listeners) = &bound {
-        for listener in listeners {
-            let _ = SockRef::from(&listener.socket).set_reuse_port(false);
-        }
+        share(&listeners.iter().collect::<Vec<_>>(), false);
     }
     bound
+}
+
+/// Lets others bind beside `listeners`, or ends that.
+pub fn share(listeners: &[&BoundListener], shared: bool) {
+    for listener in listeners {
+        // Without it the bind fails, and says why.
+        let _ = SockRef::from(&listener.socket).set_reuse_port(shared);
+    }
+}
+
+/// Takes an address beside listeners that are shared for the moment; the result is shared too.
+///
+/// # Errors
+/// When the address cannot be taken for another reason.
+pub fn bind_shared(kind: ListenerKind, listen: Listen) -> Result<Vec<BoundListener>, BindError> {
+    bind(kind, listen, Company::Beside)
 }
 
 fn bind(
