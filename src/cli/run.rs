@@ -9,11 +9,12 @@ use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
 use crate::control::notify::Notifier;
 use crate::control::{ConfigOrigin, Control, Start, files, state::State};
-use crate::downstream::bind::{BoundListener, ListenerKind, bind_all};
+use crate::downstream::bind::{BindError, BoundListener, ListenerKind, bind_all};
+use crate::downstream::passed::Passed;
 use crate::exit;
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
-use crate::privilege;
+use crate::privilege::{self, PrivilegeError};
 use crate::tls::storage;
 
 /// Serves from the file until a signal; returns the exit code.
@@ -47,7 +48,7 @@ pub fn serve_with(
 }
 
 /// Each step needs those before it: no thread before the rights are gone, no right given up before
-/// all is taken that needs it.
+/// all is taken that needs it, nothing served before it is proved that they are.
 fn start(
     mut config: Config,
     origin: ConfigOrigin,
@@ -56,10 +57,13 @@ fn start(
     let notifier = Notifier::from_env();
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
-    let listeners = bind_all(&config.server)
-        .map_err(|error| Stop { code: error.exit_code(), text: error.explain() })?;
+    let mut passed = Passed::take();
+    let listeners =
+        bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
     let metrics = config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?;
     let socket = files::bind_control(&config.admin.socket);
+    passed.leftover().iter().for_each(|what| tracing::warn!("{what}"));
+    drop(passed);
     let registry = Registry::new(workers, SystemTime::now());
     let https_port = https_port(&listeners);
     let user = config.server.user.clone();
@@ -68,9 +72,9 @@ fn start(
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;
-    let privileges = privilege::after_bind(user.as_deref())
-        .map_err(|error| Stop { code: exit::NOT_PERMITTED, text: error.to_string() })?;
-    tracing::info!("{privileges}");
+    let privileges =
+        privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
+    privileges.warning().iter().for_each(|warning| tracing::warn!("{warning}"));
     let start = Start {
         origin,
         listeners,
@@ -83,6 +87,8 @@ fn start(
         privileges,
     };
     let (mut control, listeners) = Control::new(start).map_err(failed)?;
+    let proof = control.prove().map_err(|error| not_permitted(&error))?;
+    tracing::info!("privileges: {proof}");
     after_bind(&listeners);
     control.accept_on(listeners);
     Ok(control)
@@ -91,7 +97,8 @@ fn start(
 /// What root has made and the user that it is about to become has to work with: the storage of
 /// the local authority, and the listeners, beside which that user may bind in a reload.
 fn hand_over(config: &Config, listeners: &[BoundListener]) {
-    let Some(identity) = privilege::successor(config.server.user.as_deref()) else { return };
+    let user = config.server.user.as_deref();
+    let Ok(Some(identity)) = privilege::successor(user) else { return };
     let (uid, gid) = (identity.uid, identity.gid);
     for listener in listeners {
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
@@ -110,6 +117,23 @@ fn hand_over(config: &Config, listeners: &[BoundListener]) {
 pub fn https_port(listeners: &[BoundListener]) -> u16 {
     let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
     https.map_or(443, |listener| listener.address.port())
+}
+
+fn refused(error: &BindError, passed: &Passed) -> Stop {
+    let mut text = error.explain();
+    if passed.any() && error.is_permission() {
+        let (kind, listen) = (error.kind, error.listen);
+        text = format!(
+            "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
+             ListenStream={} and FileDescriptorName={kind}",
+            error.address().port()
+        );
+    }
+    Stop { code: error.exit_code(), text }
+}
+
+fn not_permitted(error: &PrivilegeError) -> Stop {
+    Stop { code: exit::NOT_PERMITTED, text: error.to_string() }
 }
 
 fn failed(error: impl fmt::Display) -> Stop {

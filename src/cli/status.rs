@@ -69,7 +69,7 @@ fn print(status: &Value) {
         text("workers"),
         text("connections"),
     ));
-    say(&text("privileges"));
+    say(&format!("privileges: {}", status.get("privileges").map_or("?", |all| word(all, "text"))));
     for listener in list(status, "listeners") {
         say(&format!("listening {}", listener.as_str().unwrap_or_default()));
     }

@@ -29,6 +29,7 @@ use crate::downstream::bind::BoundListener;
 use crate::exit;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
+use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -74,8 +75,8 @@ pub struct Start {
     pub workers: usize,
     /// The way to the service manager.
     pub notifier: Notifier,
-    /// What start-up says about its rights.
-    pub privileges: String,
+    /// Who the process is, and what it may hold.
+    pub privileges: Standing,
 }
 
 /// The running server.
@@ -103,7 +104,7 @@ struct Plane {
     /// Why changed certificates are not served, if they are not.
     certificate_error: Option<String>,
     notifier: Notifier,
-    privileges: String,
+    privileges: Standing,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     scraping: Option<AbortHandle>,
@@ -154,6 +155,14 @@ impl Control {
         let control =
             Self { runtime: Some(runtime), plane, metrics: start.metrics, socket: start.socket };
         Ok((control, start.listeners))
+    }
+
+    /// Proves that no thread holds more than was asked for.
+    ///
+    /// # Errors
+    /// As [`Standing::prove`].
+    pub fn prove(&self) -> Result<Proof, PrivilegeError> {
+        self.plane.privileges.prove()
     }
 
     /// Opens the door.

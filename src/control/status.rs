@@ -43,7 +43,7 @@ impl Plane {
             "listeners": self.listeners.iter().map(|l| shown(l)).collect::<Vec<_>>(),
             "workers": self.workers.len(),
             "connections": self.admission.open(),
-            "privileges": self.privileges,
+            "privileges": self.privileges(),
             "certificates": certificates,
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
@@ -54,6 +54,35 @@ impl Plane {
         })
     }
 
+    /// What every thread holds at this moment, read back from the kernel.
+    fn privileges(&self) -> Value {
+        let (uid, gid) = self.privileges.ids();
+        let proof = match self.privileges.look() {
+            Ok(proof) => proof,
+            Err(error) => {
+                let text = format!("{}; what is held cannot be read: {error}", self.privileges);
+                return json!({ "text": text, "proved": false, "uid": uid, "gid": gid });
+            }
+        };
+        let held: serde_json::Map<String, Value> = proof
+            .held()
+            .into_iter()
+            .map(|(set, capabilities)| (set.to_owned(), json!(capabilities)))
+            .collect();
+        json!({
+            "text": proof.to_string(),
+            "proved": proof.holds(),
+            "excess": proof.excess(),
+            "user": self.privileges.user(),
+            "uid": uid,
+            "gid": gid,
+            "threads": proof.threads(),
+            "capabilities": held,
+            "no_new_privs": proof.no_new_privs(),
+            "memory_is_open": proof.memory_is_open(),
+        })
+    }
+
     fn needs_a_person(&self, now: SystemTime) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
         if let Some(error) = &self.reload_error {
@@ -61,6 +90,11 @@ impl Plane {
         }
         if let Some(error) = &self.certificate_error {
             needs.push(format!("changed certificates are not served: {error}"));
+        }
+        match self.privileges.look() {
+            Ok(proof) if proof.holds() => {}
+            Ok(proof) => needs.push(format!("more is held than asked: {proof}: restart")),
+            Err(error) => needs.push(format!("what this process holds cannot be read: {error}")),
         }
         for certificate in self.state.certificates.inventory() {
             let days = certificate.days_left(now);
@@ -110,11 +144,13 @@ impl Plane {
                 })
             })
             .collect();
+        let proof = self.privileges.look().ok();
         let facts = Facts {
             version: env!("CARGO_PKG_VERSION"),
             certificates: &certificates,
             reload_succeeded: self.reload_error.is_none(),
             configured: self.configured,
+            privileges: proof.as_ref(),
         };
         prometheus::render(&self.registry, &facts)
     }

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::passed::{Assigned, Passed};
 use crate::audit::sockets;
 use crate::config::{Listen, Server};
 use crate::exit;
@@ -51,19 +52,30 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Takes every address of the configuration, or none.
+/// Takes every address of the configuration, or none: by the sockets that were passed, and by
+/// binding where none was. Which passed socket serves what, and what none does, is logged.
 ///
 /// `CAP_NET_BIND_SERVICE` is made effective first where it is permitted, and stays so until
 /// [`crate::privilege::after_bind`].
 ///
 /// # Errors
 /// The first address that cannot be taken; the others are free again then.
-pub fn bind_all(server: &Server) -> Result<Vec<BoundListener>, BindError> {
+pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListener>, BindError> {
     let http = server.http.iter().map(|listen| (ListenerKind::Http, *listen));
     let https = server.https.iter().map(|listen| (ListenerKind::Https, *listen));
-    let mut bound = Vec::with_capacity(server.http.len() + server.https.len());
-    for (kind, listen) in http.chain(https) {
-        bound.extend(bind_one(kind, listen)?);
+    let wanted: Vec<_> = http.chain(https).collect();
+    let mut assigned = passed.assign(&wanted);
+    let mut bound = Vec::new();
+    for (kind, listen) in wanted {
+        let serves = |socket: &mut Assigned| socket.kind == kind && socket.listen == listen;
+        let by: Vec<_> = assigned.extract_if(.., serves).collect();
+        if by.is_empty() {
+            if passed.any() {
+                tracing::info!("no socket was passed for {kind} on {listen}: binding it");
+            }
+            bound.extend(bind_one(kind, listen)?);
+        }
+        bound.extend(by.into_iter().map(BoundListener::from));
     }
     Ok(bound)
 }
@@ -125,6 +137,22 @@ fn bind(
         Ok(vec![BoundListener { kind, listen, address: socket.local_addr()?, socket }])
     };
     bound.and_then(listener).map_err(|source| BindError { kind, listen, source })
+}
+
+impl From<Assigned> for BoundListener {
+    fn from(assigned: Assigned) -> Self {
+        let agrees = assigned.agrees();
+        let Assigned { kind, listen, address, socket } = assigned;
+        if agrees {
+            tracing::info!("{kind} on {listen} is served by the passed socket {address}");
+        } else {
+            tracing::warn!(
+                "{kind} is configured on {listen} and served by the passed socket {address}: \
+                 where the two differ, the socket has its way"
+            );
+        }
+        Self { kind, listen, address, socket }
+    }
 }
 
 impl BindError {
@@ -314,7 +342,10 @@ mod tests {
         let mut server = crate::config::Config::defaults().server;
         server.http = vec![Listen::Addr(free)];
         server.https = vec![Listen::Addr(held.address)];
-        assert_eq!(bind_all(&server).unwrap_err().kind, ListenerKind::Https);
+        assert_eq!(
+            bind_all(&server, &mut Passed::default()).unwrap_err().kind,
+            ListenerKind::Https
+        );
         bind_http(Listen::Addr(free)).unwrap();
     }
 
