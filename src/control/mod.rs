@@ -12,7 +12,7 @@ pub mod client;
 
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -28,6 +28,7 @@ use crate::downstream::bind::BoundListener;
 use crate::exit;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
+use crate::sandbox;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -51,6 +52,17 @@ pub enum ConfigOrigin {
     CommandLine,
 }
 
+impl ConfigOrigin {
+    /// The file, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            ConfigOrigin::File(path) => Some(path),
+            ConfigOrigin::CommandLine => None,
+        }
+    }
+}
+
 /// What start-up hands over.
 pub struct Start {
     /// Where the configuration came from.
@@ -69,6 +81,8 @@ pub struct Start {
     pub workers: usize,
     /// What start-up says about its rights.
     pub privileges: String,
+    /// What is closed around it.
+    pub sandbox: sandbox::Closed,
 }
 
 /// The running server.
@@ -96,6 +110,7 @@ struct Plane {
     /// Why changed certificates are not served, if they are not.
     certificate_error: Option<String>,
     privileges: String,
+    sandbox: sandbox::Closed,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     scraping: Option<AbortHandle>,
@@ -139,6 +154,7 @@ impl Control {
             reload_error: None,
             certificate_error: None,
             privileges: start.privileges,
+            sandbox: start.sandbox,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
