@@ -15,6 +15,7 @@ use crate::exit;
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege::{self, PrivilegeError};
+use crate::sandbox::{self, Needs};
 use crate::tls::storage;
 
 /// Serves from the file until a signal; returns the exit code.
@@ -75,6 +76,13 @@ fn start(
     let privileges =
         privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
     privileges.warning().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let mut needs = Needs::of(&state.config, origin.file());
+    if origin.file().is_none() {
+        needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
+    }
+    let sandbox = sandbox::close(&needs, state.config.server.sandbox)
+        .map_err(|error| Stop { code: error.exit_code(), text: error.to_string() })?;
+    sandbox.tell();
     let start = Start {
         origin,
         listeners,
@@ -85,6 +93,7 @@ fn start(
         workers,
         notifier,
         privileges,
+        sandbox,
     };
     let (mut control, listeners) = Control::new(start).map_err(failed)?;
     let proof = control.prove().map_err(|error| not_permitted(&error))?;

@@ -13,7 +13,7 @@ pub mod client;
 
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -30,6 +30,7 @@ use crate::exit;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
+use crate::sandbox;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -57,6 +58,17 @@ pub enum ConfigOrigin {
     CommandLine,
 }
 
+impl ConfigOrigin {
+    /// The file, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            ConfigOrigin::File(path) => Some(path),
+            ConfigOrigin::CommandLine => None,
+        }
+    }
+}
+
 /// What start-up hands over.
 pub struct Start {
     /// Where the configuration came from.
@@ -77,6 +89,8 @@ pub struct Start {
     pub notifier: Notifier,
     /// Who the process is, and what it may hold.
     pub privileges: Standing,
+    /// What is closed around it.
+    pub sandbox: sandbox::Closed,
 }
 
 /// The running server.
@@ -105,6 +119,7 @@ struct Plane {
     certificate_error: Option<String>,
     notifier: Notifier,
     privileges: Standing,
+    sandbox: sandbox::Closed,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     scraping: Option<AbortHandle>,
@@ -149,6 +164,7 @@ impl Control {
             certificate_error: None,
             notifier: start.notifier,
             privileges: start.privileges,
+            sandbox: start.sandbox,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

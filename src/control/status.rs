@@ -44,6 +44,7 @@ impl Plane {
             "workers": self.workers.len(),
             "connections": self.admission.open(),
             "privileges": self.privileges(),
+            "sandbox": self.sandbox.status(),
             "certificates": certificates,
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
