@@ -7,11 +7,14 @@ use rustix::fs::{Gid, Uid};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
+use crate::control::files::{self, ControlSocket};
 use crate::control::notify::Notifier;
-use crate::control::{ConfigOrigin, Control, Start, files, state::State};
+use crate::control::{ConfigOrigin, Control, Start, state::State};
 use crate::downstream::bind::{BindError, BoundListener, ListenerKind, bind_all};
 use crate::downstream::passed::Passed;
 use crate::exit;
+use crate::helper::client::Helper;
+use crate::helper::ready::{self, Ready};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege::{self, PrivilegeError};
@@ -21,14 +24,16 @@ use crate::tls::storage;
 /// Serves from the file until a signal; returns the exit code.
 #[must_use]
 pub fn run(file: &ConfigFile) -> u8 {
+    let inherited = Inherited::take();
     match config::load(&file.config) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(false));
             let origin = ConfigOrigin::File(file.config.clone());
-            serve_with(loaded.config, origin, |_| {})
+            serve_with(inherited, loaded.config, origin, |_| {})
         }
         Err(problems) => {
             eprint!("{problems}");
+            inherited.ready.no(&problems.to_string());
             if problems.not_permitted() { exit::NOT_PERMITTED } else { exit::CONFIG }
         }
     }
@@ -37,14 +42,44 @@ pub fn run(file: &ConfigFile) -> u8 {
 /// Serves until a signal; returns the exit code. `after_bind` is called once everything is taken
 /// and every right is given up, before the first connection is accepted.
 pub fn serve_with(
+    inherited: Inherited,
     config: Config,
     origin: ConfigOrigin,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> u8 {
     program_log::init(config.log.level);
-    match start(config, origin, after_bind) {
-        Ok(control) => control.run(),
-        Err(stop) => stop.tell(),
+    let Inherited { passed, ready } = inherited;
+    match start(config, origin, passed, after_bind) {
+        Ok(control) => control.run(ready),
+        Err(stop) => {
+            ready.no(&stop.text);
+            stop.tell()
+        }
+    }
+}
+
+/// What this process was given at its start: by systemd, or by a predecessor whose place it takes.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Sockets.
+    pub passed: Passed,
+    /// Where a predecessor waits for a word.
+    pub ready: Ready,
+}
+
+impl Inherited {
+    /// Takes it: to be called once, first of all.
+    #[must_use]
+    pub fn take() -> Self {
+        let mut passed = Passed::take();
+        Self { ready: Ready::new(passed.take_named(ready::NAME)), passed }
+    }
+
+    /// Says why there is no start, to a predecessor too; returns the exit code.
+    #[must_use]
+    pub fn tell(self, stop: &Stop) -> u8 {
+        self.ready.no(&stop.text);
+        stop.tell()
     }
 }
 
@@ -53,16 +88,22 @@ pub fn serve_with(
 fn start(
     mut config: Config,
     origin: ConfigOrigin,
+    mut passed: Passed,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> Result<Control, Stop> {
     let notifier = Notifier::from_env();
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
-    let mut passed = Passed::take();
     let listeners =
         bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
-    let metrics = config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?;
-    let socket = files::bind_control(&config.admin.socket);
+    let metrics = passed.take_named("metrics").zip(config.admin.metrics);
+    let metrics = match metrics.and_then(|(socket, at)| files::adopt_metrics(socket, at)) {
+        Some(inherited) => Some(inherited),
+        None => config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?,
+    };
+    let path = &config.admin.socket;
+    let socket = passed.take_named("control").and_then(|socket| ControlSocket::adopt(socket, path));
+    let socket = socket.or_else(|| files::bind_control(path));
     passed.leftover().iter().for_each(|what| tracing::warn!("{what}"));
     drop(passed);
     let registry = Registry::new(workers, SystemTime::now());
@@ -76,6 +117,7 @@ fn start(
     let privileges =
         privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
     privileges.warning().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let helper = start_helper(&origin);
     let mut needs = Needs::of(&state.config, origin.file());
     if origin.file().is_none() {
         needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
@@ -94,6 +136,7 @@ fn start(
         notifier,
         privileges,
         sandbox,
+        helper,
     };
     let (mut control, listeners) = Control::new(start).map_err(failed)?;
     let proof = control.prove().map_err(|error| not_permitted(&error))?;
@@ -119,6 +162,12 @@ fn hand_over(config: &Config, listeners: &[BoundListener]) {
         // What stands in the way is told by whoever wants to write there.
         let _ = storage::prepare(&config.acme.storage, Some((uid, gid)));
     }
+}
+
+/// It can be done without: what it is for takes a restart then.
+fn start_helper(origin: &ConfigOrigin) -> Option<Helper> {
+    let helper = Helper::start(origin);
+    helper.map_err(|error| tracing::warn!("no helper process can be started: {error}")).ok()
 }
 
 /// Where redirects lead.

@@ -46,6 +46,32 @@ pub fn carried(wanted: usize) -> usize {
 /// # Errors
 /// When it cannot be had, with the key that names it.
 pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = listen_for_metrics(address)?;
+    tell_metrics(&listener);
+    Ok(listener)
+}
+
+/// The listener for metrics that a predecessor has passed, when it is the one at `address`.
+#[must_use]
+pub fn adopt_metrics(socket: OwnedFd, address: SocketAddr) -> Option<TcpListener> {
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true).ok()?;
+    let here = listener.local_addr().ok()?;
+    let is_there = here == address || (address.port() == 0 && here.ip() == address.ip());
+    is_there.then(|| {
+        tell_metrics(&listener);
+        listener
+    })
+}
+
+/// Says where metrics are scraped.
+pub fn tell_metrics(listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
+}
+
+fn listen_for_metrics(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -53,11 +79,7 @@ pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
     let explain = |error: io::Error| {
         io::Error::new(error.kind(), format!("admin.metrics: cannot listen on {address}: {error}"))
     };
-    let listener = bound.map_err(explain)?;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!("metrics on http://{address}/metrics");
-    }
-    Ok(listener)
+    bound.map_err(explain)
 }
 
 /// The control socket; its file goes with it.
@@ -75,6 +97,21 @@ impl ControlSocket {
     /// When the system has no descriptor left.
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
+    }
+
+    /// The socket that a predecessor has passed, when it is the one at `path`.
+    #[must_use]
+    pub fn adopt(socket: OwnedFd, path: &Path) -> Option<Self> {
+        let listener = UnixListener::from(socket);
+        listener.set_nonblocking(true).ok()?;
+        let inode = fs::metadata(path).ok()?.ino();
+        let here = listener.local_addr().ok()?;
+        (here.as_pathname() == Some(path)).then(|| Self { listener, path: path.to_owned(), inode })
+    }
+
+    /// Leaves the file to a successor.
+    pub fn leave(mut self) {
+        self.inode = 0;
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::{Plane, shown};
+use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
 
 /// Certificates that end sooner than this need a person: renewal should have come long before.
@@ -88,6 +89,12 @@ impl Plane {
         let mut needs: Vec<String> = Vec::new();
         if let Some(error) = &self.reload_error {
             needs.push(format!("the last reload changed nothing: {error}"));
+        }
+        if let Some(error) = &self.upgrade_error {
+            needs.push(format!("the last upgrade failed, this process goes on: {error}"));
+        }
+        if self.helper.as_ref().is_none_or(Line::is_gone) {
+            needs.push(GONE.to_owned());
         }
         if let Some(error) = &self.certificate_error {
             needs.push(format!("changed certificates are not served: {error}"));

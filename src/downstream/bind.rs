@@ -73,7 +73,7 @@ pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListene
             if passed.any() {
                 tracing::info!("no socket was passed for {kind} on {listen}: binding it");
             }
-            bound.extend(bind_one(kind, listen)?);
+            bound.extend(passed.beside(|company| bind(kind, listen, company))?);
         }
         bound.extend(by.into_iter().map(BoundListener::from));
     }
@@ -256,7 +256,7 @@ enum Families {
 
 /// Whether an address is shared for a moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Company {
+pub(super) enum Company {
     Alone,
     Beside,
 }

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use listenfd::ListenFd;
 use rustix::net::{ipproto, sockopt};
 use socket2::SockRef;
 
-use super::bind::ListenerKind;
+use super::bind::{BoundListener, Company, ListenerKind};
 use crate::config::Listen;
+use crate::helper::ready;
 
 /// Names of sockets that are no listeners of the configuration: [`Passed::take_named`] gives them
 /// out, and nothing else does.
@@ -26,6 +27,9 @@ pub struct Passed {
     /// Words on what cannot be used.
     refused: Vec<String>,
     any: bool,
+    /// Whether a predecessor passed them: each stands for the address that it is bound to, and the
+    /// configuration may have changed since.
+    inherited: bool,
 }
 
 /// A passed socket that serves an address of the configuration.
@@ -61,7 +65,16 @@ impl Passed {
                 Err(why) => passed.refused.push(why),
             }
         }
+        passed.inherited = passed.sockets.iter().any(|socket| socket.name == ready::NAME);
         passed
+    }
+
+    /// The addresses on which a predecessor listens for `kind`; none where there is no predecessor.
+    #[must_use]
+    pub fn inherited(&self, kind: ListenerKind) -> Vec<SocketAddr> {
+        let sockets = self.sockets.iter().filter(|_| self.inherited);
+        let identities = sockets.filter_map(Socket::identity);
+        identities.filter(|(role, _)| *role == Some(kind)).map(|(_, address)| address).collect()
     }
 
     /// Whether anything was passed at all.
@@ -75,16 +88,19 @@ impl Passed {
     /// One named `http` or `https` serves an address of that kind: the one that is its own, else
     /// the one with its port, else one that no other socket serves. It serves it even where its
     /// address differs, because whoever named it meant it so. One with another name serves the
-    /// address with its port. Several may serve one address, as those of two families do.
+    /// address with its port. Several may serve one address, as those of two families do. Those of a
+    /// predecessor serve the very address that is their own, or none.
     pub fn assign(&mut self, wanted: &[(ListenerKind, Listen)]) -> Vec<Assigned> {
         let addresses: Vec<_> = self.sockets.iter().map(Socket::identity).collect();
         let mut chosen: Vec<Option<usize>> = addresses
             .iter()
-            .map(|identity| identity.and_then(|(role, address)| choose(role, address, wanted)))
+            .map(|identity| {
+                identity.and_then(|(role, at)| choose(role, at, wanted, self.inherited))
+            })
             .collect();
         for (index, identity) in addresses.into_iter().enumerate() {
             let Some((Some(role), _)) = identity else { continue };
-            if chosen.get(index) != Some(&None) {
+            if self.inherited || chosen.get(index) != Some(&None) {
                 continue;
             }
             let of_kind = || (0..).zip(wanted).filter(|(_, (kind, _))| *kind == role);
@@ -109,6 +125,32 @@ impl Passed {
         }
         self.sockets = left;
         assigned
+    }
+
+    /// Binds, beside the sockets of a predecessor where there are any: those that nothing wants now
+    /// may stand in the way, and are closed soon.
+    pub(super) fn beside<E>(
+        &self,
+        bind: impl FnOnce(Company) -> Result<Vec<BoundListener>, E>,
+    ) -> Result<Vec<BoundListener>, E> {
+        let leaving = self.sockets.iter().filter(|socket| socket.address.is_some());
+        let leaving: Vec<_> = leaving.filter(|_| self.inherited).map(|s| s.fd.as_fd()).collect();
+        if leaving.is_empty() {
+            return bind(Company::Alone);
+        }
+        let share = |sockets: &[BorrowedFd<'_>], shared| {
+            for socket in sockets {
+                // Without it the bind fails, and says why.
+                let _ = SockRef::from(socket).set_reuse_port(shared);
+            }
+        };
+        share(&leaving, true);
+        let bound = bind(Company::Beside);
+        share(&leaving, false);
+        if let Ok(bound) = &bound {
+            share(&bound.iter().map(|new| new.socket.as_fd()).collect::<Vec<_>>(), false);
+        }
+        bound
     }
 
     /// The next socket of this name, whatever it is.
@@ -195,19 +237,24 @@ fn choose(
     role: Option<ListenerKind>,
     address: SocketAddr,
     wanted: &[(ListenerKind, Listen)],
+    exactly: bool,
 ) -> Option<usize> {
     let fits = |by: fn(Listen, SocketAddr) -> bool| {
         wanted.iter().position(|(kind, listen)| {
             role.is_none_or(|role| role == *kind) && by(*listen, address)
         })
     };
-    fits(agrees).or_else(|| fits(|listen, address| port(listen) == address.port()))
+    fits(agrees).or_else(|| {
+        if exactly { None } else { fits(|listen, address| port(listen) == address.port()) }
+    })
 }
 
+/// Whether a socket is what binding to `listen` would have made; port 0 is any port.
 fn agrees(listen: Listen, address: SocketAddr) -> bool {
+    let is_port = |port: u16| port == 0 || port == address.port();
     match listen {
-        Listen::Any(port) => address.ip().is_unspecified() && address.port() == port,
-        Listen::Addr(wanted) => wanted == address,
+        Listen::Any(port) => address.ip().is_unspecified() && is_port(port),
+        Listen::Addr(wanted) => wanted.ip() == address.ip() && is_port(wanted.port()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ pub(super) fn without_protocol(command: &mut Command) -> &mut Command {
 }
 
 /// The hidden verb: becomes the program. It returns only when that failed.
-pub(super) fn run(arguments: Vec<OsString>) -> u8 {
+pub(super) fn run(arguments: &[OsString]) -> u8 {
     let Some((program, arguments)) = arguments.split_first() else { return exit::USAGE };
     let program = PathBuf::from(program);
     let Ok(ready) = rustix::stdio::stdin().try_clone_to_owned() else { return exit::FAILED };

@@ -38,7 +38,7 @@ pub fn verb() -> Option<u8> {
     let rest: Vec<OsString> = arguments.collect();
     match verb.to_str()? {
         HELPER => Some(process::run(rest)),
-        LAUNCH => Some(launch::run(rest)),
+        LAUNCH => Some(launch::run(&rest)),
         _ => None,
     }
 }
@@ -96,6 +96,13 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Whether a right is missing.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        let kind = self.errno.map(|errno| io::Error::from_raw_os_error(errno).kind());
+        kind == Some(io::ErrorKind::PermissionDenied)
+    }
+
     fn because(text: impl Into<String>) -> Self {
         Self { text: text.into(), errno: None }
     }

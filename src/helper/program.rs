@@ -35,7 +35,7 @@ fn candidates(called: &OsStr, search: &OsStr, here: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     if called.as_bytes().contains(&b'/') {
-        return vec![here.join(called)];
+        return vec![here.join(called).components().collect()];
     }
     env::split_paths(search).map(|folder| here.join(folder).join(called)).collect()
 }
@@ -59,7 +59,7 @@ mod tests {
             found.iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(at("portcullis"), ["/usr/bin/portcullis", "/home/a/bin/portcullis"]);
-        assert_eq!(at("./portcullis"), ["/home/a/./portcullis"]);
+        assert_eq!(at("./portcullis"), ["/home/a/portcullis"]);
         assert_eq!(at("/opt/now/portcullis"), ["/opt/now/portcullis"]);
         assert_eq!(at(""), [""; 0]);
     }

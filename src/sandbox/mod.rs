@@ -59,7 +59,7 @@ pub struct Closed {
 /// must not serve then.
 pub fn close(needs: &Needs, mode: Sandbox) -> Result<Closed, SandboxError> {
     if mode == Sandbox::Off {
-        return Ok(Closed { mode: mode, ..Closed::default() });
+        return Ok(Closed { mode, ..Closed::default() });
     }
     if let Some(threads) = threads().filter(|threads| *threads != 1) {
         return Err(SandboxError::Threads(threads));
