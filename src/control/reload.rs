@@ -50,7 +50,7 @@ impl Plane {
         let ConfigOrigin::File(path) = &self.origin else {
             return Err("there is no file to reload: it was started by `up`".to_owned());
         };
-        let mut loaded = config::load(path).map_err(|problems| problems.to_string())?;
+        let mut loaded = config::load_again(path).map_err(|problems| problems.to_string())?;
         let limits = &mut loaded.config.limits;
         limits.connections = files::carried(limits.connections);
         let words = changes::between(&self.state.config, &loaded.config);
@@ -104,8 +104,8 @@ impl Plane {
         };
         let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
         let port = https.map_or(443, |listener| listener.address.port());
-        let state =
-            State::prepare(config, port, &self.registry).map_err(|error| error.to_string())?;
+        let state = State::prepare_after(&self.state, config, port, &self.registry)
+            .map_err(|error| error.to_string())?;
         Ok(Prepared { state, listeners, log, metrics, warnings: loaded.warnings.to_string() })
     }
 
