@@ -109,14 +109,15 @@ fn start(
     let registry = Registry::new(workers, SystemTime::now());
     let https_port = https_port(&listeners);
     let user = config.server.user.clone();
-    hand_over(&config, &listeners);
+    hand_over(&config, &listeners, socket.as_ref()).map_err(|error| not_permitted(&error))?;
     let state = State::prepare(config, https_port, &registry).map_err(|error| Stop {
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;
     let privileges =
         privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
-    privileges.warning().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let words = privileges.warning().into_iter().chain(state.certificates.out_of_reach());
+    words.for_each(|warning| tracing::warn!("{warning}"));
     let helper = start_helper(&origin);
     let mut needs = Needs::of(&state.config, origin.file());
     if origin.file().is_none() {
@@ -138,7 +139,7 @@ fn start(
         sandbox,
         helper,
     };
-    let (mut control, listeners) = Control::new(start).map_err(failed)?;
+    let (mut control, listeners) = Control::new(start).map_err(|error| unstarted(&error))?;
     let proof = control.prove().map_err(|error| not_permitted(&error))?;
     tracing::info!("privileges: {proof}");
     after_bind(&listeners);
@@ -146,22 +147,40 @@ fn start(
     Ok(control)
 }
 
-/// What root has made and the user that it is about to become has to work with: the storage of
-/// the local authority, and the listeners, beside which that user may bind in a reload.
-fn hand_over(config: &Config, listeners: &[BoundListener]) {
-    let user = config.server.user.as_deref();
-    let Ok(Some(identity)) = privilege::successor(user) else { return };
+/// What root has made and the user that it is about to become has to work with: the control
+/// socket, the storage of the local authority, and the listeners, beside which that user may bind
+/// in a reload.
+fn hand_over(
+    config: &Config,
+    listeners: &[BoundListener],
+    socket: Option<&ControlSocket>,
+) -> Result<(), PrivilegeError> {
+    let Some(identity) = privilege::successor(config.server.user.as_deref())? else {
+        return Ok(());
+    };
     let (uid, gid) = (identity.uid, identity.gid);
     for listener in listeners {
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         // Without it a reload cannot widen this listener's address, and says so.
         let _ = rustix::fs::fchown(&listener.socket, owner.0, owner.1);
     }
+    if let Some(Err(error)) = socket.map(|socket| socket.hand_over(uid, gid)) {
+        tracing::warn!("{identity} cannot use the control socket: {error}; root can");
+    }
     let is_local = |site: &Site| !matches!(site.tls, TlsSource::Files { .. });
     if !config.server.https.is_empty() && config.sites.iter().any(is_local) {
-        // What stands in the way is told by whoever wants to write there.
-        let _ = storage::prepare(&config.acme.storage, Some((uid, gid)));
+        let storage = &config.acme.storage;
+        let given = storage::prepare(storage, Some((uid, gid)))
+            .and_then(|()| storage::hand_over(storage, (uid, gid)));
+        if let Err(error) = given {
+            tracing::warn!(
+                "{error}; once this program is {identity} it renews no local certificate there: \
+                 sudo chown -R {uid}:{gid} {}",
+                storage.display()
+            );
+        }
     }
+    Ok(())
 }
 
 /// It can be done without: what it is for takes a restart then.
@@ -192,6 +211,12 @@ fn refused(error: &BindError, passed: &Passed) -> Stop {
 
 fn not_permitted(error: &PrivilegeError) -> Stop {
     Stop { code: exit::NOT_PERMITTED, text: error.to_string() }
+}
+
+fn unstarted(error: &std::io::Error) -> Stop {
+    let is_permission = error.kind() == std::io::ErrorKind::PermissionDenied;
+    let code = if is_permission { exit::NOT_PERMITTED } else { exit::FAILED };
+    Stop { code, text: error.to_string() }
 }
 
 fn failed(error: impl fmt::Display) -> Stop {

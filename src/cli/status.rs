@@ -24,7 +24,7 @@ pub struct StatusArgs {
 /// something needs a person or nobody answers.
 #[must_use]
 pub fn run(args: &StatusArgs) -> u8 {
-    let socket = match config::load(&args.file.config) {
+    let socket = match config::load_again(&args.file.config) {
         Ok(loaded) => loaded.config.admin.socket,
         // That the file is broken is no reason not to tell how the server is.
         Err(problems) => {

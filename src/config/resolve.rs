@@ -242,8 +242,8 @@ fn admin(file: &file::Admin, server: &Server, base: &Path, report: &mut Report<'
 fn acme(file: &file::Acme, base: &Path, report: &mut Report<'_>) -> Acme {
     let ca = file.ca.given().map(|At { value: FilePath(path), span }| {
         let path = base.join(path);
-        if let Err(message) = judge_pem(&path) {
-            report.add(span, Problem::error(message));
+        if let Err(problem) = judge_pem(&path) {
+            report.add(span, *problem);
         }
         path
     });

@@ -149,9 +149,9 @@ impl Judge<'_, '_> {
         let pair = [cert, key].map(|at| (self.base.join(&at.value.0), &at.span));
         let mut readable = true;
         for (path, span) in &pair {
-            if let Err(message) = judge_pem(path) {
+            if let Err(problem) = judge_pem(path) {
                 readable = false;
-                self.report.add(span, Problem::error(message));
+                self.report.add(span, *problem);
             }
         }
         let [(cert, span), (key, _)] = pair;

@@ -8,11 +8,12 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{Config, TlsSource};
+use crate::tls::files::Look;
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
 const OWN: u64 = 48;
@@ -115,6 +116,41 @@ impl ControlSocket {
     }
 }
 
+/// The name of a folder that is for this program alone.
+const OWN_FOLDER: &str = "portcullis";
+
+impl ControlSocket {
+    /// Gives the socket to the user that this process, now root, is about to become, who may ask
+    /// and reload by it then; root may anyway. So that it can be removed in the end, its folder is
+    /// given too where it is this program's own: named after it, and with nothing else in it.
+    ///
+    /// # Errors
+    /// When it is not there any more, or the file system has no owners.
+    pub fn hand_over(&self, uid: u32, gid: u32) -> io::Result<()> {
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        // By a descriptor of the file itself, because somebody else may own the folder and put
+        // another file in its place.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(CWD, &self.path, flags, Mode::empty())?;
+        let found = rustix::fs::fstat(&file)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        if !is_socket || found.st_ino != self.inode {
+            return Err(ErrorKind::NotFound.into());
+        }
+        rustix::fs::chownat(&file, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+        let Some(folder) = self.path.parent().filter(|folder| folder.ends_with(OWN_FOLDER)) else {
+            return Ok(());
+        };
+        let directory = flags | OFlags::DIRECTORY;
+        let directory = rustix::fs::openat(CWD, folder, directory, Mode::empty())?;
+        let mut entries = fs::read_dir(folder)?.filter_map(Result::ok);
+        if entries.all(|entry| Some(&*entry.file_name()) == self.path.file_name()) {
+            rustix::fs::chownat(&directory, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         // Another process may have put its own there.
@@ -175,10 +211,7 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
 
 /// What the certificate files of a configuration look like from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
-
-/// Inode, time of the last change in seconds and nanoseconds, size.
-type Stamp = (u64, i64, i64, u64);
+pub struct Stamps(Vec<(PathBuf, Look)>);
 
 impl Stamps {
     /// Looks at them now.
@@ -188,13 +221,15 @@ impl Stamps {
             TlsSource::Files { cert, key } => Some([cert, key]),
             TlsSource::Auto | TlsSource::Local => None,
         });
-        Self(pairs.flatten().map(|path| (path.clone(), stamp(path))).collect())
+        Self(pairs.flatten().map(|path| (path.clone(), Look::of(path))).collect())
     }
-}
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
+    /// Whether a file is worth reading again, those of `before` being the same files.
+    #[must_use]
+    pub fn differ_from(&self, before: &Self) -> bool {
+        let pairs = self.0.iter().zip(&before.0);
+        pairs.into_iter().any(|((_, now), (_, before))| now.differs_from(*before))
+    }
 }
 
 #[cfg(test)]

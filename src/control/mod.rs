@@ -334,12 +334,12 @@ impl Plane {
     async fn renew(&mut self) {
         let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
         let stamps = files::Stamps::of(&self.state.config);
-        if !due && stamps == self.stamps {
+        if !due && !stamps.differ_from(&self.stamps) {
             return;
         }
         self.stamps = stamps;
         let config = self.state.config.clone();
-        match State::prepare(config, self.state.https_port, &self.registry) {
+        match State::prepare_after(&self.state, config, self.state.https_port, &self.registry) {
             Ok(state) => {
                 self.publish(Arc::new(state)).await;
                 self.certificate_error = None;
@@ -379,12 +379,29 @@ impl Plane {
 fn open_log(log: &crate::config::Log, registry: &Registry) -> io::Result<Arc<Writer>> {
     let writer = Writer::start(&log.access, registry.lines_lost());
     writer.map(Arc::new).map_err(|error| match &log.access {
-        crate::config::AccessLog::File(path) => io::Error::new(
-            error.kind(),
-            format!("the access log {} cannot be opened: {error}", path.display()),
-        ),
+        crate::config::AccessLog::File(path) => {
+            let mut text = format!("the access log {} cannot be opened: {error}", path.display());
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                text.push_str(&permit(path));
+            }
+            io::Error::new(error.kind(), text)
+        }
         _ => error,
     })
+}
+
+/// The command that lets this process, which may have been root before, write a log.
+fn permit(path: &Path) -> String {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // Where the file cannot be seen it is the folder that must be given.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let place = if path.exists() { path } else { folder };
+    let who = crate::audit::sockets::user_name(uid);
+    format!(
+        "; it is opened as {who}, who serves; to let that user write there: \
+         sudo chown {uid}:{gid} {}",
+        place.display()
+    )
 }
 
 fn publication(state: &Arc<State>, log: &Writer) -> Publication {

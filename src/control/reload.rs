@@ -121,8 +121,8 @@ impl Plane {
         };
         let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
         let port = https.map_or(443, |listener| listener.address.port());
-        let state =
-            State::prepare(config, port, &self.registry).map_err(|error| error.to_string())?;
+        let state = State::prepare_after(&self.state, config, port, &self.registry)
+            .map_err(|error| error.to_string())?;
         Ok(Prepared { state, listeners, log, metrics, warnings: loaded.warnings.to_string() })
     }
 

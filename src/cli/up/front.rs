@@ -64,8 +64,9 @@ impl Front {
         }];
         config.server.http = ports.http;
         config.server.https = ports.https;
-        config.server.user = places::user(config.server.user.as_deref());
         config.acme.storage = places::storage(&config.acme.storage);
+        let user = config.server.user.as_deref();
+        config.server.user = places::user(user, &config.acme.storage);
         config.admin.socket = places::admin_socket(&config.admin.socket).unwrap_or_else(|why| {
             notes.push(format!("No control socket can be made ({why})."));
             config.admin.socket.clone()
