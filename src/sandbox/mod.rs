@@ -10,15 +10,19 @@ mod system;
 mod files;
 mod fence;
 mod calls;
+mod attempts;
+mod probe;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use self::calls::Calls;
 use self::files::Grants;
 pub use self::needs::Needs;
+pub use self::probe::{Probe, Verdict, probe};
 use crate::config::Sandbox;
 use crate::exit;
 
@@ -58,11 +62,18 @@ pub struct Closed {
 /// that it lacks it, or when it lacks something and the mode is [`Sandbox::Require`]. The program
 /// must not serve then.
 pub fn close(needs: &Needs, mode: Sandbox) -> Result<Closed, SandboxError> {
+    match threads() {
+        Some(threads) if threads != 1 && mode != Sandbox::Off => {
+            Err(SandboxError::Threads(threads))
+        }
+        _ => close_here(needs, mode),
+    }
+}
+
+/// The same for this thread and its children, wherever other threads are.
+fn close_here(needs: &Needs, mode: Sandbox) -> Result<Closed, SandboxError> {
     if mode == Sandbox::Off {
         return Ok(Closed { mode, ..Closed::default() });
-    }
-    if let Some(threads) = threads().filter(|threads| *threads != 1) {
-        return Err(SandboxError::Threads(threads));
     }
     let mut closed = fence::close(needs).map_err(SandboxError::Landlock)?;
     closed.mode = mode;
@@ -138,6 +149,17 @@ impl Closed {
     }
 }
 
+/// Whether something else than the mode of a file keeps this process from reading it: a sandbox,
+/// this one or another.
+#[must_use]
+pub fn keeps_from(path: &Path) -> bool {
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    // To open a pipe would wait for its other end.
+    path.is_file()
+        && std::fs::File::open(path).is_err_and(refused)
+        && rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok()
+}
+
 impl Needs {
     /// What serving from these needs would take beyond what is `closed`, one sentence for each key.
     /// Only files are compared: ports that were not known are taken by others for the process.
@@ -179,36 +201,37 @@ impl fmt::Display for Closed {
                 "the sandbox is off (server.sandbox): a break-in could do whatever this user may",
             );
         }
-        let ports = |ports: &[u16]| {
-            let ports: BTreeSet<String> = ports
-                .iter()
-                .map(|port| if *port == 0 { "any free one".to_owned() } else { port.to_string() })
-                .collect();
-            if ports.is_empty() {
-                "none".to_owned()
-            } else {
-                ports.into_iter().collect::<Vec<_>>().join(", ")
-            }
-        };
-        f.write_str("the sandbox is closed")?;
-        let mut separator = ": ";
-        let mut part = |text: String| {
-            let text = format!("{separator}{text}");
-            separator = "; ";
-            text
-        };
+        let mut parts = Vec::new();
         if self.files {
             let (reads, writes) = (self.reads.len(), self.writes.len());
-            f.write_str(&part(format!("reads {reads} places and writes {writes}")))?;
+            parts.push(format!("{reads} places to read and {writes} to write"));
         }
         if self.ports {
             let (binds, connects) = (ports(&self.binds), ports(&self.connects));
-            f.write_str(&part(format!("binds TCP ports {binds} and connects to {connects}")))?;
+            parts.push(format!("TCP ports to bind: {binds}, to connect to: {connects}"));
         }
         if self.calls {
-            f.write_str(&part(format!("makes {} system calls", self.call_count)))?;
+            parts.push(format!("{} system calls", self.call_count));
         }
-        Ok(())
+        match parts.as_slice() {
+            [] => f.write_str("the sandbox could not be closed: this kernel limits nothing"),
+            parts => write!(f, "the sandbox leaves {}", parts.join("; ")),
+        }
+    }
+}
+
+/// Ports that are shown one by one.
+const SHOWN: usize = 8;
+
+fn ports(ports: &[u16]) -> String {
+    let shown = |port: &u16| match port {
+        0 => "any".to_owned(),
+        port => port.to_string(),
+    };
+    match ports {
+        [] => "none".to_owned(),
+        few if few.len() <= SHOWN => few.iter().map(shown).collect::<Vec<_>>().join(" "),
+        many => format!("{} ports", many.len()),
     }
 }
 
@@ -256,3 +279,6 @@ impl std::error::Error for SandboxError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

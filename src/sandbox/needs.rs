@@ -38,7 +38,7 @@ pub(super) struct Place {
     pub(super) access: Access,
     /// How far around the path.
     pub(super) extent: Extent,
-    /// The key that names it; `None` for what the system has or has not.
+    /// What it is, with the key that names it; `None` for what can be done without.
     pub(super) key: Option<String>,
 }
 
@@ -179,7 +179,7 @@ impl Needs {
         self.connect.entry(*port).or_insert_with(key);
         if host.parse::<IpAddr>().is_err() && self.names.is_none() {
             self.names = Some((key(), host.clone()));
-            self.places.extend(system::names());
+            self.places.extend(system::names(&key()));
             self.connect.entry(DNS).or_insert_with(key);
         }
     }

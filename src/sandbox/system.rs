@@ -32,9 +32,9 @@ pub(super) fn places(environment: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<Place
     places
 }
 
-/// What the C library reads to find the address of a name, and the sockets of the services that it
-/// asks (which take no right to connect to).
-pub(super) fn names() -> Vec<Place> {
+/// What the C library reads to find the address of a name, as the application that `key` names has.
+/// The sockets of the services that it asks take no right to connect to.
+pub(super) fn names(key: &str) -> Vec<Place> {
     let files = [
         "/etc/hosts",
         "/etc/host.conf",
@@ -48,10 +48,10 @@ pub(super) fn names() -> Vec<Place> {
     let mut places: Vec<Place> = files.iter().map(|path| here(path, Access::Read)).collect();
     // A link on most systems, to a file that is replaced when the network changes.
     places.push(Place {
-        path: RESOLV_CONF.into(),
+        path: "/etc/resolv.conf".into(),
         access: Access::Read,
         extent: Extent::Around,
-        key: None,
+        key: Some(format!("{key}: the list of name servers, /etc/resolv.conf,")),
     });
     if !cfg!(target_env = "musl") {
         let libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
@@ -61,9 +61,6 @@ pub(super) fn names() -> Vec<Place> {
     }
     places
 }
-
-/// Where the name servers are named.
-pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Where the roots are by which applications are verified: those that `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` name, and where distributions keep them. `key` names the first such application.
@@ -77,7 +74,8 @@ pub(super) fn roots(environment: &dyn Fn(&str) -> Option<PathBuf>, key: &str) ->
         .into_iter()
         .chain(FILES.iter().map(|path| here(path, Access::Read)))
         .chain(folders.map(|path| here(path, Access::List)));
-    places.map(|place| Place { key: Some(key.to_owned()), ..place }).collect()
+    let key = format!("{key}: a certificate of the system's roots");
+    places.map(|place| Place { key: Some(key.clone()), ..place }).collect()
 }
 
 /// As the library that reads them looks for them.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
+use crate::sandbox;
+
 /// Why a pair of files is no certificate.
 #[derive(Debug)]
 pub struct FilesError {
@@ -82,6 +84,10 @@ impl fmt::Display for FilesError {
         let path = self.path.display();
         match &self.fault {
             Fault::Missing => write!(f, "{path}: there is no such file"),
+            Fault::Unreadable { source, uid, .. } if sandbox::keeps_from(&self.path) => write!(
+                f,
+                "{path} may be read by uid {uid}, but a sandbox keeps this process from it: {source}"
+            ),
             Fault::Unreadable { uid, changed: true, .. } => write!(
                 f,
                 "{path} has changed and cannot be read by uid {uid}, which this program became \
