@@ -12,12 +12,14 @@ use std::thread;
 use clap::Args;
 
 use self::app::App;
+use super::run::Inherited;
 use super::up::ListenArgs;
 use super::up::front::{Front, Urls};
 use super::{Stop, say};
 use crate::audit::sockets;
 use crate::config::Target;
 use crate::config::target::{Address, Protocol};
+use crate::downstream::passed::Passed;
 use crate::exit;
 use crate::privilege::explain;
 
@@ -34,14 +36,15 @@ pub struct DemoArgs {
 /// Serves the sample until a signal; returns the exit code.
 #[must_use]
 pub fn run(args: &DemoArgs) -> u8 {
-    let (app, front) = match prepare(&args.listen) {
+    let inherited = Inherited::take();
+    let (app, front) = match prepare(&args.listen, &inherited.passed) {
         Ok(prepared) => prepared,
-        Err(stop) => return stop.tell(),
+        Err(stop) => return inherited.tell(&stop),
     };
     let root = front.root_certificate();
     let (verdict, checked) = mpsc::channel();
     let once = args.once;
-    let code = front.serve(move |urls| {
+    let code = front.serve(inherited, move |urls| {
         let address = app.address;
         if let Err(error) = app.start() {
             let text = format!("the sample application cannot start: {error}");
@@ -63,7 +66,7 @@ pub fn run(args: &DemoArgs) -> u8 {
     checked.try_recv().unwrap_or(exit::OK).max(code)
 }
 
-fn prepare(listen: &super::up::ListenArgs) -> Result<(App, Front), Stop> {
+fn prepare(listen: &super::up::ListenArgs, passed: &Passed) -> Result<(App, Front), Stop> {
     let app = App::bind().map_err(|error| Stop {
         code: exit::FAILED,
         text: format!("the sample application finds no free port from 8080 up: {error}"),
@@ -76,7 +79,7 @@ fn prepare(listen: &super::up::ListenArgs) -> Result<(App, Front), Stop> {
     }
     let ip = app.address.ip().to_string();
     let target = Target { protocol: Protocol::Http, address: Address::Tcp(ip, app.address.port()) };
-    let front = Front::new(&target, &[], listen)?;
+    let front = Front::new(&target, &[], listen, passed)?;
     front.notes.iter().for_each(|note| say(note));
     Ok((app, front))
 }

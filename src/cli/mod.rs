@@ -16,6 +16,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::helper;
+
 /// Why a verb ends before its work is done.
 #[derive(Debug)]
 pub struct Stop {
@@ -98,6 +100,9 @@ enum Verb {
 /// Parses the command line, does what it says and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = helper::verb() {
+        return ExitCode::from(code);
+    }
     let cli = Cli::parse();
     let code = match cli.verb {
         Some(Verb::Run(file)) => run::run(&file),

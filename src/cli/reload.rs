@@ -23,7 +23,7 @@ pub struct ReloadArgs {
 #[must_use]
 pub fn run(args: &ReloadArgs) -> u8 {
     // A file that is wrong is told of by the server too, but where it listens stands in the file.
-    let socket = match config::load(&args.file.config) {
+    let socket = match config::load_again(&args.file.config) {
         Ok(loaded) => loaded.config.admin.socket,
         Err(problems) => {
             eprint!("{problems}");

@@ -7,26 +7,33 @@ use rustix::fs::{Gid, Uid};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
+use crate::control::files::{self, ControlSocket};
 use crate::control::notify::Notifier;
-use crate::control::{ConfigOrigin, Control, Start, files, state::State};
-use crate::downstream::bind::{BoundListener, ListenerKind, bind_all};
+use crate::control::{ConfigOrigin, Control, Start, state::State};
+use crate::downstream::bind::{BindError, BoundListener, ListenerKind, bind_all};
+use crate::downstream::passed::Passed;
 use crate::exit;
+use crate::helper::client::Helper;
+use crate::helper::ready::{self, Ready};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
-use crate::privilege;
+use crate::privilege::{self, PrivilegeError};
+use crate::sandbox::{self, Needs};
 use crate::tls::storage;
 
 /// Serves from the file until a signal; returns the exit code.
 #[must_use]
 pub fn run(file: &ConfigFile) -> u8 {
+    let inherited = Inherited::take();
     match config::load(&file.config) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(false));
             let origin = ConfigOrigin::File(file.config.clone());
-            serve_with(loaded.config, origin, |_| {})
+            serve_with(inherited, loaded.config, origin, |_| {})
         }
         Err(problems) => {
             eprint!("{problems}");
+            inherited.ready.no(&problems.to_string());
             if problems.not_permitted() { exit::NOT_PERMITTED } else { exit::CONFIG }
         }
     }
@@ -35,42 +42,90 @@ pub fn run(file: &ConfigFile) -> u8 {
 /// Serves until a signal; returns the exit code. `after_bind` is called once everything is taken
 /// and every right is given up, before the first connection is accepted.
 pub fn serve_with(
+    inherited: Inherited,
     config: Config,
     origin: ConfigOrigin,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> u8 {
     program_log::init(config.log.level);
-    match start(config, origin, after_bind) {
-        Ok(control) => control.run(),
-        Err(stop) => stop.tell(),
+    let Inherited { passed, ready } = inherited;
+    match start(config, origin, passed, after_bind) {
+        Ok(control) => control.run(ready),
+        Err(stop) => {
+            ready.no(&stop.text);
+            stop.tell()
+        }
+    }
+}
+
+/// What this process was given at its start: by systemd, or by a predecessor whose place it takes.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Sockets.
+    pub passed: Passed,
+    /// Where a predecessor waits for a word.
+    pub ready: Ready,
+}
+
+impl Inherited {
+    /// Takes it: to be called once, first of all.
+    #[must_use]
+    pub fn take() -> Self {
+        let mut passed = Passed::take();
+        Self { ready: Ready::new(passed.take_named(ready::NAME)), passed }
+    }
+
+    /// Says why there is no start, to a predecessor too; returns the exit code.
+    #[must_use]
+    pub fn tell(self, stop: &Stop) -> u8 {
+        self.ready.no(&stop.text);
+        stop.tell()
     }
 }
 
 /// Each step needs those before it: no thread before the rights are gone, no right given up before
-/// all is taken that needs it.
+/// all is taken that needs it, nothing served before it is proved that they are.
 fn start(
     mut config: Config,
     origin: ConfigOrigin,
+    mut passed: Passed,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> Result<Control, Stop> {
     let notifier = Notifier::from_env();
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
-    let listeners = bind_all(&config.server)
-        .map_err(|error| Stop { code: error.exit_code(), text: error.explain() })?;
-    let metrics = config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?;
-    let socket = files::bind_control(&config.admin.socket);
+    let listeners =
+        bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
+    let metrics = passed.take_named("metrics").zip(config.admin.metrics);
+    let metrics = match metrics.and_then(|(socket, at)| files::adopt_metrics(socket, at)) {
+        Some(inherited) => Some(inherited),
+        None => config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?,
+    };
+    let path = &config.admin.socket;
+    let socket = passed.take_named("control").and_then(|socket| ControlSocket::adopt(socket, path));
+    let socket = socket.or_else(|| files::bind_control(path));
+    passed.leftover().iter().for_each(|what| tracing::warn!("{what}"));
+    drop(passed);
     let registry = Registry::new(workers, SystemTime::now());
     let https_port = https_port(&listeners);
     let user = config.server.user.clone();
-    hand_over(&config, &listeners);
+    hand_over(&config, &listeners, socket.as_ref()).map_err(|error| not_permitted(&error))?;
     let state = State::prepare(config, https_port, &registry).map_err(|error| Stop {
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;
-    let privileges = privilege::after_bind(user.as_deref())
-        .map_err(|error| Stop { code: exit::NOT_PERMITTED, text: error.to_string() })?;
-    tracing::info!("{privileges}");
+    let privileges =
+        privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
+    let words = privileges.warning().into_iter().chain(state.certificates.out_of_reach());
+    words.for_each(|warning| tracing::warn!("{warning}"));
+    let helper = start_helper(&origin);
+    let mut needs = Needs::of(&state.config, origin.file());
+    if origin.file().is_none() {
+        needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
+    }
+    let sandbox = sandbox::close(&needs, state.config.server.sandbox)
+        .map_err(|error| Stop { code: error.exit_code(), text: error.to_string() })?;
+    sandbox.tell();
     let start = Start {
         origin,
         listeners,
@@ -81,28 +136,57 @@ fn start(
         workers,
         notifier,
         privileges,
+        sandbox,
+        helper,
     };
-    let (mut control, listeners) = Control::new(start).map_err(failed)?;
+    let (mut control, listeners) = Control::new(start).map_err(|error| unstarted(&error))?;
+    let proof = control.prove().map_err(|error| not_permitted(&error))?;
+    tracing::info!("privileges: {proof}");
     after_bind(&listeners);
     control.accept_on(listeners);
     Ok(control)
 }
 
-/// What root has made and the user that it is about to become has to work with: the storage of
-/// the local authority, and the listeners, beside which that user may bind in a reload.
-fn hand_over(config: &Config, listeners: &[BoundListener]) {
-    let Some(identity) = privilege::successor(config.server.user.as_deref()) else { return };
+/// What root has made and the user that it is about to become has to work with: the control
+/// socket, the storage of the local authority, and the listeners, beside which that user may bind
+/// in a reload.
+fn hand_over(
+    config: &Config,
+    listeners: &[BoundListener],
+    socket: Option<&ControlSocket>,
+) -> Result<(), PrivilegeError> {
+    let Some(identity) = privilege::successor(config.server.user.as_deref())? else {
+        return Ok(());
+    };
     let (uid, gid) = (identity.uid, identity.gid);
     for listener in listeners {
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         // Without it a reload cannot widen this listener's address, and says so.
         let _ = rustix::fs::fchown(&listener.socket, owner.0, owner.1);
     }
+    if let Some(Err(error)) = socket.map(|socket| socket.hand_over(uid, gid)) {
+        tracing::warn!("{identity} cannot use the control socket: {error}; root can");
+    }
     let is_local = |site: &Site| !matches!(site.tls, TlsSource::Files { .. });
     if !config.server.https.is_empty() && config.sites.iter().any(is_local) {
-        // What stands in the way is told by whoever wants to write there.
-        let _ = storage::prepare(&config.acme.storage, Some((uid, gid)));
+        let storage = &config.acme.storage;
+        let given = storage::prepare(storage, Some((uid, gid)))
+            .and_then(|()| storage::hand_over(storage, (uid, gid)));
+        if let Err(error) = given {
+            tracing::warn!(
+                "{error}; once this program is {identity} it renews no local certificate there: \
+                 sudo chown -R {uid}:{gid} {}",
+                storage.display()
+            );
+        }
     }
+    Ok(())
+}
+
+/// It can be done without: what it is for takes a restart then.
+fn start_helper(origin: &ConfigOrigin) -> Option<Helper> {
+    let helper = Helper::start(origin);
+    helper.map_err(|error| tracing::warn!("no helper process can be started: {error}")).ok()
 }
 
 /// Where redirects lead.
@@ -110,6 +194,29 @@ fn hand_over(config: &Config, listeners: &[BoundListener]) {
 pub fn https_port(listeners: &[BoundListener]) -> u16 {
     let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
     https.map_or(443, |listener| listener.address.port())
+}
+
+fn refused(error: &BindError, passed: &Passed) -> Stop {
+    let mut text = error.explain();
+    if passed.any() && error.is_permission() {
+        let (kind, listen) = (error.kind, error.listen);
+        text = format!(
+            "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
+             ListenStream={} and FileDescriptorName={kind}",
+            error.address().port()
+        );
+    }
+    Stop { code: error.exit_code(), text }
+}
+
+fn not_permitted(error: &PrivilegeError) -> Stop {
+    Stop { code: exit::NOT_PERMITTED, text: error.to_string() }
+}
+
+fn unstarted(error: &std::io::Error) -> Stop {
+    let is_permission = error.kind() == std::io::ErrorKind::PermissionDenied;
+    let code = if is_permission { exit::NOT_PERMITTED } else { exit::FAILED };
+    Stop { code, text: error.to_string() }
 }
 
 fn failed(error: impl fmt::Display) -> Stop {

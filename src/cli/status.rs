@@ -24,7 +24,7 @@ pub struct StatusArgs {
 /// something needs a person or nobody answers.
 #[must_use]
 pub fn run(args: &StatusArgs) -> u8 {
-    let socket = match config::load(&args.file.config) {
+    let socket = match config::load_again(&args.file.config) {
         Ok(loaded) => loaded.config.admin.socket,
         // That the file is broken is no reason not to tell how the server is.
         Err(problems) => {
@@ -69,7 +69,8 @@ fn print(status: &Value) {
         text("workers"),
         text("connections"),
     ));
-    say(&text("privileges"));
+    say(&format!("privileges: {}", status.get("privileges").map_or("?", |all| word(all, "text"))));
+    print_sandbox(status.get("sandbox").unwrap_or(&Value::Null));
     for listener in list(status, "listeners") {
         say(&format!("listening {}", listener.as_str().unwrap_or_default()));
     }
@@ -84,6 +85,13 @@ fn print(status: &Value) {
     }
     for need in list(status, "needs_a_person") {
         say(&format!("needs a person: {}", need.as_str().unwrap_or_default()));
+    }
+}
+
+fn print_sandbox(sandbox: &Value) {
+    say(word(sandbox, "summary"));
+    for gap in list(sandbox, "missing").filter_map(Value::as_str) {
+        say(&format!("the sandbox has a gap on this host: {gap}"));
     }
 }
 

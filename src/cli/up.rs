@@ -11,8 +11,10 @@ use std::path::Path;
 use clap::Args;
 
 use self::front::{Front, Urls};
+use super::run::Inherited;
 use super::{Stop, say};
 use crate::config::Target;
+use crate::downstream::passed::Passed;
 use crate::exit;
 
 /// The arguments of `portcullis up`.
@@ -45,25 +47,26 @@ pub(super) struct ListenArgs {
 /// Serves until a signal; returns the exit code.
 #[must_use]
 pub fn run(args: &UpArgs) -> u8 {
-    let (target, front) = match plan(args) {
+    let inherited = Inherited::take();
+    let (target, front) = match plan(args, &inherited.passed) {
         Ok(plan) => plan,
-        Err(stop) => return stop.tell(),
+        Err(stop) => return inherited.tell(&stop),
     };
     let root = front.root_certificate();
-    front.serve(|urls| announce(urls, &target, &root))
+    front.serve(inherited, |urls| announce(urls, &target, &root))
 }
 
-fn plan(args: &UpArgs) -> Result<(Target, Front), Stop> {
+fn plan(args: &UpArgs, passed: &Passed) -> Result<(Target, Front), Stop> {
     let target = match &args.target {
         Some(text) => Target::parse(text)
             .map_err(|error| Stop { code: exit::USAGE, text: error.to_string() })?,
         None => {
-            let (target, found) = discover::application()?;
+            let (target, found) = discover::application(passed)?;
             say(&found);
             target
         }
     };
-    let front = Front::new(&target, &args.host, &args.listen)?;
+    let front = Front::new(&target, &args.host, &args.listen, passed)?;
     front.notes.iter().for_each(|note| say(note));
     Ok((target, front))
 }

@@ -32,8 +32,31 @@ const LARGEST: u64 = 16 << 20;
 ///
 /// Everything that is wrong with it, an unreadable file too.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    load_where(path, File::open(path), Hidden::IsWrong)
+}
+
+/// The same of a file that a running program serves from. It may have read certificates as root before it became who it is: that one may
+/// not be read now is no mistake, and is left to whoever loads them.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_again(path: &Path) -> Result<Loaded, Problems> {
+    load_opened(path, File::open(path))
+}
+
+/// The same of a file that somebody else has opened, or failed to open.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_opened(path: &Path, file: io::Result<File>) -> Result<Loaded, Problems> {
+    load_where(path, file, Hidden::IsFine)
+}
+
+fn load_where(path: &Path, file: io::Result<File>, hidden: Hidden) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
+    let bytes = file.and_then(read).map_err(|error| unreadable(&name, &error))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         let problem = Problem::error("this is UTF-16, not UTF-8").help("save the file as UTF-8");
         return Err(Problems::unreadable(&name, problem, false));
@@ -42,7 +65,21 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let env = |name: &str| std::env::var(name).ok();
     let text = String::from_utf8_lossy(&bytes);
     let bad = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
-    judge(&text, &name, base, &env, bad)
+    judge(&text, (&name, base), &env, bad, hidden)
+}
+
+/// [`parse`] for a running program, as [`load_again`] is [`load`] for one.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn parse_again(
+    text: &str,
+    name: &str,
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    judge(text, (name, base), env, None, Hidden::IsFine)
 }
 
 /// Judges `text`, which is called `name` in what is said of it. Relative paths begin at `base`;
@@ -57,15 +94,22 @@ pub fn parse(
     base: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Problems> {
-    judge(text, name, base, env, None)
+    judge(text, (name, base), env, None, Hidden::IsWrong)
+}
+
+/// What is said of certificate files that this process may not read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    IsWrong,
+    IsFine,
 }
 
 fn judge(
     text: &str,
-    name: &str,
-    base: &Path,
+    (name, base): (&str, &Path),
     env: &dyn Fn(&str) -> Option<String>,
     not_utf8: Option<usize>,
+    hidden: Hidden,
 ) -> Result<Loaded, Problems> {
     let source = Source::new(name, text);
     let mut report = Report::new(&source);
@@ -80,6 +124,9 @@ fn judge(
     let mut reader = Reader { report: &mut report, env };
     let file = file::File::read_keys(tree.get_ref(), &mut reader);
     let config = resolve::resolve(&file, base, &mut report);
+    if hidden == Hidden::IsFine {
+        report.forget_hidden();
+    }
     let (errors, warnings) = report.finish();
     match config {
         Some(config) if errors.is_empty() => Ok(Loaded { config, warnings }),
@@ -87,8 +134,7 @@ fn judge(
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+fn read(file: File) -> io::Result<Vec<u8>> {
     let about = file.metadata()?;
     if about.is_dir() {
         return Err(ErrorKind::IsADirectory.into());

@@ -39,7 +39,7 @@ use ipnet::IpNet;
 
 use crate::proxy::headers::host::{Host, HostPattern};
 use crate::proxy::route::PathPrefix;
-pub use load::{Loaded, load, parse};
+pub use load::{Loaded, load, load_again, load_opened, parse, parse_again};
 pub use problems::Problems;
 pub use schema::schema;
 pub use target::Target;

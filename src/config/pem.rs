@@ -4,17 +4,24 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+use super::problems::Problem;
+
 /// Whether a file can be read and has something of PEM in it (RFC 7468 §2).
-pub(super) fn judge_pem(path: &Path) -> Result<(), String> {
+pub(super) fn judge_pem(path: &Path) -> Result<(), Box<Problem>> {
     let shown = path.display();
-    let bytes = read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("there is no file `{shown}`"),
-        ErrorKind::PermissionDenied => format!("this user may not read `{shown}`"),
-        ErrorKind::InvalidInput => format!("`{shown}` is not a file"),
-        _ => format!("`{shown}` cannot be read: {error}"),
+    let bytes = read(path).map_err(|error| {
+        let message = match error.kind() {
+            ErrorKind::NotFound => format!("there is no file `{shown}`"),
+            ErrorKind::PermissionDenied => format!("this user may not read `{shown}`"),
+            ErrorKind::InvalidInput => format!("`{shown}` is not a file"),
+            _ => format!("`{shown}` cannot be read: {error}"),
+        };
+        let hidden = error.kind() == ErrorKind::PermissionDenied;
+        Box::new(Problem { hidden, ..Problem::error(message) })
     })?;
     if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
-        return Err(format!("`{shown}` is not PEM: it has no `-----BEGIN` line"));
+        let message = format!("`{shown}` is not PEM: it has no `-----BEGIN` line");
+        return Err(Box::new(Problem::error(message)));
     }
     Ok(())
 }

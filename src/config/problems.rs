@@ -23,6 +23,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// Whether it says that something is missing: no news in a text that was not read whole.
     pub(super) absence: bool,
+    /// Whether it says that this process may not read a file, which another may have read for it.
+    pub(super) hidden: bool,
 }
 
 /// Whether a problem keeps the configuration from being used.
@@ -57,6 +59,7 @@ impl Problem {
             allowed: None,
             help: None,
             absence: false,
+            hidden: false,
         }
     }
 

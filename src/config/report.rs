@@ -51,6 +51,11 @@ impl<'s> Report<'s> {
         self.list.len() >= KEPT
     }
 
+    /// Forgets that files may not be read.
+    pub(super) fn forget_hidden(&mut self) {
+        self.list.retain(|problem| !problem.hidden);
+    }
+
     /// The errors and the warnings. Where the syntax was broken, what was said of those lines
     /// and what seems to be missing is left out.
     pub(super) fn finish(self) -> (Problems, Problems) {

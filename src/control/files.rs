@@ -8,11 +8,12 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{Config, TlsSource};
+use crate::tls::files::Look;
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
 const OWN: u64 = 48;
@@ -46,6 +47,32 @@ pub fn carried(wanted: usize) -> usize {
 /// # Errors
 /// When it cannot be had, with the key that names it.
 pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = listen_for_metrics(address)?;
+    tell_metrics(&listener);
+    Ok(listener)
+}
+
+/// The listener for metrics that a predecessor has passed, when it is the one at `address`.
+#[must_use]
+pub fn adopt_metrics(socket: OwnedFd, address: SocketAddr) -> Option<TcpListener> {
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true).ok()?;
+    let here = listener.local_addr().ok()?;
+    let is_there = here == address || (address.port() == 0 && here.ip() == address.ip());
+    is_there.then(|| {
+        tell_metrics(&listener);
+        listener
+    })
+}
+
+/// Says where metrics are scraped.
+pub fn tell_metrics(listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
+}
+
+fn listen_for_metrics(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -53,11 +80,7 @@ pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
     let explain = |error: io::Error| {
         io::Error::new(error.kind(), format!("admin.metrics: cannot listen on {address}: {error}"))
     };
-    let listener = bound.map_err(explain)?;
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!("metrics on http://{address}/metrics");
-    }
-    Ok(listener)
+    bound.map_err(explain)
 }
 
 /// The control socket; its file goes with it.
@@ -75,6 +98,56 @@ impl ControlSocket {
     /// When the system has no descriptor left.
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
+    }
+
+    /// The socket that a predecessor has passed, when it is the one at `path`.
+    #[must_use]
+    pub fn adopt(socket: OwnedFd, path: &Path) -> Option<Self> {
+        let listener = UnixListener::from(socket);
+        listener.set_nonblocking(true).ok()?;
+        let inode = fs::metadata(path).ok()?.ino();
+        let here = listener.local_addr().ok()?;
+        (here.as_pathname() == Some(path)).then(|| Self { listener, path: path.to_owned(), inode })
+    }
+
+    /// Leaves the file to a successor.
+    pub fn leave(mut self) {
+        self.inode = 0;
+    }
+}
+
+/// The name of a folder that is for this program alone.
+const OWN_FOLDER: &str = "portcullis";
+
+impl ControlSocket {
+    /// Gives the socket to the user that this process, now root, is about to become, who may ask
+    /// and reload by it then; root may anyway. So that it can be removed in the end, its folder is
+    /// given too where it is this program's own: named after it, and with nothing else in it.
+    ///
+    /// # Errors
+    /// When it is not there any more, or the file system has no owners.
+    pub fn hand_over(&self, uid: u32, gid: u32) -> io::Result<()> {
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        // By a descriptor of the file itself, because somebody else may own the folder and put
+        // another file in its place.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(CWD, &self.path, flags, Mode::empty())?;
+        let found = rustix::fs::fstat(&file)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        if !is_socket || found.st_ino != self.inode {
+            return Err(ErrorKind::NotFound.into());
+        }
+        rustix::fs::chownat(&file, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+        let Some(folder) = self.path.parent().filter(|folder| folder.ends_with(OWN_FOLDER)) else {
+            return Ok(());
+        };
+        let directory = flags | OFlags::DIRECTORY;
+        let directory = rustix::fs::openat(CWD, folder, directory, Mode::empty())?;
+        let mut entries = fs::read_dir(folder)?.filter_map(Result::ok);
+        if entries.all(|entry| Some(&*entry.file_name()) == self.path.file_name()) {
+            rustix::fs::chownat(&directory, "", owner.0, owner.1, AtFlags::EMPTY_PATH)?;
+        }
+        Ok(())
     }
 }
 
@@ -138,10 +211,7 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
 
 /// What the certificate files of a configuration look like from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
-
-/// Inode, time of the last change in seconds and nanoseconds, size.
-type Stamp = (u64, i64, i64, u64);
+pub struct Stamps(Vec<(PathBuf, Look)>);
 
 impl Stamps {
     /// Looks at them now.
@@ -151,13 +221,15 @@ impl Stamps {
             TlsSource::Files { cert, key } => Some([cert, key]),
             TlsSource::Auto | TlsSource::Local => None,
         });
-        Self(pairs.flatten().map(|path| (path.clone(), stamp(path))).collect())
+        Self(pairs.flatten().map(|path| (path.clone(), Look::of(path))).collect())
     }
-}
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
+    /// Whether a file is worth reading again, those of `before` being the same files.
+    #[must_use]
+    pub fn differ_from(&self, before: &Self) -> bool {
+        let pairs = self.0.iter().zip(&before.0);
+        pairs.into_iter().any(|((_, now), (_, before))| now.differs_from(*before))
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod notify;
 mod reload;
 mod changes;
 mod shutdown;
+mod upgrade;
 mod status;
 mod admin;
 mod scrape;
@@ -13,7 +14,7 @@ pub mod client;
 
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -27,8 +28,12 @@ use crate::downstream::accept::Acceptor;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::BoundListener;
 use crate::exit;
+use crate::helper::client::{Helper, Line};
+use crate::helper::ready::Ready;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
+use crate::privilege::{PrivilegeError, Proof, Standing};
+use crate::sandbox;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -56,6 +61,17 @@ pub enum ConfigOrigin {
     CommandLine,
 }
 
+impl ConfigOrigin {
+    /// The file, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            ConfigOrigin::File(path) => Some(path),
+            ConfigOrigin::CommandLine => None,
+        }
+    }
+}
+
 /// What start-up hands over.
 pub struct Start {
     /// Where the configuration came from.
@@ -74,16 +90,19 @@ pub struct Start {
     pub workers: usize,
     /// The way to the service manager.
     pub notifier: Notifier,
-    /// What start-up says about its rights.
-    pub privileges: String,
+    /// Who the process is, and what it may hold.
+    pub privileges: Standing,
+    /// What is closed around it.
+    pub sandbox: sandbox::Closed,
+    /// The process that does what the sandbox forbids, where it could be started.
+    pub helper: Option<Helper>,
 }
 
 /// The running server.
 pub struct Control {
     runtime: Option<Runtime>,
     plane: Plane,
-    metrics: Option<TcpListener>,
-    socket: Option<files::ControlSocket>,
+    helper: Option<Helper>,
 }
 
 /// What reload, stop and status work on.
@@ -102,10 +121,22 @@ struct Plane {
     reload_error: Option<String>,
     /// Why changed certificates are not served, if they are not.
     certificate_error: Option<String>,
+    /// Why the last upgrade failed, if it did.
+    upgrade_error: Option<String>,
+    /// The upgrade that is under way.
+    attempt: Option<upgrade::Attempt>,
+    /// Where the helper is asked, if one was started.
+    helper: Option<Line>,
     notifier: Notifier,
-    privileges: String,
+    privileges: Standing,
+    sandbox: sandbox::Closed,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
+    /// The control socket, and what answers there.
+    socket: Option<files::ControlSocket>,
+    answering: Option<AbortHandle>,
+    /// Where metrics are scraped, and what answers there.
+    metrics: Option<TcpListener>,
     scraping: Option<AbortHandle>,
 }
 
@@ -121,12 +152,14 @@ impl Control {
         let log = open_log(&start.state.config.log, &registry)?;
         let tickets = Tickets::new().map_err(io::Error::other)?;
         let state = Arc::new(start.state);
+        let helper = start.helper.as_ref().map(Helper::line);
         let mut workers = Vec::with_capacity(start.workers);
         for index in 0..start.workers {
             let (sender, receiver) = unbounded_channel();
             let first = publication(&state, &log);
             let metrics = registry.worker(index).unwrap_or_else(|| registry.control());
-            let thread = worker::start(index, first, metrics, Arc::clone(&tickets), receiver)?;
+            let tickets = Arc::clone(&tickets);
+            let thread = worker::start(index, first, metrics, tickets, helper.clone(), receiver)?;
             workers.push((Mailbox { sender, load: Arc::default() }, thread));
         }
         let mailboxes = workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();
@@ -146,14 +179,28 @@ impl Control {
             configured: now,
             reload_error: None,
             certificate_error: None,
+            upgrade_error: None,
+            attempt: None,
+            helper,
             notifier: start.notifier,
             privileges: start.privileges,
+            sandbox: start.sandbox,
+            socket: start.socket,
+            answering: None,
+            metrics: start.metrics,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let control =
-            Self { runtime: Some(runtime), plane, metrics: start.metrics, socket: start.socket };
+        let control = Self { runtime: Some(runtime), plane, helper: start.helper };
         Ok((control, start.listeners))
+    }
+
+    /// Proves that no thread holds more than was asked for.
+    ///
+    /// # Errors
+    /// As [`Standing::prove`].
+    pub fn prove(&self) -> Result<Proof, PrivilegeError> {
+        self.plane.privileges.prove()
     }
 
     /// Opens the door.
@@ -164,26 +211,32 @@ impl Control {
         self.plane.listeners = listeners.into_iter().map(Arc::new).collect();
     }
 
-    /// Serves until a signal; returns the exit code.
+    /// Serves until a signal, and says when it does; returns the exit code.
     #[must_use]
-    pub fn run(mut self) -> u8 {
+    pub fn run(mut self, ready: Ready) -> u8 {
         let Some(runtime) = self.runtime.take() else { return exit::FAILED };
-        let code = runtime.block_on(self.serve());
+        let code = runtime.block_on(self.serve(ready));
         // A look-up of a name may hang in a thread of its own: it is not waited for.
         runtime.shutdown_background();
         code
     }
 
-    async fn serve(mut self) -> u8 {
+    async fn serve(mut self, ready: Ready) -> u8 {
         let (sender, requests) = channel(REQUESTS);
-        if let Some(socket) = &self.socket {
+        if let Some(helper) = self.helper.take() {
+            tokio::spawn(helper.attend());
+        }
+        if let Some(socket) = &self.plane.socket {
             match socket.listener() {
-                Ok(listener) => drop(tokio::spawn(admin::serve(listener, sender.clone()))),
+                Ok(listener) => {
+                    let answering = tokio::spawn(admin::serve(listener, sender.clone()));
+                    self.plane.answering = Some(answering.abort_handle());
+                }
                 Err(error) => tracing::error!("the control socket does not work: {error}"),
             }
         }
-        if let Some(listener) = self.metrics.take() {
-            self.plane.scraping = Some(scrape::start(listener, sender.clone()));
+        if let Err(error) = self.plane.scrape(&sender) {
+            tracing::error!("no metrics: {error}");
         }
         let signals = match Signals::new() {
             Ok(signals) => signals,
@@ -194,6 +247,7 @@ impl Control {
         };
         self.plane.acceptor.listen(self.plane.listeners.clone()).await;
         self.plane.notifier.ready(&self.plane.summary());
+        ready.yes();
         self.plane.run(signals, requests, &sender).await
     }
 }
@@ -205,6 +259,7 @@ struct Signals {
     quit: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -215,6 +270,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -244,25 +300,46 @@ impl Plane {
                 _ = signals.quit.recv() => break,
                 _ = signals.hangup.recv() => drop(self.reload(false, sender).await),
                 _ = signals.user1.recv() => self.log.reopen(),
+                _ = signals.user2.recv() => self.begin_upgrade(),
+                outcome = upgrade::outcome(&mut self.attempt) => {
+                    if self.is_replaced(outcome) {
+                        break;
+                    }
+                }
                 _ = watch.tick() => self.renew().await,
                 // A server without its workers is one that the service manager should restart.
                 _ = heartbeat.tick() => if self.dead_workers() == 0 { self.notifier.alive() },
                 Some(request) = requests.recv() => self.answer(request, sender).await,
             }
         }
+        self.abandon_upgrade().await;
+        // Who has asked gets an answer from whom he asked.
+        while let Ok(request) = requests.try_recv() {
+            self.answer(request, sender).await;
+        }
         self.shut_down(&mut signals).await
+    }
+
+    /// Answers where metrics are scraped, and nowhere else any more.
+    fn scrape(&mut self, sender: &tokio::sync::mpsc::Sender<Request>) -> io::Result<()> {
+        if let Some(old) = self.scraping.take() {
+            old.abort();
+        }
+        let listener = self.metrics.as_ref().map(TcpListener::try_clone).transpose()?;
+        self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
+        Ok(())
     }
 
     /// Reads certificates again where a file has changed or the local authority's time has come.
     async fn renew(&mut self) {
         let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
         let stamps = files::Stamps::of(&self.state.config);
-        if !due && stamps == self.stamps {
+        if !due && !stamps.differ_from(&self.stamps) {
             return;
         }
         self.stamps = stamps;
         let config = self.state.config.clone();
-        match State::prepare(config, self.state.https_port, &self.registry) {
+        match State::prepare_after(&self.state, config, self.state.https_port, &self.registry) {
             Ok(state) => {
                 self.publish(Arc::new(state)).await;
                 self.certificate_error = None;
@@ -302,12 +379,29 @@ impl Plane {
 fn open_log(log: &crate::config::Log, registry: &Registry) -> io::Result<Arc<Writer>> {
     let writer = Writer::start(&log.access, registry.lines_lost());
     writer.map(Arc::new).map_err(|error| match &log.access {
-        crate::config::AccessLog::File(path) => io::Error::new(
-            error.kind(),
-            format!("the access log {} cannot be opened: {error}", path.display()),
-        ),
+        crate::config::AccessLog::File(path) => {
+            let mut text = format!("the access log {} cannot be opened: {error}", path.display());
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                text.push_str(&permit(path));
+            }
+            io::Error::new(error.kind(), text)
+        }
         _ => error,
     })
+}
+
+/// The command that lets this process, which may have been root before, write a log.
+fn permit(path: &Path) -> String {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // Where the file cannot be seen it is the folder that must be given.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let place = if path.exists() { path } else { folder };
+    let who = crate::audit::sockets::user_name(uid);
+    format!(
+        "; it is opened as {who}, who serves; to let that user write there: \
+         sudo chown {uid}:{gid} {}",
+        place.display()
+    )
 }
 
 fn publication(state: &Arc<State>, log: &Writer) -> Publication {

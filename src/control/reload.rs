@@ -1,5 +1,8 @@
 //! A new configuration in place of the old one: the whole of it, or nothing.
 
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,12 +10,15 @@ use tokio::sync::mpsc::Sender;
 
 use super::admin::Request;
 use super::state::State;
-use super::{Plane, changes, files, open_log, scrape, shown};
-use crate::config::{self, Config, Listen};
+use super::upgrade::UNDER_WAY;
+use super::{Plane, changes, files, open_log, shown};
+use crate::config::{self, Config, Listen, Loaded, Problems};
 use crate::control::ConfigOrigin;
-use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one};
+use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one, share};
+use crate::helper::client::{Line, NoHelp};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
+use crate::sandbox::Needs;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -55,14 +61,20 @@ impl Plane {
         let ConfigOrigin::File(path) = &self.origin else {
             return Err("there is no file to reload: it was started by `up`".to_owned());
         };
-        let mut loaded = config::load(path).map_err(|problems| problems.to_string())?;
+        if self.attempt.is_some() {
+            return Err(UNDER_WAY.to_owned());
+        }
+        let loaded = self.read_config(path).await;
+        let mut loaded = loaded.map_err(|problems| problems.to_string())?;
         let limits = &mut loaded.config.limits;
         limits.connections = files::carried(limits.connections);
+        let needs = Needs::of(&loaded.config, Some(path));
+        self.sandbox.admits(&needs)?;
         let words = changes::between(&self.state.config, &loaded.config);
         if is_dry {
             return Ok(words);
         }
-        let prepared = self.prepare(loaded)?;
+        let prepared = self.prepare(loaded).await?;
         let Prepared { state, listeners, log, metrics, warnings } = prepared;
         if !warnings.is_empty() {
             tracing::warn!("{}", warnings.trim_end());
@@ -83,19 +95,17 @@ impl Plane {
         self.listeners = listeners;
         self.configured = SystemTime::now();
         if let Some(listener) = metrics {
-            if let Some(old) = self.scraping.take() {
-                old.abort();
-            }
-            self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
+            self.metrics = listener;
+            self.scrape(sender).map_err(|error| format!("admin.metrics: {error}"))?;
         }
         Ok(words)
     }
 
     /// Takes all that the new configuration needs; what fails leaves the old one untouched.
-    fn prepare(&self, loaded: config::Loaded) -> Result<Prepared, String> {
+    async fn prepare(&self, loaded: Loaded) -> Result<Prepared, String> {
         let config = loaded.config;
         let old = &self.state.config;
-        let listeners = self.listeners_for(&config)?;
+        let listeners = self.listeners_for(&config).await?;
         let log = if config.log.access == old.log.access {
             Arc::clone(&self.log)
         } else {
@@ -104,18 +114,20 @@ impl Plane {
         let metrics = if config.admin.metrics == old.admin.metrics {
             None
         } else {
-            let bound = config.admin.metrics.map(files::bind_metrics).transpose();
-            Some(bound.map_err(|error| error.to_string())?)
+            Some(match config.admin.metrics {
+                Some(address) => Some(self.bind_metrics(address).await?),
+                None => None,
+            })
         };
         let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
         let port = https.map_or(443, |listener| listener.address.port());
-        let state =
-            State::prepare(config, port, &self.registry).map_err(|error| error.to_string())?;
+        let state = State::prepare_after(&self.state, config, port, &self.registry)
+            .map_err(|error| error.to_string())?;
         Ok(Prepared { state, listeners, log, metrics, warnings: loaded.warnings.to_string() })
     }
 
     /// The listeners of `config`: those that are there already, and new ones.
-    fn listeners_for(&self, config: &Config) -> Result<Vec<Arc<BoundListener>>, String> {
+    async fn listeners_for(&self, config: &Config) -> Result<Vec<Arc<BoundListener>>, String> {
         let wanted = |kind, list: &[Listen]| {
             list.iter().map(move |listen| (kind, *listen)).collect::<Vec<_>>()
         };
@@ -137,18 +149,81 @@ impl Plane {
                 };
                 let leaving: Vec<_> =
                     self.listeners.iter().filter(leaving).map(AsRef::as_ref).collect();
-                let bound = if leaving.is_empty() {
-                    bind_one(kind, listen)
-                } else {
-                    bind_beside(kind, listen, &leaving)
-                };
-                let bound = bound.map_err(|error| error.explain())?;
+                let bound = self.bind(kind, listen, &leaving).await?;
                 listeners.extend(bound.into_iter().map(Arc::new));
             } else {
                 listeners.extend(old);
             }
         }
         Ok(listeners)
+    }
+
+    /// The helper, while it lives.
+    fn helper(&self) -> Option<&Line> {
+        self.helper.as_ref().filter(|helper| !helper.is_gone())
+    }
+
+    /// Reads the file; the helper opens it, because the sandbox may not let this process.
+    async fn read_config(&self, path: &Path) -> Result<Loaded, Problems> {
+        let opened = match self.helper() {
+            Some(helper) => match helper.open_config().await {
+                Ok(file) => Ok(file),
+                Err(NoHelp::Refused(refused)) => Err(NoHelp::Refused(refused).into()),
+                Err(_) => File::open(path),
+            },
+            None => File::open(path),
+        };
+        config::load_opened(path, opened)
+    }
+
+    /// Takes an address by the helper, and where that may not by itself: beside `leaving`, which
+    /// are closed once the new one accepts.
+    async fn bind(
+        &self,
+        kind: ListenerKind,
+        listen: Listen,
+        leaving: &[&BoundListener],
+    ) -> Result<Vec<BoundListener>, String> {
+        let mut why = None;
+        if let Some(helper) = self.helper() {
+            share(leaving, true);
+            let bound = helper.bind(kind, listen, !leaving.is_empty()).await;
+            share(leaving, false);
+            match bound {
+                Ok(socket) => {
+                    let address = socket.local_addr().map_err(|error| error.to_string())?;
+                    let listener = BoundListener { kind, listen, address, socket };
+                    share(&[&listener], false);
+                    return Ok(vec![listener]);
+                }
+                Err(NoHelp::Refused(refused)) if !refused.is_permission() => {
+                    return Err(refused.text);
+                }
+                Err(error) => why = Some(error.to_string()),
+            }
+        }
+        let bound = if leaving.is_empty() {
+            bind_one(kind, listen)
+        } else {
+            bind_beside(kind, listen, leaving)
+        };
+        bound.map_err(|error| why.unwrap_or_else(|| error.explain()))
+    }
+
+    /// Takes the address for metrics, in the same way.
+    async fn bind_metrics(&self, address: SocketAddr) -> Result<TcpListener, String> {
+        let bound = match self.helper() {
+            Some(helper) => helper.bind_metrics().await,
+            None => Err(NoHelp::Gone),
+        };
+        match bound {
+            Ok(listener) => {
+                files::tell_metrics(&listener);
+                Ok(listener)
+            }
+            Err(NoHelp::Refused(refused)) if !refused.is_permission() => Err(refused.text),
+            Err(_) => files::bind_metrics(address).map_err(|error| error.to_string()),
+        }
     }
 }
 

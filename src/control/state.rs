@@ -97,9 +97,32 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
+        Self::make(None, config, https_port, registry)
+    }
+
+    /// The same in place of `before`, from which certificate files are taken that only root could
+    /// read: see [`Certificates::load_again`].
+    ///
+    /// # Errors
+    /// As [`State::prepare`].
+    pub fn prepare_after(
+        before: &Self,
+        config: Config,
+        https_port: u16,
+        registry: &Registry,
+    ) -> Result<Self, StateError> {
+        Self::make(Some(&before.certificates), config, https_port, registry)
+    }
+
+    fn make(
+        before: Option<&Certificates>,
+        config: Config,
+        https_port: u16,
+        registry: &Registry,
+    ) -> Result<Self, StateError> {
         let stamps = Stamps::of(&config);
-        let certificates =
-            Certificates::load(&config, SystemTime::now()).map_err(StateError::Certificates)?;
+        let certificates = Certificates::load_again(&config, SystemTime::now(), before)
+            .map_err(StateError::Certificates)?;
         let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
         let client_tls = if targets.any(|target| target.protocol == Protocol::Https) {
             let tls = crate::tls::client_config();

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::{Plane, shown};
+use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
+use crate::sandbox::Needs;
 
 /// Certificates that end sooner than this need a person: renewal should have come long before.
 const DAYS: i64 = 14;
@@ -43,7 +45,8 @@ impl Plane {
             "listeners": self.listeners.iter().map(|l| shown(l)).collect::<Vec<_>>(),
             "workers": self.workers.len(),
             "connections": self.admission.open(),
-            "privileges": self.privileges,
+            "privileges": self.privileges(),
+            "sandbox": self.sandbox.status(),
             "certificates": certificates,
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
@@ -54,14 +57,57 @@ impl Plane {
         })
     }
 
+    /// What every thread holds at this moment, read back from the kernel.
+    fn privileges(&self) -> Value {
+        let (uid, gid) = self.privileges.ids();
+        let proof = match self.privileges.look() {
+            Ok(proof) => proof,
+            Err(error) => {
+                let text = format!("{}; what is held cannot be read: {error}", self.privileges);
+                return json!({ "text": text, "proved": false, "uid": uid, "gid": gid });
+            }
+        };
+        let held: serde_json::Map<String, Value> = proof
+            .held()
+            .into_iter()
+            .map(|(set, capabilities)| (set.to_owned(), json!(capabilities)))
+            .collect();
+        json!({
+            "text": proof.to_string(),
+            "proved": proof.holds(),
+            "excess": proof.excess(),
+            "user": self.privileges.user(),
+            "uid": uid,
+            "gid": gid,
+            "threads": proof.threads(),
+            "capabilities": held,
+            "no_new_privs": proof.no_new_privs(),
+            "memory_is_open": proof.memory_is_open(),
+        })
+    }
+
     fn needs_a_person(&self, now: SystemTime) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
         if let Some(error) = &self.reload_error {
             needs.push(format!("the last reload changed nothing: {error}"));
         }
+        if let Some(error) = &self.upgrade_error {
+            needs.push(format!("the last upgrade failed, this process goes on: {error}"));
+        }
+        if self.helper.as_ref().is_none_or(Line::is_gone) {
+            needs.push(GONE.to_owned());
+        }
         if let Some(error) = &self.certificate_error {
             needs.push(format!("changed certificates are not served: {error}"));
         }
+        match self.privileges.look() {
+            Ok(proof) if proof.holds() => {}
+            Ok(proof) => needs.push(format!("more is held than asked: {proof}: restart")),
+            Err(error) => needs.push(format!("what this process holds cannot be read: {error}")),
+        }
+        // What was there when the sandbox closed may have been replaced since.
+        let exceeding = Needs::of(&self.state.config, self.origin.file()).exceeding(&self.sandbox);
+        needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
         for certificate in self.state.certificates.inventory() {
             let days = certificate.days_left(now);
             if days < DAYS {
@@ -110,11 +156,14 @@ impl Plane {
                 })
             })
             .collect();
+        let proof = self.privileges.look().ok();
         let facts = Facts {
             version: env!("CARGO_PKG_VERSION"),
             certificates: &certificates,
             reload_succeeded: self.reload_error.is_none(),
             configured: self.configured,
+            privileges: proof.as_ref(),
+            sandbox: &self.sandbox.parts(),
         };
         prometheus::render(&self.registry, &facts)
     }

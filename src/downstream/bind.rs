@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::passed::{Assigned, Passed};
 use crate::audit::sockets;
 use crate::config::{Listen, Server};
 use crate::exit;
@@ -51,19 +52,30 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Takes every address of the configuration, or none.
+/// Takes every address of the configuration, or none: by the sockets that were passed, and by
+/// binding where none was. Which passed socket serves what, and what none does, is logged.
 ///
 /// `CAP_NET_BIND_SERVICE` is made effective first where it is permitted, and stays so until
 /// [`crate::privilege::after_bind`].
 ///
 /// # Errors
 /// The first address that cannot be taken; the others are free again then.
-pub fn bind_all(server: &Server) -> Result<Vec<BoundListener>, BindError> {
+pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListener>, BindError> {
     let http = server.http.iter().map(|listen| (ListenerKind::Http, *listen));
     let https = server.https.iter().map(|listen| (ListenerKind::Https, *listen));
-    let mut bound = Vec::with_capacity(server.http.len() + server.https.len());
-    for (kind, listen) in http.chain(https) {
-        bound.extend(bind_one(kind, listen)?);
+    let wanted: Vec<_> = http.chain(https).collect();
+    let mut assigned = passed.assign(&wanted);
+    let mut bound = Vec::new();
+    for (kind, listen) in wanted {
+        let serves = |socket: &mut Assigned| socket.kind == kind && socket.listen == listen;
+        let by: Vec<_> = assigned.extract_if(.., serves).collect();
+        if by.is_empty() {
+            if passed.any() {
+                tracing::info!("no socket was passed for {kind} on {listen}: binding it");
+            }
+            bound.extend(passed.beside(|company| bind(kind, listen, company))?);
+        }
+        bound.extend(by.into_iter().map(BoundListener::from));
     }
     Ok(bound)
 }
@@ -86,21 +98,29 @@ pub fn bind_beside(
     listen: Listen,
     leaving: &[&BoundListener],
 ) -> Result<Vec<BoundListener>, BindError> {
-    let share = |shared| {
-        for listener in leaving {
-            // Without it the bind fails, and says why.
-            let _ = SockRef::from(&listener.socket).set_reuse_port(shared);
-        }
-    };
-    share(true);
-    let bound = bind(kind, listen, Company::Beside);
-    share(false);
+    share(leaving, true);
+    let bound = bind_shared(kind, listen);
+    share(leaving, false);
     if let Ok(listeners) = &bound {
-        for listener in listeners {
-            let _ = SockRef::from(&listener.socket).set_reuse_port(false);
-        }
+        share(&listeners.iter().collect::<Vec<_>>(), false);
     }
     bound
+}
+
+/// Lets others bind beside `listeners`, or ends that.
+pub fn share(listeners: &[&BoundListener], shared: bool) {
+    for listener in listeners {
+        // Without it the bind fails, and says why.
+        let _ = SockRef::from(&listener.socket).set_reuse_port(shared);
+    }
+}
+
+/// Takes an address beside listeners that are shared for the moment; the result is shared too.
+///
+/// # Errors
+/// When the address cannot be taken for another reason.
+pub fn bind_shared(kind: ListenerKind, listen: Listen) -> Result<Vec<BoundListener>, BindError> {
+    bind(kind, listen, Company::Beside)
 }
 
 fn bind(
@@ -117,6 +137,22 @@ fn bind(
         Ok(vec![BoundListener { kind, listen, address: socket.local_addr()?, socket }])
     };
     bound.and_then(listener).map_err(|source| BindError { kind, listen, source })
+}
+
+impl From<Assigned> for BoundListener {
+    fn from(assigned: Assigned) -> Self {
+        let agrees = assigned.agrees();
+        let Assigned { kind, listen, address, socket } = assigned;
+        if agrees {
+            tracing::info!("{kind} on {listen} is served by the passed socket {address}");
+        } else {
+            tracing::warn!(
+                "{kind} is configured on {listen} and served by the passed socket {address}: \
+                 where the two differ, the socket has its way"
+            );
+        }
+        Self { kind, listen, address, socket }
+    }
 }
 
 impl BindError {
@@ -220,7 +256,7 @@ enum Families {
 
 /// Whether an address is shared for a moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Company {
+pub(super) enum Company {
     Alone,
     Beside,
 }
@@ -306,7 +342,10 @@ mod tests {
         let mut server = crate::config::Config::defaults().server;
         server.http = vec![Listen::Addr(free)];
         server.https = vec![Listen::Addr(held.address)];
-        assert_eq!(bind_all(&server).unwrap_err().kind, ListenerKind::Https);
+        assert_eq!(
+            bind_all(&server, &mut Passed::default()).unwrap_err().kind,
+            ListenerKind::Https
+        );
         bind_http(Listen::Addr(free)).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! The side of the clients: listening, handshakes, connections.
 
 pub mod bind;
+pub mod passed;
 pub mod accept;
 pub mod admission;
 pub mod serve;

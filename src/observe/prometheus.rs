@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::exposition::{Kind, Page, Seconds};
 use super::metrics::{BUCKETS, Counter, HandshakeFailure, Label, Limit, Listener, StatusClass};
 use super::registry::Registry;
+use crate::privilege::Proof;
 
 /// The media type of what [`render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,6 +21,10 @@ pub struct Facts<'a> {
     pub reload_succeeded: bool,
     /// When the configuration in force took effect.
     pub configured: SystemTime,
+    /// What the threads of the program hold; `None` where it cannot be read.
+    pub privileges: Option<&'a Proof>,
+    /// What the sandbox limits, and whether it does.
+    pub sandbox: &'a [(&'static str, bool)],
 }
 
 /// When a certificate ends.
@@ -38,6 +43,7 @@ pub struct CertificateExpiry<'a> {
 pub fn render(registry: &Registry, facts: &Facts<'_>) -> String {
     let mut page = Page::default();
     program(&mut page, registry, facts);
+    privileges(&mut page, facts.privileges);
     connections(&mut page, registry);
     upstreams(&mut page, registry);
     requests(&mut page, registry);
@@ -73,6 +79,10 @@ fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
         let labels = [("site", expiry.site), ("name", expiry.name)];
         page.sample("certificate_expiry_timestamp_seconds", &labels, expiry.not_after);
     }
+    page.metric("sandbox", Kind::Gauge, "Whether the sandbox limits this of the process.");
+    for (part, closed) in facts.sandbox {
+        page.sample("sandbox", &[("part", *part)], u8::from(*closed));
+    }
     page.single(
         "access_log_lines_lost_total",
         Kind::Counter,
@@ -85,6 +95,24 @@ fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
         "Panics that were caught, each a defect of this program.",
         registry.sum(|worker| worker.panics.get()),
     );
+}
+
+/// What cannot be read is not shown as zero: it is not proved, and has no count.
+fn privileges(page: &mut Page, proof: Option<&Proof>) {
+    page.single(
+        "privileges_proved",
+        Kind::Gauge,
+        "Whether every thread was just seen to hold nothing that was not asked for.",
+        u8::from(proof.is_some_and(Proof::holds)),
+    );
+    page.metric(
+        "capabilities_held",
+        Kind::Gauge,
+        "Capabilities that any thread has in a set; bounding is void under no_new_privs.",
+    );
+    for (set, held) in proof.into_iter().flat_map(Proof::held) {
+        page.sample("capabilities_held", &[("set", set)], held.len());
+    }
 }
 
 fn connections(page: &mut Page, registry: &Registry) {
@@ -226,6 +254,8 @@ mod tests {
             certificates: &[expiry],
             reload_succeeded: true,
             configured: UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+            privileges: None,
+            sandbox: &[("files", true), ("ports", false)],
         };
         read(&render(registry, &facts)).unwrap()
     }
@@ -236,6 +266,8 @@ mod tests {
         assert_eq!(page["portcullis_build_info{version=\"0.1.0\"}"], 1.0);
         assert_eq!(page["portcullis_start_time_seconds"], 1_700_000_000.25);
         assert_eq!(page["portcullis_workers"], 2.0);
+        assert_eq!(page["portcullis_sandbox{part=\"files\"}"], 1.0);
+        assert_eq!(page["portcullis_sandbox{part=\"ports\"}"], 0.0);
         assert_eq!(page["portcullis_config_last_reload_successful"], 1.0);
         assert_eq!(
             page["portcullis_certificate_expiry_timestamp_seconds{site=\"example.com\",\
@@ -250,6 +282,7 @@ mod tests {
             "portcullis_requests_total{site=\"\",route=\"\",class=\"499\"}",
             "portcullis_requests_total{site=\"example.com\",route=\"/api\",class=\"2xx\"}",
             "portcullis_access_log_lines_lost_total",
+            "portcullis_privileges_proved",
         ] {
             assert_eq!(page[zero], 0.0, "{zero}");
         }

@@ -17,6 +17,14 @@ pub fn raise_bind() -> bool {
         || (has(CapSet::Permitted) && ::caps::raise(None, CapSet::Effective, bind).is_ok())
 }
 
+/// The bits of a set of the calling thread, as far as this program knows their names; empty where
+/// it cannot be read.
+#[must_use]
+pub fn bits(set: CapSet) -> u64 {
+    let held = ::caps::read(None, set).unwrap_or_default();
+    held.iter().fold(0, |bits, capability| bits | capability.bitmask())
+}
+
 /// Removes every capability from the bounding set, as far as the kernel allows: it takes
 /// `CAP_SETPCAP`, which an unprivileged process does not have and then does not miss, because
 /// under `no_new_privs` nothing is gained at exec anyway.
@@ -30,8 +38,9 @@ pub fn drop_bounding() {
     }
 }
 
-/// Empties the ambient, effective, permitted and inheritable sets, and the bounding set where
-/// that is allowed.
+/// Empties the bounding set where that is allowed, then the ambient, effective, permitted and
+/// inheritable sets. Being root does not bring them back: that takes an exec, which under
+/// `no_new_privs` gains nothing.
 ///
 /// # Errors
 /// When the kernel refuses, or one of the four sets is not empty afterwards.

@@ -5,7 +5,13 @@ use std::fmt;
 
 use nix::unistd::{self, Gid, Uid, User};
 
-use super::{PrivilegeError, caps};
+use super::PrivilegeError;
+
+/// The built-in value of `user` in `[server]`: whom an installation makes.
+pub const DEFAULT_USER: &str = "portcullis";
+
+/// Who stands in for it, by name and, where a container has no list of users, by number.
+const NOBODY: [&str; 2] = ["nobody", "65534"];
 
 /// Whom to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +23,48 @@ pub struct Identity {
     /// The user's own group.
     pub gid: u32,
     /// Every group the user is in.
-    groups: Vec<u32>,
+    pub groups: Vec<u32>,
 }
 
-/// Becomes a user for good: groups, group, user, no capability; and proves it.
-///
-/// # Errors
-/// When there is no such user (as [`find`]), when the kernel refuses a step, or when something of
-/// root is left afterwards.
-pub fn become_user(user: &str) -> Result<Identity, PrivilegeError> {
-    let identity = find(user)?;
-    // Only root may shrink the bounding set, hence before the change.
-    caps::drop_bounding();
-    identity.assume()?;
-    caps::drop_all()?;
-    identity.prove()?;
-    Ok(identity)
+/// What a start as root ends as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// The user that was asked for.
+    User(Identity),
+    /// Somebody who owns nothing, because the built-in [`DEFAULT_USER`] does not exist here.
+    Instead(Identity),
+    /// Root, because the configuration says so in so many words.
+    Root,
+}
+
+impl Successor {
+    /// Whom `user` of the configuration means; `None` is the built-in [`DEFAULT_USER`].
+    ///
+    /// # Errors
+    /// As [`find`], but for the built-in user, in whose place stands [`NOBODY`].
+    pub fn of(user: Option<&str>) -> Result<Self, PrivilegeError> {
+        let user = user.unwrap_or(DEFAULT_USER);
+        if matches!(user, "root" | "0") {
+            return Ok(Self::Root);
+        }
+        match find(user) {
+            Ok(identity) => Ok(Self::User(identity)),
+            Err(PrivilegeError::UnknownUser(_)) if user == DEFAULT_USER => {
+                let [name, number] = NOBODY;
+                Ok(Self::Instead(find(name).or_else(|_| find(number))?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The user to become; `None` where root stays.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::User(identity) | Self::Instead(identity) => Some(identity),
+            Self::Root => None,
+        }
+    }
 }
 
 /// Looks a user up by name or number, in whatever database the system uses (nsswitch.conf).
@@ -70,12 +102,15 @@ pub fn find(user: &str) -> Result<Identity, PrivilegeError> {
 }
 
 impl Identity {
-    /// Sets supplementary groups, group and user, real, effective and saved, in the order in which
-    /// each step still has the right to be taken.
+    /// Becomes the user, real, effective and saved, in the order in which each step still has the
+    /// right to be taken.
     ///
     /// These are the C library's calls, which change every thread of the process; the kernel's own
     /// change the calling thread only.
-    fn assume(&self) -> Result<(), PrivilegeError> {
+    ///
+    /// # Errors
+    /// When the kernel refuses a step.
+    pub(super) fn assume(&self) -> Result<(), PrivilegeError> {
         let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         unistd::setgroups(&groups)
@@ -86,21 +121,11 @@ impl Identity {
             .map_err(|error| PrivilegeError::refused("change the user", error))
     }
 
-    /// Proves that the process is this user in every respect and cannot become root again.
-    fn prove(&self) -> Result<(), PrivilegeError> {
-        let read = |error| PrivilegeError::refused("read the process's own identity", error);
-        let user = unistd::getresuid().map_err(read)?;
-        let group = unistd::getresgid().map_err(read)?;
-        let held = unistd::getgroups().map_err(read)?;
-        if [user.real, user.effective, user.saved].iter().any(|uid| uid.as_raw() != self.uid) {
-            return Err(PrivilegeError::StillHeld("another user id"));
-        }
-        if [group.real, group.effective, group.saved].iter().any(|gid| gid.as_raw() != self.gid) {
-            return Err(PrivilegeError::StillHeld("another group id"));
-        }
-        if held.iter().any(|gid| !self.groups.contains(&gid.as_raw())) {
-            return Err(PrivilegeError::StillHeld("a supplementary group"));
-        }
+    /// Tries to become root again, once no capability is left to do it by.
+    ///
+    /// # Errors
+    /// When that succeeds.
+    pub(super) fn cannot_go_back(&self) -> Result<(), PrivilegeError> {
         // A user of the group root may set that group, and is no closer to root by it.
         let group_root = self.gid != 0 && unistd::setgid(Gid::from_raw(0)).is_ok();
         if group_root || unistd::setuid(Uid::from_raw(0)).is_ok() {
@@ -108,6 +133,19 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// Makes the effective user and group the real and saved ones too, so that a program that was
+/// started with somebody else's set-user-id bit cannot go back to who called it, or the reverse.
+///
+/// # Errors
+/// When the kernel refuses, which it does to nobody.
+pub(super) fn settle() -> Result<(), PrivilegeError> {
+    let (uid, gid) = (unistd::geteuid(), unistd::getegid());
+    unistd::setresgid(gid, gid, gid)
+        .map_err(|error| PrivilegeError::refused("settle the group", error))?;
+    unistd::setresuid(uid, uid, uid)
+        .map_err(|error| PrivilegeError::refused("settle the user", error))
 }
 
 impl fmt::Display for Identity {
@@ -131,6 +169,18 @@ mod tests {
         assert!(matches!(find("4294967295"), Err(PrivilegeError::UnknownUser(_))));
         let error = find("no-such-user-here").unwrap_err();
         assert!(error.to_string().contains("useradd --system"), "{error}");
+    }
+
+    #[test]
+    fn only_the_built_in_user_has_somebody_to_stand_in() {
+        assert_eq!(Successor::of(Some("root")).unwrap(), Successor::Root);
+        assert_eq!(Successor::of(Some("0")).unwrap(), Successor::Root);
+        assert!(Successor::of(Some("no-such-user-here")).is_err());
+        let builtin = Successor::of(None).unwrap();
+        assert_eq!(builtin, Successor::of(Some(DEFAULT_USER)).unwrap());
+        let exists = find(DEFAULT_USER).is_ok();
+        assert_eq!(matches!(builtin, Successor::User(_)), exists, "{builtin:?}");
+        assert_ne!(builtin.identity().unwrap().uid, 0);
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The certificates of a configuration: where each comes from, and all of them together.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{Access, AtFlags, CWD};
+
 use super::facts::{days_between, renew_at};
-use super::files::FilesError;
+use super::files::{self, FilesError, Pair};
 use super::local_ca::LocalError;
 use super::store::Table;
-use super::wanted::{From, wanted};
+use super::wanted::{From, Obtained, wanted};
 use crate::config::Config;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
@@ -21,6 +23,8 @@ pub struct Certificates {
     table: Arc<Table>,
     inventory: Vec<CertificateInfo>,
     loaded: SystemTime,
+    /// What was read from files.
+    pairs: Vec<Pair>,
 }
 
 impl Certificates {
@@ -31,6 +35,21 @@ impl Certificates {
     /// # Errors
     /// Every certificate that cannot be had, each with its site and the remedy.
     pub fn load(config: &Config, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
+        Self::load_again(config, now, None)
+    }
+
+    /// The same after `before`: files that may not be read any more, because they were read before
+    /// the program gave up its rights, are taken from there as long as they have not changed.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`].
+    pub fn load_again(
+        config: &Config,
+        now: SystemTime,
+        before: Option<&Self>,
+    ) -> Result<Self, Vec<CertificateError>> {
+        let before = before.map_or(&[][..], |before| &before.pairs);
+        let mut pairs = Vec::new();
         let mut table = Table::default();
         let mut inventory = Vec::new();
         let mut errors = Vec::new();
@@ -44,8 +63,9 @@ impl Certificates {
                     want.site
                 );
             }
-            match want.obtain(config, &mut authority, now) {
-                Ok(certified) => {
+            match want.obtain(config, &mut authority, before, now) {
+                Ok(Obtained { certified, pair }) => {
+                    pairs.extend(pair);
                     for warning in want.judge(&certified, now) {
                         tracing::warn!("site {}: {warning}", want.site);
                     }
@@ -59,7 +79,7 @@ impl Certificates {
             }
         }
         if errors.is_empty() {
-            Ok(Self { table: Arc::new(table), inventory, loaded: now })
+            Ok(Self { table: Arc::new(table), inventory, loaded: now, pairs })
         } else {
             Err(errors)
         }
@@ -78,6 +98,28 @@ impl Certificates {
         let due = self.inventory.iter().filter(|info| info.source == Source::LocalAuthority);
         let due = due.map(CertificateInfo::renew_at).min()?;
         Some(due.max(self.loaded + RETRY))
+    }
+
+    /// One sentence for each file that this process could not read again: what was read serves as
+    /// long as it runs, and a renewed one is not seen.
+    #[must_use]
+    pub fn out_of_reach(&self) -> Vec<String> {
+        let mut paths: Vec<&Path> = self.pairs.iter().flat_map(Pair::paths).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let is_closed = |path: &&Path| {
+            rustix::fs::accessat(CWD, *path, Access::READ_OK, AtFlags::EACCESS)
+                == Err(rustix::io::Errno::ACCESS)
+        };
+        let say = |path: &Path| {
+            format!(
+                "{} was read as root and cannot be read again: what was read is served, and a \
+                 renewed one takes a restart, unless it may be read: {}",
+                path.display(),
+                files::remedy(path)
+            )
+        };
+        paths.into_iter().filter(is_closed).map(say).collect()
     }
 
     pub(super) fn table(&self) -> &Arc<Table> {

@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
-use super::files;
+use super::files::{self, Pair};
 use super::local_ca::{LocalAuthority, LocalError, names_for};
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
@@ -53,15 +53,26 @@ pub(super) enum From {
     LocalAuthority,
 }
 
+/// A certificate that was had, and, where it came from files, what is needed to load it again.
+pub(super) struct Obtained {
+    pub(super) certified: Arc<CertifiedKey>,
+    pub(super) pair: Option<Pair>,
+}
+
 impl Want {
     pub(super) fn obtain(
         &self,
         config: &Config,
         authority: &mut Opened,
+        before: &[Pair],
         now: SystemTime,
-    ) -> Result<Arc<CertifiedKey>, Reason> {
-        match &self.from {
-            From::Files { cert, key } => files::load(cert, key).map_err(Reason::Files),
+    ) -> Result<Obtained, Reason> {
+        let certified = match &self.from {
+            From::Files { cert, key } => {
+                let before = before.iter().find(|pair| pair.is_of(cert, key));
+                let pair = files::load_again(cert, key, before).map_err(Reason::Files)?;
+                return Ok(Obtained { certified: pair.certified.clone(), pair: Some(pair) });
+            }
             From::LocalAuthority => authority
                 .get_or_insert_with(|| {
                     let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
@@ -70,8 +81,9 @@ impl Want {
                 .as_ref()
                 .map_err(|error| Reason::Local(error.clone()))?
                 .certificate(&names_for(&self.hosts), now)
-                .map_err(|error| Reason::Local(Arc::new(error))),
-        }
+                .map_err(|error| Reason::Local(Arc::new(error)))?,
+        };
+        Ok(Obtained { certified, pair: None })
     }
 
     fn look(self, config: &Config, now: SystemTime) -> Found {

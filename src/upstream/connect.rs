@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -64,8 +65,8 @@ async fn attempt(backend: &Backend) -> Result<Io, ConnectError> {
         Address::Tcp(host, port) => (host.as_str(), *port),
     };
     let stream = match backend.address {
-        Some(address) => TcpStream::connect(address).await.map_err(ConnectError::Io)?,
-        None => connect_by_name(host, port).await?,
+        Some(address) => connect_to(backend, host, address).await.map_err(ConnectError::Io)?,
+        None => connect_by_name(backend, host, port).await?,
     };
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
     let Some(tls) = &backend.tls else { return Ok(Io::Tcp(stream)) };
@@ -75,12 +76,32 @@ async fn attempt(backend: &Backend) -> Result<Io, ConnectError> {
     stream.map(|stream| Io::Tls(Box::new(stream))).map_err(ConnectError::Tls)
 }
 
+/// Connects by itself, and by the helper where that is forbidden: the sandbox knows the ports of the
+/// start, and a reload may have brought an application on another one.
+async fn connect_to(backend: &Backend, host: &str, address: SocketAddr) -> io::Result<TcpStream> {
+    let error = match TcpStream::connect(address).await {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+        result => return result,
+    };
+    let Some(helper) = &backend.helper else { return Err(error) };
+    let stream = match helper.connect(host, address).await {
+        Ok(stream) => TcpStream::from_std(stream)?,
+        Err(why) => return Err(io::Error::new(error.kind(), format!("{error}; {why}"))),
+    };
+    stream.writable().await?;
+    stream.take_error()?.map_or(Ok(stream), Err)
+}
+
 /// Tries the addresses of a name in the order in which the system gives them.
-async fn connect_by_name(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+async fn connect_by_name(
+    backend: &Backend,
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, ConnectError> {
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Name)?;
     let mut last = None;
     for address in addresses {
-        match TcpStream::connect(address).await {
+        match connect_to(backend, host, address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Some(error),
         }

@@ -14,6 +14,7 @@ use super::h1;
 use super::h2c;
 use crate::config::Target;
 use crate::config::target::Address;
+use crate::helper::client::Line;
 
 /// Idle connections that a worker keeps to one application.
 const IDLE: usize = 256;
@@ -40,6 +41,8 @@ pub struct Backend {
     pub address: Option<SocketAddr>,
     /// What verifies its certificate, for `https://`.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Makes connections that this process may not make itself.
+    pub helper: Option<Line>,
     /// The shared HTTP/2 connection, for `h2c://`.
     pub h2c: RefCell<Option<h2c::Sender>>,
     #[expect(clippy::vec_box, reason = "they come and go as boxes: moving one moves a pointer")]
@@ -51,7 +54,10 @@ pub struct Backend {
 
 /// All applications of one worker; they outlive reloads, and their connections with them.
 #[derive(Debug, Default)]
-pub struct Backends(HashMap<Target, Rc<Backend>>);
+pub struct Backends {
+    all: HashMap<Target, Rc<Backend>>,
+    helper: Option<Line>,
+}
 
 /// A connection in use: given back when it can be used again, closed otherwise.
 #[derive(Debug)]
@@ -61,16 +67,22 @@ pub struct Lease {
 }
 
 impl Backends {
+    /// None yet; `helper` makes connections that this process may not make itself.
+    #[must_use]
+    pub fn new(helper: Option<Line>) -> Self {
+        Self { all: HashMap::new(), helper }
+    }
+
     /// The application at `target`.
     pub fn at(&mut self, target: &Target, tls: Option<&Arc<ClientConfig>>) -> Rc<Backend> {
-        let new = || Rc::new(Backend::new(target.clone(), tls.cloned()));
-        Rc::clone(self.0.entry(target.clone()).or_insert_with(new))
+        let new = || Rc::new(Backend::new(target.clone(), tls.cloned(), self.helper.clone()));
+        Rc::clone(self.all.entry(target.clone()).or_insert_with(new))
     }
 
     /// Forgets the applications that nothing names any more, and closes what has been idle for
     /// too long or was closed by the other side. To be called once in `interval`.
     pub fn tidy(&mut self, interval: Duration, cx: &mut Context<'_>) {
-        self.0.retain(|_, backend| {
+        self.all.retain(|_, backend| {
             backend.idle.borrow_mut().retain_mut(|connection| {
                 connection.rested += 1;
                 interval * connection.rested < IDLE_AGE && connection.poll_is_usable(cx)
@@ -81,7 +93,7 @@ impl Backends {
 }
 
 impl Backend {
-    fn new(target: Target, tls: Option<Arc<ClientConfig>>) -> Self {
+    fn new(target: Target, tls: Option<Arc<ClientConfig>>, helper: Option<Line>) -> Self {
         let address = match &target.address {
             Address::Tcp(host, port) => host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
             Address::Unix(_) => None,
@@ -91,6 +103,7 @@ impl Backend {
             target,
             address,
             tls,
+            helper,
             h2c: RefCell::new(None),
             idle: RefCell::default(),
             in_flight: Cell::new(0),
@@ -282,10 +295,10 @@ mod tests {
         let kept = backend(&mut backends);
         assert!(Rc::ptr_eq(&kept, &backend(&mut backends)));
         tidy(&mut backends, Duration::from_secs(1)).await;
-        assert_eq!(backends.0.len(), 1);
+        assert_eq!(backends.all.len(), 1);
         drop(kept);
         tidy(&mut backends, Duration::from_secs(1)).await;
-        assert!(backends.0.is_empty());
+        assert!(backends.all.is_empty());
     }
 
     #[test]

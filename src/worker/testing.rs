@@ -44,7 +44,7 @@ pub(crate) fn worker_for(apps: &[String], limits: &str) -> Rc<Worker> {
     let state = State::prepare(config, 443, &registry).unwrap();
     let first = Publication { state: Arc::new(state), log: Buffer::off() };
     let tickets = Tickets::new().unwrap();
-    let worker = Worker::new(0, first, registry.worker(0).unwrap(), &tickets).unwrap();
+    let worker = Worker::new(0, first, registry.worker(0).unwrap(), &tickets, None).unwrap();
     let wheel = Rc::clone(&worker.wheel);
     tokio::task::spawn_local(async move { wheel.run().await });
     worker

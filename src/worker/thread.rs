@@ -20,6 +20,7 @@ use super::view::View;
 use crate::control::state::State;
 use crate::downstream::accept::Accepted;
 use crate::downstream::serve;
+use crate::helper::client::Line;
 use crate::observe::access_log::Buffer;
 use crate::observe::metrics::WorkerMetrics;
 use crate::proxy::headers::request_id::RequestIds;
@@ -60,7 +61,8 @@ pub struct Mailbox {
     pub load: Arc<AtomicUsize>,
 }
 
-/// Starts worker `index`, serving from `first`.
+/// Starts worker `index`, serving from `first`. `helper` makes connections that it may not make
+/// itself.
 ///
 /// # Errors
 /// When the system has no thread to give.
@@ -69,12 +71,13 @@ pub fn start(
     first: Publication,
     metrics: Arc<WorkerMetrics>,
     tickets: Arc<Tickets>,
+    helper: Option<Line>,
     receiver: UnboundedReceiver<Message>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let result = outcome.map_err(|error| error.to_string()).and_then(|runtime| {
-            let worker = Worker::new(index, first, metrics, &tickets)?;
+            let worker = Worker::new(index, first, metrics, &tickets, helper)?;
             LocalSet::new().block_on(&runtime, worker.run(tickets, receiver));
             Ok(())
         });
@@ -90,8 +93,9 @@ impl Worker {
         first: Publication,
         metrics: Arc<WorkerMetrics>,
         tickets: &Arc<Tickets>,
+        helper: Option<Line>,
     ) -> Result<Rc<Self>, String> {
-        let mut backends = Backends::default();
+        let mut backends = Backends::new(helper);
         let view =
             View::new(first.state, tickets, &mut backends).map_err(|error| error.to_string())?;
         Ok(Rc::new(Self {

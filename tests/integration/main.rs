@@ -34,6 +34,7 @@ mod logs;
 mod metrics;
 mod errors;
 mod status;
+mod sandbox;
 mod memory;
 mod real_clients;
 mod up;

@@ -8,6 +8,8 @@ use crate::audit::sockets::{self, Listening};
 use crate::cli::Stop;
 use crate::config::Target;
 use crate::config::target::{Address, Protocol};
+use crate::downstream::bind::ListenerKind;
+use crate::downstream::passed::Passed;
 use crate::exit;
 
 /// Listeners asked at most: a host with more of them is no place for guessing.
@@ -28,12 +30,19 @@ const NOT_APPLICATIONS: &[u16] = &[
 ///
 /// # Errors
 /// When there is none, or more than one; the text lists them.
-pub(super) fn application() -> Result<(Target, String), Stop> {
+pub(super) fn application(passed: &Passed) -> Result<(Target, String), Stop> {
     let listening = sockets::listening().map_err(|error| {
         let text =
             format!("cannot see what listens here (/proc/net/tcp: {error}); name the target");
         Stop { code: exit::FAILED, text }
     })?;
+    // A predecessor's listeners, which this process is about to take over, are no application.
+    let ours: Vec<SocketAddr> = [ListenerKind::Http, ListenerKind::Https]
+        .into_iter()
+        .flat_map(|kind| passed.inherited(kind))
+        .collect();
+    let mut listening = listening;
+    listening.retain(|socket| !ours.contains(&socket.address));
     let asked: Vec<(Candidate, Answer)> =
         candidates(&listening).into_iter().map(Candidate::ask).collect();
     choose(&asked)

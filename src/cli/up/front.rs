@@ -6,10 +6,11 @@ use super::ListenArgs;
 use super::places;
 use super::ports::{Ports, Reach, Wish};
 use crate::cli::Stop;
-use crate::cli::run::serve_with;
+use crate::cli::run::{Inherited, serve_with};
 use crate::config::{Config, Redirect, Route, Site, Target, TlsSource};
 use crate::control::ConfigOrigin;
 use crate::downstream::bind::{BoundListener, ListenerKind};
+use crate::downstream::passed::Passed;
 use crate::exit;
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
@@ -32,6 +33,7 @@ impl Front {
         target: &Target,
         hosts: &[String],
         listen: &ListenArgs,
+        passed: &Passed,
     ) -> Result<Self, Stop> {
         let usage = |text: String| Stop { code: exit::USAGE, text };
         let wish = |text: &Option<String>| {
@@ -40,7 +42,10 @@ impl Front {
         let wishes = (wish(&listen.http)?, wish(&listen.https)?);
         let reach = if hosts.is_empty() { Reach::Host } else { Reach::World };
         let hosts = patterns(hosts).map_err(usage)?;
-        let ports = Ports::choose((&wishes.0, &wishes.1), reach, listen.strict, target)?;
+        let ports = match Ports::inherited(passed) {
+            Some(ports) => ports,
+            None => Ports::choose((&wishes.0, &wishes.1), reach, listen.strict, target)?,
+        };
         let mut notes = ports.say();
 
         let mut config = Config::defaults();
@@ -59,8 +64,9 @@ impl Front {
         }];
         config.server.http = ports.http;
         config.server.https = ports.https;
-        config.server.user = places::user(config.server.user.as_deref());
         config.acme.storage = places::storage(&config.acme.storage);
+        let user = config.server.user.as_deref();
+        config.server.user = places::user(user, &config.acme.storage);
         config.admin.socket = places::admin_socket(&config.admin.socket).unwrap_or_else(|why| {
             notes.push(format!("No control socket can be made ({why})."));
             config.admin.socket.clone()
@@ -75,10 +81,11 @@ impl Front {
 
     /// Binds, gives up its rights, calls `ready` with the addresses in use, and serves until a
     /// signal. Returns the exit code.
-    pub(in crate::cli) fn serve(self, ready: impl FnOnce(&Urls)) -> u8 {
+    pub(in crate::cli) fn serve(self, inherited: Inherited, ready: impl FnOnce(&Urls)) -> u8 {
         let hosts: Vec<HostPattern> =
             self.config.sites.iter().flat_map(|site| site.hosts.clone()).collect();
-        serve_with(self.config, ConfigOrigin::CommandLine, |bound| ready(&Urls::of(&hosts, bound)))
+        let ready = |bound: &[BoundListener]| ready(&Urls::of(&hosts, bound));
+        serve_with(inherited, self.config, ConfigOrigin::CommandLine, ready)
     }
 }
 
@@ -154,7 +161,8 @@ mod tests {
 
     fn front(hosts: &[&str], listen: &ListenArgs) -> Result<Front, Stop> {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        Front::new(&Target::parse("127.0.0.1:3000").unwrap(), &hosts, listen)
+        let target = Target::parse("127.0.0.1:3000").unwrap();
+        Front::new(&target, &hosts, listen, &Passed::default())
     }
 
     #[test]

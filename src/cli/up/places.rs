@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use crate::privilege::identity;
 use crate::tls::storage;
 
-/// The user to become when started as root: whoever called sudo, else the configured one where the
-/// system has it, else nobody in particular.
-pub(super) fn user(configured: Option<&str>) -> Option<String> {
+/// The user to become when started as root: the configured one where the storage is his already,
+/// else whoever called sudo, else the configured one after all.
+pub(super) fn user(configured: Option<&str>, storage: &Path) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return configured.map(ToOwned::to_owned);
     }
+    let owner = fs::metadata(storage).map(|found| found.uid()).ok();
+    let owns = |user: &&str| identity::find(user).is_ok_and(|user| Some(user.uid) == owner);
     let caller = std::env::var("SUDO_UID").ok();
-    let known = |user: &&str| identity::find(user).is_ok();
-    caller.as_deref().filter(known).or(configured.filter(known)).map(ToOwned::to_owned)
+    let caller = caller.as_deref().filter(|user| identity::find(user).is_ok());
+    configured.filter(owns).or(caller).or(configured).map(ToOwned::to_owned)
 }
 
 /// The configured storage where this user may write, else the user's own.

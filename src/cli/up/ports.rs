@@ -8,6 +8,7 @@ use crate::cli::Stop;
 use crate::config::target::Address;
 use crate::config::{Listen, Target};
 use crate::downstream::bind::{BindError, ListenerKind, bind_one, shown};
+use crate::downstream::passed::Passed;
 use crate::exit;
 use crate::privilege::explain::{self, Rights};
 
@@ -65,6 +66,14 @@ impl Wish {
 }
 
 impl Ports {
+    /// The addresses of a predecessor, which this process takes over; `None` without one.
+    pub(super) fn inherited(passed: &Passed) -> Option<Self> {
+        let listens = |kind| passed.inherited(kind).into_iter().map(as_asked).collect();
+        let (http, https) = (listens(ListenerKind::Http), listens(ListenerKind::Https));
+        let ports = Self { http, https, refused: Vec::new() };
+        (!ports.http.is_empty() || !ports.https.is_empty()).then_some(ports)
+    }
+
     /// Finds addresses that can be had now. A taken usual port is passed over, unless `strict`.
     pub(super) fn choose(
         (http, https): (&Wish, &Wish),
@@ -194,6 +203,12 @@ fn meets(listen: Listen, target: &Target) -> bool {
     let local = host.eq_ignore_ascii_case("localhost")
         || ip.is_ok_and(|ip| ip.to_canonical().is_loopback() || ip.is_unspecified());
     local && *target_port == port(listen)
+}
+
+/// What a socket at `address` is to be asked for by, so that it is found again.
+fn as_asked(address: SocketAddr) -> Listen {
+    let is_any = address.ip().is_unspecified();
+    if is_any { Listen::Any(address.port()) } else { Listen::Addr(address) }
 }
 
 fn port(listen: Listen) -> u16 {

@@ -4,6 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
+
+use crate::sandbox;
+
 /// Why a pair of files is no certificate.
 #[derive(Debug)]
 pub struct FilesError {
@@ -18,6 +23,8 @@ pub(super) enum Fault {
     Unreadable {
         source: io::Error,
         uid: u32,
+        /// Whether it is known to have changed since it could be read.
+        changed: bool,
     },
     NoCertificate {
         hint: &'static str,
@@ -51,14 +58,24 @@ impl FilesError {
         &self.path
     }
 
+    /// The same error of a file that could be read once and has changed since.
+    pub(super) fn changed(mut self) -> Self {
+        if let Fault::Unreadable { changed, .. } = &mut self.fault {
+            *changed = true;
+        }
+        self
+    }
+
+    /// Whether we have no right to read it.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(&self.fault, Fault::Unreadable { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether a right on the file is what is wrong: missing for us, or too many for others.
     #[must_use]
     pub fn is_permission(&self) -> bool {
-        match &self.fault {
-            Fault::Unreadable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
-            Fault::OpenToOthers { .. } => true,
-            _ => false,
-        }
+        self.is_unreadable() || matches!(self.fault, Fault::OpenToOthers { .. })
     }
 }
 
@@ -67,7 +84,22 @@ impl fmt::Display for FilesError {
         let path = self.path.display();
         match &self.fault {
             Fault::Missing => write!(f, "{path}: there is no such file"),
-            Fault::Unreadable { source, uid } => {
+            Fault::Unreadable { source, uid, .. } if sandbox::keeps_from(&self.path) => write!(
+                f,
+                "{path} may be read by uid {uid}, but a sandbox keeps this process from it: {source}"
+            ),
+            Fault::Unreadable { uid, changed: true, .. } => write!(
+                f,
+                "{path} has changed and cannot be read by uid {uid}, which this program became \
+                 after its start; restart it, or let it read the file: {}",
+                remedy(&self.path)
+            ),
+            Fault::Unreadable { source, uid, .. } if self.is_unreadable() => write!(
+                f,
+                "{path} cannot be read by uid {uid}: {source}; to let it: {}",
+                remedy(&self.path)
+            ),
+            Fault::Unreadable { source, uid, .. } => {
                 write!(f, "{path} cannot be read by uid {uid}: {source}")
             }
             Fault::NoCertificate { hint } => {
@@ -110,6 +142,28 @@ impl fmt::Display for FilesError {
             ),
         }
     }
+}
+
+/// The commands that let this process's group read a file, its folders counted, as far as they can
+/// be looked into.
+#[must_use]
+pub fn remedy(path: &Path) -> String {
+    let gid = rustix::process::getegid().as_raw();
+    let group = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
+    let group = group.map_or_else(|| gid.to_string(), |group| group.name);
+    let closed = |folder: &&Path| {
+        let (wanted, flags) = (Access::EXEC_OK, AtFlags::EACCESS);
+        rustix::fs::accessat(CWD, *folder, wanted, flags) == Err(Errno::ACCESS)
+    };
+    let folders: Vec<_> = path.ancestors().skip(1).filter(closed).collect();
+    let mut commands = String::new();
+    // The outermost: what lies within cannot be asked.
+    if let Some(folder) = folders.last() {
+        let folder = folder.display();
+        commands = format!("sudo chgrp {group} {folder} && sudo chmod g+x {folder} && ");
+    }
+    let path = path.display();
+    commands + &format!("sudo chgrp {group} {path} && sudo chmod 640 {path}")
 }
 
 impl std::error::Error for FilesError {

@@ -1,11 +1,12 @@
 //! Certificates and keys from PEM files.
 
 mod error;
+mod look;
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,13 +14,37 @@ use rustix::fs::OFlags;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::facts::{Facts, date, days_between};
 use super::storage::read_regular;
 use crate::proxy::headers::host::HostPattern;
 use error::Fault;
-pub use error::FilesError;
+pub use error::{FilesError, remedy};
+pub use look::Look;
+
+/// A pair as it was read, and what its files looked like then.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// What is shown to clients.
+    pub certified: Arc<CertifiedKey>,
+    cert: (PathBuf, Look),
+    key: (PathBuf, Look),
+}
+
+impl Pair {
+    /// Its two files: the chain and the key.
+    #[must_use]
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.cert.0, &self.key.0]
+    }
+
+    /// Whether it was read from these files.
+    #[must_use]
+    pub fn is_of(&self, cert: &Path, key: &Path) -> bool {
+        self.cert.0 == cert && self.key.0 == key
+    }
+}
 
 /// Reads a chain (the site's own certificate first) and its key (PKCS#8, SEC1 or PKCS#1), which
 /// must match. Neither file may be larger than 1 MiB or anything but a regular file.
@@ -31,11 +56,53 @@ pub use error::FilesError;
 /// A [`FilesError`] that names the file and, where there is one, the command that mends it. A
 /// certificate whose time is over is no error here: see [`judge`].
 pub fn load(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, FilesError> {
-    let chain = chain(cert)?;
-    let key_der = private_key(key)?;
-    let signing = aws_lc_rs::sign::any_supported_type(&key_der)
-        .map_err(|error| FilesError::at(key, Fault::UnsupportedKey(error.to_string())))?;
-    let certified = CertifiedKey::new(chain, signing);
+    load_again(cert, key, None).map(|pair| pair.certified)
+}
+
+/// The same after `before` was loaded from the same files, perhaps with rights that are gone: of a
+/// file that may not be read any more, and that has not changed as far as one can see, what was
+/// read then is used again.
+///
+/// # Errors
+/// As [`load`]; a file that has changed and may not be read is one.
+pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair, FilesError> {
+    // Looked at first: what changes in between is read again at the next look.
+    let looks = (Look::of(cert), Look::of(key));
+    let before = before.filter(|before| before.is_of(cert, key));
+    let keep = |error: FilesError, look: Look, old: fn(&Pair) -> &(PathBuf, Look)| match before {
+        _ if !error.is_unreadable() => Err(error),
+        Some(pair) if look.has_content_of(old(pair).1) => Ok((pair, old(pair).1)),
+        Some(_) => Err(error.changed()),
+        None => Err(error),
+    };
+    let (chain, cert_look) = match chain(cert) {
+        Ok(chain) => (chain, looks.0),
+        Err(error) => {
+            let (pair, look) = keep(error, looks.0, |pair| &pair.cert)?;
+            (pair.certified.cert.clone(), look)
+        }
+    };
+    let (signing, key_look) = match signing_key(key) {
+        Ok(signing) => (signing, looks.1),
+        Err(error) => {
+            let (pair, look) = keep(error, looks.1, |pair| &pair.key)?;
+            (pair.certified.key.clone(), look)
+        }
+    };
+    let certified = matching(CertifiedKey::new(chain, signing), cert, key)?;
+    Ok(Pair { certified, cert: (cert.into(), cert_look), key: (key.into(), key_look) })
+}
+
+fn signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, FilesError> {
+    aws_lc_rs::sign::any_supported_type(&private_key(path)?)
+        .map_err(|error| FilesError::at(path, Fault::UnsupportedKey(error.to_string())))
+}
+
+fn matching(
+    certified: CertifiedKey,
+    cert: &Path,
+    key: &Path,
+) -> Result<Arc<CertifiedKey>, FilesError> {
     match certified.keys_match() {
         Ok(()) => Ok(Arc::new(certified)),
         Err(rustls::Error::InconsistentKeys(_)) => {
@@ -157,7 +224,7 @@ fn unreadable(path: &Path, source: io::Error) -> FilesError {
     let uid = rustix::process::geteuid().as_raw();
     let fault = match source.kind() {
         io::ErrorKind::NotFound => Fault::Missing,
-        _ => Fault::Unreadable { source, uid },
+        _ => Fault::Unreadable { source, uid, changed: false },
     };
     FilesError::at(path, fault)
 }

@@ -1,0 +1,284 @@
+//! Sockets that were passed at the start: by systemd, or by a predecessor (sd_listen_fds(3)).
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use listenfd::ListenFd;
+use rustix::net::{ipproto, sockopt};
+use socket2::SockRef;
+
+use super::bind::{BoundListener, Company, ListenerKind};
+use crate::config::Listen;
+use crate::helper::ready;
+
+/// Names of sockets that are no listeners of the configuration: [`Passed::take_named`] gives them
+/// out, and nothing else does.
+const OTHERS: [&str; 3] = ["metrics", "control", "ready"];
+
+/// More than anybody passes: a number beyond it is a mistake.
+const MOST: usize = 256;
+
+/// The sockets that were passed and have no use yet. What is left is closed when this is dropped.
+#[derive(Debug, Default)]
+pub struct Passed {
+    sockets: Vec<Socket>,
+    /// Words on what cannot be used.
+    refused: Vec<String>,
+    any: bool,
+    /// Whether a predecessor passed them: each stands for the address that it is bound to, and the
+    /// configuration may have changed since.
+    inherited: bool,
+}
+
+/// A passed socket that serves an address of the configuration.
+#[derive(Debug)]
+pub struct Assigned {
+    /// What is spoken on it.
+    pub kind: ListenerKind,
+    /// The address of the configuration that it stands for.
+    pub listen: Listen,
+    /// Its own address, which may differ: see [`Passed::assign`].
+    pub address: SocketAddr,
+    /// Non-blocking, closed on exec; accepted sockets inherit `TCP_NODELAY`.
+    pub socket: TcpListener,
+}
+
+impl Passed {
+    /// Takes all that the environment names (`LISTEN_FDS`, `LISTEN_PID`, `LISTEN_FDNAMES`): to be
+    /// called once, by the only thread there is.
+    #[must_use]
+    pub fn take() -> Self {
+        // The names first: their companions are gone from the environment once they are taken.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
+        if let Some(count @ MOST..) = count {
+            let refused = vec![format!("LISTEN_FDS says {count}, which no one passes")];
+            return Self { refused, ..Self::default() };
+        }
+        let mut list = ListenFd::from_env();
+        let mut passed = Self { any: list.len() > 0, ..Self::default() };
+        for (index, name) in (0..list.len()).zip(names.split(':').chain(std::iter::repeat(""))) {
+            match Socket::take(&mut list, index, name) {
+                Ok(socket) => passed.sockets.push(socket),
+                Err(why) => passed.refused.push(why),
+            }
+        }
+        passed.inherited = passed.sockets.iter().any(|socket| socket.name == ready::NAME);
+        passed
+    }
+
+    /// The addresses on which a predecessor listens for `kind`; none where there is no predecessor.
+    #[must_use]
+    pub fn inherited(&self, kind: ListenerKind) -> Vec<SocketAddr> {
+        let sockets = self.sockets.iter().filter(|_| self.inherited);
+        let identities = sockets.filter_map(Socket::identity);
+        identities.filter(|(role, _)| *role == Some(kind)).map(|(_, address)| address).collect()
+    }
+
+    /// Whether anything was passed at all.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.any
+    }
+
+    /// Gives the listening TCP sockets to the addresses of the configuration.
+    ///
+    /// One named `http` or `https` serves an address of that kind: the one that is its own, else
+    /// the one with its port, else one that no other socket serves. It serves it even where its
+    /// address differs, because whoever named it meant it so. One with another name serves the
+    /// address with its port. Several may serve one address, as those of two families do. Those of a
+    /// predecessor serve the very address that is their own, or none.
+    pub fn assign(&mut self, wanted: &[(ListenerKind, Listen)]) -> Vec<Assigned> {
+        let addresses: Vec<_> = self.sockets.iter().map(Socket::identity).collect();
+        let mut chosen: Vec<Option<usize>> = addresses
+            .iter()
+            .map(|identity| {
+                identity.and_then(|(role, at)| choose(role, at, wanted, self.inherited))
+            })
+            .collect();
+        for (index, identity) in addresses.into_iter().enumerate() {
+            let Some((Some(role), _)) = identity else { continue };
+            if self.inherited || chosen.get(index) != Some(&None) {
+                continue;
+            }
+            let of_kind = || (0..).zip(wanted).filter(|(_, (kind, _))| *kind == role);
+            let free = of_kind().find(|(place, _)| !chosen.contains(&Some(*place)));
+            let place = free.or_else(|| of_kind().next()).map(|(place, _)| place);
+            if let Some(choice) = chosen.get_mut(index) {
+                *choice = place;
+            }
+        }
+        let mut assigned = Vec::new();
+        let mut left = Vec::new();
+        for (socket, place) in std::mem::take(&mut self.sockets).into_iter().zip(chosen) {
+            match (place.and_then(|place| wanted.get(place)), socket.address) {
+                (Some((kind, listen)), Some(address)) => match prepared(socket.fd) {
+                    Ok(socket) => {
+                        assigned.push(Assigned { kind: *kind, listen: *listen, address, socket });
+                    }
+                    Err(error) => self.refused.push(format!("the socket on {address}: {error}")),
+                },
+                _ => left.push(socket),
+            }
+        }
+        self.sockets = left;
+        assigned
+    }
+
+    /// Binds, beside the sockets of a predecessor where there are any: those that nothing wants now
+    /// may stand in the way, and are closed soon.
+    pub(super) fn beside<E>(
+        &self,
+        bind: impl FnOnce(Company) -> Result<Vec<BoundListener>, E>,
+    ) -> Result<Vec<BoundListener>, E> {
+        let leaving = self.sockets.iter().filter(|socket| socket.address.is_some());
+        let leaving: Vec<_> = leaving.filter(|_| self.inherited).map(|s| s.fd.as_fd()).collect();
+        if leaving.is_empty() {
+            return bind(Company::Alone);
+        }
+        let share = |sockets: &[BorrowedFd<'_>], shared| {
+            for socket in sockets {
+                // Without it the bind fails, and says why.
+                let _ = SockRef::from(socket).set_reuse_port(shared);
+            }
+        };
+        share(&leaving, true);
+        let bound = bind(Company::Beside);
+        share(&leaving, false);
+        if let Ok(bound) = &bound {
+            share(&bound.iter().map(|new| new.socket.as_fd()).collect::<Vec<_>>(), false);
+        }
+        bound
+    }
+
+    /// The next socket of this name, whatever it is.
+    pub fn take_named(&mut self, name: &str) -> Option<OwnedFd> {
+        let index = self.sockets.iter().position(|socket| socket.name == name)?;
+        Some(self.sockets.remove(index).fd)
+    }
+
+    /// What nobody wants and what cannot be used, in words.
+    #[must_use]
+    pub fn leftover(&self) -> Vec<String> {
+        let unwanted = self.sockets.iter().map(|socket| match socket.address {
+            Some(_) => format!("{socket} is closed: no listener of the configuration wants it"),
+            None => format!("{socket} is closed: a listener takes a TCP socket that listens"),
+        });
+        self.refused.iter().cloned().chain(unwanted).collect()
+    }
+}
+
+impl Assigned {
+    /// Whether the socket stands where the configuration says.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        agrees(self.listen, self.address)
+    }
+}
+
+/// One passed socket.
+#[derive(Debug)]
+struct Socket {
+    name: String,
+    fd: OwnedFd,
+    what: &'static str,
+    /// Where it listens; `None` for what is no listening TCP socket.
+    address: Option<SocketAddr>,
+}
+
+impl Socket {
+    fn take(list: &mut ListenFd, index: usize, name: &str) -> Result<Self, String> {
+        let name = if name.is_empty() { "unknown" } else { name }.to_owned();
+        let tcp = |list: &mut ListenFd| list.take_tcp_listener(index).map(|s| s.map(OwnedFd::from));
+        let unix =
+            |list: &mut ListenFd| list.take_unix_listener(index).map(|s| s.map(OwnedFd::from));
+        let udp = |list: &mut ListenFd| list.take_udp_socket(index).map(|s| s.map(OwnedFd::from));
+        let datagram =
+            |list: &mut ListenFd| list.take_unix_datagram(index).map(|s| s.map(OwnedFd::from));
+        // Each refuses what is of another kind and leaves it where it is.
+        let (what, fd) = if let Ok(Some(fd)) = tcp(list) {
+            ("TCP", fd)
+        } else if let Ok(Some(fd)) = unix(list) {
+            ("unix", fd)
+        } else if let Ok(Some(fd)) = udp(list) {
+            ("UDP", fd)
+        } else if let Ok(Some(fd)) = datagram(list) {
+            ("unix datagram", fd)
+        } else {
+            return Err(format!("descriptor {} ({name}) was passed and is no socket", index + 3));
+        };
+        let address = if what == "TCP" { listening(&fd) } else { None };
+        Ok(Self { name, fd, what, address })
+    }
+
+    /// The kind of listener that its name says, and its address; `None` for what is no listener.
+    fn identity(&self) -> Option<(Option<ListenerKind>, SocketAddr)> {
+        let role = match self.name.as_str() {
+            "http" => Some(ListenerKind::Http),
+            "https" => Some(ListenerKind::Https),
+            other if OTHERS.contains(&other) => return None,
+            _ => None,
+        };
+        self.address.map(|address| (role, address))
+    }
+}
+
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the passed {} socket \"{}\"", self.what, self.name)?;
+        self.address.map_or(Ok(()), |address| write!(f, " on {address}"))
+    }
+}
+
+/// The place in `wanted` that a socket serves by its address, or else by its port.
+fn choose(
+    role: Option<ListenerKind>,
+    address: SocketAddr,
+    wanted: &[(ListenerKind, Listen)],
+    exactly: bool,
+) -> Option<usize> {
+    let fits = |by: fn(Listen, SocketAddr) -> bool| {
+        wanted.iter().position(|(kind, listen)| {
+            role.is_none_or(|role| role == *kind) && by(*listen, address)
+        })
+    };
+    fits(agrees).or_else(|| {
+        if exactly { None } else { fits(|listen, address| port(listen) == address.port()) }
+    })
+}
+
+/// Whether a socket is what binding to `listen` would have made; port 0 is any port.
+fn agrees(listen: Listen, address: SocketAddr) -> bool {
+    let is_port = |port: u16| port == 0 || port == address.port();
+    match listen {
+        Listen::Any(port) => address.ip().is_unspecified() && is_port(port),
+        Listen::Addr(wanted) => wanted.ip() == address.ip() && is_port(wanted.port()),
+    }
+}
+
+fn port(listen: Listen) -> u16 {
+    match listen {
+        Listen::Any(port) => port,
+        Listen::Addr(address) => address.port(),
+    }
+}
+
+/// The address of a TCP socket that listens.
+fn listening(fd: &OwnedFd) -> Option<SocketAddr> {
+    let protocol = sockopt::socket_protocol(fd).ok()?;
+    let is_tcp = matches!(protocol, Some(ipproto::TCP | ipproto::MPTCP));
+    if !is_tcp || !sockopt::socket_acceptconn(fd).ok()? {
+        return None;
+    }
+    SockRef::from(fd).local_addr().ok()?.as_socket()
+}
+
+fn prepared(fd: OwnedFd) -> io::Result<TcpListener> {
+    let socket = SockRef::from(&fd);
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(fd.into())
+}

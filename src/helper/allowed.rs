@@ -1,0 +1,200 @@
+//! What the configuration file allows the helper to do.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::Refused;
+use crate::config::target::Address;
+use crate::config::{self, Config, Listen};
+
+/// Applications that are remembered at most.
+const MOST: usize = 65_536;
+
+/// The file, and the applications that it names.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    /// `None` where the configuration came from the command line: nothing can change then.
+    file: Option<PathBuf>,
+    /// All that it has named since the start: what runs may be older than the file, and an
+    /// application that was named once could have been connected to then.
+    applications: HashSet<(String, u16)>,
+    /// What the file looked like when it was last read.
+    seen: Option<Stamp>,
+}
+
+/// Device, inode, time of the last change, size.
+type Stamp = (u64, u64, i64, i64, u64);
+
+impl Allowed {
+    pub(super) fn by(file: Option<PathBuf>) -> Self {
+        Self { file, applications: HashSet::new(), seen: None }
+    }
+
+    /// The file, open for reading.
+    pub(super) fn open(&self) -> Result<File, Refused> {
+        let path = self.path()?;
+        // A FIFO without a writer would keep us.
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        Ok(fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+    }
+
+    /// What the file says now.
+    pub(super) fn config(&mut self) -> Result<Config, Refused> {
+        let path = self.path()?;
+        let stamp = stamp(path);
+        let loaded = config::load_opened(path, self.open().map_err(|refused| into_io(&refused)));
+        let config = loaded.map_err(|problems| Refused::because(problems.to_string()))?.config;
+        self.seen = stamp.ok();
+        self.note(&config);
+        Ok(config)
+    }
+
+    /// Whether an application of the file is at `address` when it is called `host` there.
+    pub(super) fn may_connect(&mut self, host: &str, address: SocketAddr) -> Result<(), Refused> {
+        if !self.names(host, address) && self.has_changed() {
+            self.config()?;
+        }
+        if self.names(host, address) {
+            return Ok(());
+        }
+        Err(Refused::because(format!("the configuration names no application {host} at {address}")))
+    }
+
+    fn path(&self) -> Result<&Path, Refused> {
+        let none = || Refused::because("there is no configuration file");
+        self.file.as_deref().ok_or_else(none)
+    }
+
+    fn has_changed(&self) -> bool {
+        let now = self.path().ok().and_then(|path| stamp(path).ok());
+        now.is_none() || now != self.seen
+    }
+
+    fn note(&mut self, config: &Config) {
+        let targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
+        let named: HashSet<_> = targets
+            .filter_map(|target| match &target.address {
+                Address::Tcp(host, port) => Some((host.clone(), *port)),
+                Address::Unix(_) => None,
+            })
+            .collect();
+        if self.applications.len() + named.len() > MOST {
+            self.applications.clear();
+        }
+        self.applications.extend(named);
+    }
+
+    /// An application by its IP address is at this one; one by its name is wherever the server
+    /// says that the name leads, on its own port. The port is what a sandbox limits, too.
+    fn names(&self, host: &str, address: SocketAddr) -> bool {
+        let is_there = host.parse::<IpAddr>().is_ok_and(|ip| ip == address.ip());
+        let is_name = host.parse::<IpAddr>().is_err();
+        (is_there || is_name) && self.applications.contains(&(host.to_owned(), address.port()))
+    }
+}
+
+/// The address of the file that is written like `listen` among those of `kind`.
+pub(super) fn listener(config: &Config, kind: &str, listen: &str) -> Option<Listen> {
+    let list = match kind {
+        "http" => &config.server.http,
+        "https" => &config.server.https,
+        _ => return None,
+    };
+    list.iter().copied().find(|known| known.to_string() == listen)
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let about = fs::metadata(path)?;
+    Ok((about.dev(), about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
+}
+
+fn into_io(refused: &Refused) -> io::Error {
+    refused
+        .errno
+        .map_or_else(|| io::Error::other(refused.text.clone()), io::Error::from_raw_os_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("portcullis.toml");
+        fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn site(to: &str) -> String {
+        format!("[server]\nhttps = []\n[[site]]\nhost = 'a.test'\nredirect = 'off'\nto = {to}\n")
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_applications_of_the_file_are_connected_to() {
+        let (_folder, path) = file(&site("['127.0.0.1:3000', 'app.internal:4000']"));
+        let mut allowed = Allowed::by(Some(path));
+        assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:3000")).is_ok());
+        assert!(allowed.may_connect("app.internal", at("192.0.2.7:4000")).is_ok());
+        for (host, address) in [
+            ("127.0.0.1", "127.0.0.1:3001"),
+            ("127.0.0.1", "192.0.2.7:3000"),
+            ("127.0.0.2", "127.0.0.2:3000"),
+            ("app.internal", "192.0.2.7:4001"),
+            ("other.internal", "192.0.2.7:4000"),
+        ] {
+            let refused = allowed.may_connect(host, at(address)).unwrap_err();
+            assert!(refused.text.contains("no application"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_changed_file_adds_and_a_broken_one_takes_nothing_away() {
+        let (_folder, path) = file(&site("'127.0.0.1:3000'"));
+        let mut allowed = Allowed::by(Some(path.clone()));
+        assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:3000")).is_ok());
+        fs::write(&path, site("'127.0.0.1:5000'")).unwrap();
+        assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:5000")).is_ok());
+        fs::write(&path, "broken").unwrap();
+        assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:3000")).is_ok(), "it may run yet");
+        assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:6000")).is_err());
+    }
+
+    #[test]
+    fn only_listeners_of_the_file_are_bound() {
+        let text = "[server]\nhttp = ':8080'\nhttps = []\n[[site]]\nhost = 'a.test'\n\
+                    redirect = 'off'\nto = '3000'\n";
+        let (_folder, path) = file(text);
+        let config = Allowed::by(Some(path)).config().unwrap();
+        assert_eq!(listener(&config, "http", ":8080"), Some(Listen::Any(8080)));
+        for (kind, listen) in [("http", ":8081"), ("https", ":8080"), ("smtp", ":8080")] {
+            assert_eq!(listener(&config, kind, listen), None);
+        }
+    }
+
+    #[test]
+    fn without_a_file_nothing_is_allowed() {
+        let mut allowed = Allowed::by(None);
+        assert!(allowed.open().is_err() && allowed.config().is_err());
+        assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:3000")).is_err());
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_the_file_keeps_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        let refused = Allowed::by(Some(path)).config().unwrap_err();
+        assert!(!refused.text.is_empty());
+    }
+}

@@ -1,0 +1,235 @@
+//! The helper's own process: one question after the other, until the server is gone.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::SigSet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::allowed::{Allowed, listener};
+use super::launch::{self, Launch};
+use super::{Answered, Asked, Granted, Question, Refused, packet};
+use crate::control::files;
+use crate::downstream::bind::{ListenerKind, bind_one, bind_shared};
+use crate::exit;
+
+/// How long a new program that is not wanted any more may take to end before it is killed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often to look whether it has.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// How often to look for a new program that has ended by itself.
+const REAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// The longest text of an answer, in bytes: it has to fit into a packet.
+const TEXT: usize = 16 * 1024;
+
+/// The hidden verb: serves on standard input, which is the one end of a pair.
+pub(super) fn run(arguments: Vec<OsString>) -> u8 {
+    let pair = rustix::stdio::stdin();
+    if !rustix::net::sockopt::socket_type(pair).is_ok_and(|kind| kind == SocketType::SEQPACKET) {
+        eprintln!("portcullis: this is what `portcullis run` starts beside itself");
+        return exit::USAGE;
+    }
+    let Some(mut helper) = Helper::from_arguments(arguments) else { return exit::USAGE };
+    if let Err(error) = withdraw() {
+        eprintln!("portcullis: the helper cannot give up what it does not need: {error}");
+        return exit::NOT_PERMITTED;
+    }
+    match pair.try_clone_to_owned() {
+        Ok(pair) => helper.serve(&pair),
+        Err(_) => return exit::FAILED,
+    }
+    exit::OK
+}
+
+/// What this process neither needs nor should be reached by.
+fn withdraw() -> io::Result<()> {
+    let _ = rustix::thread::set_name(c"portcullis-help");
+    // The server's end is ours; whoever stops the service tells the server.
+    SigSet::all().thread_block()?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// What it works on, and the new program while there is one.
+pub(super) struct Helper {
+    allowed: Allowed,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    successor: Option<Child>,
+}
+
+/// An answer and what goes with it.
+type Answer = Result<(Granted, Option<OwnedFd>), Refused>;
+
+impl Helper {
+    pub(super) fn new(file: Option<PathBuf>, program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self { allowed: Allowed::by(file), program, arguments, successor: None }
+    }
+
+    /// From what [`super::client::Helper::start`] has put together.
+    fn from_arguments(arguments: Vec<OsString>) -> Option<Self> {
+        let mut arguments = arguments.into_iter();
+        let (program, file) = (arguments.next()?, arguments.next()?);
+        let file = Some(file).filter(|file| !file.is_empty()).map(PathBuf::from);
+        Some(Self::new(file, program.into(), arguments.collect()))
+    }
+
+    /// Answers until the other end is gone.
+    pub(super) fn serve(&mut self, pair: &OwnedFd) {
+        loop {
+            if !self.wait(pair) {
+                continue;
+            }
+            match packet::receive::<Asked>(pair) {
+                Ok(Some((asked, descriptors))) => {
+                    let is_reload = asked.question == Question::Config;
+                    let answer = self.answer(asked.question, descriptors);
+                    if tell(pair, asked.number, answer).is_err() {
+                        return;
+                    }
+                    if is_reload {
+                        // What it names now may be connected to, whatever becomes of the file.
+                        let _ = self.allowed.config();
+                    }
+                }
+                Ok(None) => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A packet that says nothing gets no answer; a pair that is broken is the end.
+                Err(error) if error.raw_os_error().is_none() => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for a question; false when it should be waited again.
+    fn wait(&mut self, pair: &OwnedFd) -> bool {
+        // How it ended stays known to the `Child`.
+        let runs =
+            self.successor.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+        poll_for(pair, runs.then_some(&REAP))
+    }
+
+    fn answer(&mut self, question: Question, descriptors: Vec<OwnedFd>) -> Answer {
+        match question {
+            Question::Config => {
+                let file = self.allowed.open()?;
+                Ok((Granted::Descriptor, Some(file.into())))
+            }
+            Question::Bind { kind, listen, beside } => self.bind(&kind, &listen, beside),
+            Question::Metrics => {
+                let address = self.allowed.config()?.admin.metrics;
+                let none = || Refused::because("the configuration file has no admin.metrics");
+                let listener = files::bind_metrics(address.ok_or_else(none)?)?;
+                Ok((Granted::Descriptor, Some(listener.into())))
+            }
+            Question::Connect { host, address } => {
+                self.allowed.may_connect(&host, address)?;
+                Ok((Granted::Descriptor, Some(begin(address)?.into())))
+            }
+            Question::Upgrade { names } => self.upgrade(names, descriptors),
+            Question::Abandon => Ok((Granted::Ended { how: self.abandon() }, None)),
+        }
+    }
+
+    fn bind(&mut self, kind: &str, listen: &str, beside: bool) -> Answer {
+        let config = self.allowed.config()?;
+        let Some(listen) = listener(&config, kind, listen) else {
+            let text = format!("the configuration file has no {kind} listener on {listen}");
+            return Err(Refused::because(text));
+        };
+        let kind = if kind == "https" { ListenerKind::Https } else { ListenerKind::Http };
+        let bound = if beside { bind_shared(kind, listen) } else { bind_one(kind, listen) };
+        let mut bound = bound.map_err(|error| Refused {
+            text: error.explain(),
+            errno: error.source.raw_os_error(),
+        })?;
+        let first = bound.pop().ok_or_else(|| Refused::because("nothing was bound"))?;
+        Ok((Granted::Descriptor, Some(first.socket.into())))
+    }
+
+    fn upgrade(&mut self, names: Vec<String>, descriptors: Vec<OwnedFd>) -> Answer {
+        if let Some(child) = &mut self.successor
+            && child.try_wait()?.is_none()
+        {
+            let text = format!("process {} has been started already", child.id());
+            return Err(Refused::because(text));
+        }
+        let launch = Launch::new(names, descriptors)?;
+        let child = launch.start(&self.program, &self.arguments)?;
+        let pid = child.id();
+        self.successor = Some(child);
+        Ok((Granted::Started { pid }, None))
+    }
+
+    /// Ends the new program, if it has not ended; says how it ended.
+    fn abandon(&mut self) -> String {
+        let Some(mut child) = self.successor.take() else {
+            return "it was never started".to_owned();
+        };
+        if let Ok(Some(status)) = child.try_wait() {
+            return ended(status);
+        }
+        let deadline = Instant::now() + FAREWELL;
+        let _ = launch::terminate(&child);
+        while Instant::now() < deadline {
+            if let Ok(Some(status)) = child.try_wait() {
+                return format!("it was told to end: {}", ended(status));
+            }
+            thread::sleep(GLANCE);
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        "it did not end when it was told to and was killed".to_owned()
+    }
+}
+
+fn tell(pair: &OwnedFd, number: u64, answer: Answer) -> io::Result<()> {
+    let (answer, descriptor) = match answer {
+        Ok((granted, descriptor)) => (Ok(granted), descriptor),
+        Err(refused) => (Err(shortened(refused)), None),
+    };
+    let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+    packet::send(pair, &Answered { number, answer }, &descriptors)
+}
+
+fn shortened(mut refused: Refused) -> Refused {
+    if refused.text.len() > TEXT {
+        let end = (0..=TEXT).rev().find(|at| refused.text.is_char_boundary(*at)).unwrap_or(0);
+        refused.text.truncate(end);
+        refused.text.push_str("\n…");
+    }
+    refused
+}
+
+fn ended(status: ExitStatus) -> String {
+    format!("it ended with {status}")
+}
+
+/// Whether there is something to read, waited for as long as `patience`.
+fn poll_for(pair: &OwnedFd, patience: Option<&Timespec>) -> bool {
+    let mut fds = [PollFd::new(pair, PollFlags::IN)];
+    poll(&mut fds, patience).is_ok_and(|ready| ready > 0)
+}
+
+/// A connection to `address` that is on its way.
+fn begin(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}

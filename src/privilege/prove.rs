@@ -1,0 +1,259 @@
+//! What every thread of this process holds, read back from the kernel and held against what was
+//! asked for.
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+
+use ::caps::{CapSet, Capability};
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
+use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+
+/// What may be held at most: the user, its groups, and of the capability sets the bounding one as
+/// far as it could not be emptied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Allowed {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    pub(super) bounding: u64,
+}
+
+/// What was read back, at the moment it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Who the process is and how it came to be, in words.
+    standing: String,
+    threads: Vec<Thread>,
+    core_dumps: bool,
+    dumpable: bool,
+    excess: Vec<String>,
+}
+
+/// Of one thread: the lines of `/proc/PID/task/TID/status` (proc_pid_status(5)) that tell of
+/// rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Thread {
+    name: String,
+    /// Real, effective, saved, and for file systems.
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+    groups: Vec<u32>,
+    /// In the order of [`SETS`].
+    sets: [u64; 5],
+    no_new_privs: bool,
+}
+
+/// The capability sets, with the name of each in `/proc/PID/status` and in words.
+const SETS: [(CapSet, &str, &str); 5] = [
+    (CapSet::Effective, "CapEff:", "effective"),
+    (CapSet::Permitted, "CapPrm:", "permitted"),
+    (CapSet::Inheritable, "CapInh:", "inheritable"),
+    (CapSet::Ambient, "CapAmb:", "ambient"),
+    (CapSet::Bounding, "CapBnd:", "bounding"),
+];
+
+/// The list of this process's threads. While it is open its place in `/proc` stays the same, which
+/// a sandbox by places relies on.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub(super) fn open_threads() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, "/proc/self/task", flags, Mode::empty())?)
+}
+
+impl Proof {
+    /// Reads every thread of the list.
+    ///
+    /// # Errors
+    /// When the list or one of the threads cannot be read: what is not known is not proved.
+    pub(super) fn read(list: &OwnedFd, standing: String, allowed: &Allowed) -> io::Result<Self> {
+        let mut threads = Vec::new();
+        for entry in Dir::read_from(list)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            match status(list, &name) {
+                Ok(text) => threads.push(Thread::parse(&text).ok_or_else(|| unclear(&name))?),
+                // It has ended since it was listed.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut proof = Self {
+            standing,
+            threads,
+            core_dumps: getrlimit(Resource::Core).current != Some(0),
+            dumpable: dumpable_behavior()? != DumpableBehavior::NotDumpable,
+            excess: Vec::new(),
+        };
+        proof.excess = proof.judge(allowed);
+        Ok(proof)
+    }
+
+    /// Whether nothing is held that was not asked for.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.excess.is_empty()
+    }
+
+    /// Everything that is held and was not asked for, in words.
+    #[must_use]
+    pub fn excess(&self) -> &[String] {
+        &self.excess
+    }
+
+    /// How many threads there were.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Each capability set by name with the capabilities that any thread has in it.
+    #[must_use]
+    pub fn held(&self) -> [(&'static str, Vec<String>); 5] {
+        let mut held = self.union().into_iter();
+        SETS.map(|(_, _, word)| (word, names(held.next().unwrap_or_default())))
+    }
+
+    /// Whether no thread can gain rights by exec.
+    #[must_use]
+    pub fn no_new_privs(&self) -> bool {
+        self.threads.iter().all(|thread| thread.no_new_privs)
+    }
+
+    /// Whether the memory of the process, keys among it, could be written to a file in a crash or
+    /// be read by other processes of the same user.
+    #[must_use]
+    pub fn memory_is_open(&self) -> bool {
+        self.core_dumps || self.dumpable
+    }
+
+    fn union(&self) -> [u64; 5] {
+        self.threads.iter().fold([0; 5], |mut all, thread| {
+            all.iter_mut().zip(thread.sets).for_each(|(all, one)| *all |= one);
+            all
+        })
+    }
+
+    fn judge(&self, allowed: &Allowed) -> Vec<String> {
+        let mut excess = Vec::new();
+        if self.threads.is_empty() {
+            excess.push("no thread could be read".to_owned());
+        }
+        for thread in &self.threads {
+            thread.judge(allowed, &mut excess);
+        }
+        if self.core_dumps {
+            excess.push("core dumps are allowed (RLIMIT_CORE is not 0)".to_owned());
+        }
+        if self.dumpable {
+            excess.push("the process is dumpable".to_owned());
+        }
+        excess
+    }
+}
+
+/// `left root for portcullis (uid 998, gid 998); no capability in any of 5 threads; ...`
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.holds() {
+            return write!(
+                f,
+                "{}; more is held than asked: {}",
+                self.standing,
+                self.excess.join("; ")
+            );
+        }
+        let threads = match self.threads() {
+            1 => "the only thread".to_owned(),
+            count => format!("any of {count} threads"),
+        };
+        write!(f, "{}; no capability in {threads}; no_new_privs; no core dumps", self.standing)?;
+        let [.., bounding] = self.union();
+        if bounding != 0 {
+            f.write_str(
+                "; the bounding set, which this user may not empty, is void under no_new_privs",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Thread {
+    /// From the text of a `status` file; `None` where a line is missing or makes no sense.
+    fn parse(status: &str) -> Option<Self> {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let numbers = |name: &str| -> Option<Vec<u32>> {
+            field(name)?.split_whitespace().map(|word| word.parse().ok()).collect()
+        };
+        let mut sets = [0; 5];
+        for (set, (_, name, _)) in sets.iter_mut().zip(SETS) {
+            *set = u64::from_str_radix(field(name)?.trim(), 16).ok()?;
+        }
+        Some(Self {
+            name: field("Name:")?.trim().to_owned(),
+            uids: numbers("Uid:")?,
+            gids: numbers("Gid:")?,
+            groups: numbers("Groups:")?,
+            sets,
+            no_new_privs: field("NoNewPrivs:")?.trim() == "1",
+        })
+    }
+
+    fn judge(&self, allowed: &Allowed, excess: &mut Vec<String>) {
+        let mut found = |what: String| excess.push(format!("thread {}: {what}", self.name));
+        for ((_, _, word), held) in SETS.into_iter().zip(self.sets) {
+            let more = if word == "bounding" { held & !allowed.bounding } else { held };
+            if more != 0 {
+                found(format!("{} in the {word} set", names(more).join(", ")));
+            }
+        }
+        if self.uids.iter().any(|uid| *uid != allowed.uid) || self.uids.is_empty() {
+            found(format!("user ids {:?} instead of {}", self.uids, allowed.uid));
+        }
+        if self.gids.iter().any(|gid| *gid != allowed.gid) || self.gids.is_empty() {
+            found(format!("group ids {:?} instead of {}", self.gids, allowed.gid));
+        }
+        if self.groups.iter().any(|gid| !allowed.groups.contains(gid)) {
+            found(format!(
+                "supplementary groups {:?} instead of {:?}",
+                self.groups, allowed.groups
+            ));
+        }
+        if !self.no_new_privs {
+            found("no_new_privs is not set".to_owned());
+        }
+    }
+}
+
+fn status(list: &OwnedFd, thread: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(list, format!("{thread}/status"), flags, Mode::empty())?;
+    let mut text = String::new();
+    std::fs::File::from(file).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let errno = rustix::io::Errno::from_io_error(error);
+    matches!(errno, Some(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH))
+}
+
+fn unclear(thread: &str) -> io::Error {
+    io::Error::other(format!("/proc/self/task/{thread}/status does not tell what it should"))
+}
+
+/// The capabilities of a set by name; one that is newer than this program by its number.
+pub(super) fn names(set: u64) -> Vec<String> {
+    let known = ::caps::all();
+    let name = |bit: u32| {
+        let known =
+            known.iter().find(|capability: &&Capability| u32::from(capability.index()) == bit);
+        known.map_or_else(|| format!("capability {bit}"), ToString::to_string)
+    };
+    (0..u64::BITS).filter(|bit| set & (1 << bit) != 0).map(name).collect()
+}
