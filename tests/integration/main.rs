@@ -33,6 +33,7 @@ mod logs;
 mod metrics;
 mod errors;
 mod status;
+mod privileges;
 mod memory;
 mod real_clients;
 mod up;
