@@ -400,6 +400,27 @@ fn a_key_that_only_root_may_read_serves_on_until_it_changes() {
     );
 }
 
+/// As in `/etc/letsencrypt/live`, where one cannot even see whether they have changed.
+#[test]
+fn a_pair_in_a_folder_that_only_root_may_enter_serves_on() {
+    let script = "mkdir -m 700 live; openssl req -x509 -newkey ec -days 9 -nodes \\
+            -pkeyopt ec_paramgen_curve:P-256 -subj /CN=hidden -addext subjectAltName=DNS:localhost \\
+            -keyout live/way.key -out live/way.pem 2>/dev/null
+        sed -i \"s,^tls = .*,tls = { cert = 'live/way.pem'\\, key = 'live/way.key' },\" way.toml
+        start ./program run -c way.toml; answers http://localhost/
+        ./program reload -c way.toml; echo reload $?; fetch https://localhost/
+        ./program status -c way.toml >/dev/null; echo status $?; held; stop";
+    if tools::find("openssl").is_none() {
+        return;
+    }
+    let Some(said) = way(script) else { return };
+    assert_says(&said, &SERVES);
+    assert_nothing_held(&said, 4711, "4711 4712");
+    // Its nine days are what needs a person.
+    assert_says(&said, &["reload 0", "status 1", "sudo chgrp portcullis /run/way/live && "]);
+    assert!(!said.contains("ERROR"), "{said}");
+}
+
 /// What a start that stayed root has made belongs to the user afterwards, who makes more of it.
 #[test]
 fn the_storage_and_the_control_socket_are_handed_over() {
