@@ -66,6 +66,16 @@ pub(super) fn open_threads() -> io::Result<OwnedFd> {
     Ok(openat(CWD, "/proc/self/task", flags, Mode::empty())?)
 }
 
+/// What is left in the bounding set: from the kernel itself, which may know capabilities that this
+/// program does not.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn bounding(list: &OwnedFd) -> io::Result<u64> {
+    let [.., bounding] = Proof::read(list, String::new(), &Allowed::default())?.union();
+    Ok(bounding)
+}
+
 impl Proof {
     /// Reads every thread of the list.
     ///
