@@ -35,6 +35,7 @@ mod metrics;
 mod errors;
 mod status;
 mod sandbox;
+mod privileges;
 mod memory;
 mod real_clients;
 mod up;
