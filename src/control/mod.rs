@@ -111,6 +111,8 @@ struct Plane {
     certificate_error: Option<String>,
     privileges: String,
     sandbox: sandbox::Closed,
+    /// What the sandbox has cut off since it closed.
+    lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     scraping: Option<AbortHandle>,
@@ -155,6 +157,7 @@ impl Control {
             certificate_error: None,
             privileges: start.privileges,
             sandbox: start.sandbox,
+            lost: None,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -258,6 +261,11 @@ impl Plane {
 
     /// Reads certificates again where a file has changed or the local authority's time has come.
     async fn renew(&mut self) {
+        let lost = self.sandbox.lost();
+        if let (None, Some(lost)) = (&self.lost, &lost) {
+            tracing::error!("{lost}");
+        }
+        self.lost = lost;
         let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
         let stamps = files::Stamps::of(&self.state.config);
         if !due && stamps == self.stamps {
