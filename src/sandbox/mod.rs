@@ -277,7 +277,11 @@ impl fmt::Display for SandboxError {
             Self::Threads(count) => {
                 write!(f, "the sandbox cannot be closed: there are {count} threads already")
             }
-            Self::Landlock(error) => write!(f, "the sandbox cannot be closed: {error}"),
+            Self::Landlock(error) => write!(
+                f,
+                "the sandbox cannot be closed: {error} (`sandbox = \"off\"` in [server] serves \
+                 without it)"
+            ),
             Self::Missing(missing) => {
                 write!(f, "server.sandbox is \"require\", and on this host {}", missing.join("; "))
             }

@@ -94,9 +94,13 @@ impl Needs {
             ..Self::default()
         };
         needs.places.extend(system::places(environment));
-        if let Some(file) = file {
-            needs.around(file, Access::Read, "the configuration file".to_owned());
-        }
+        needs.places.extend(file.map(|file| Place {
+            path: file.to_owned(),
+            access: Access::Read,
+            extent: Extent::Around,
+            // Whoever reads it says what is in the way.
+            key: None,
+        }));
         needs.kept(config);
         needs.listeners(config);
         for site in &config.sites {

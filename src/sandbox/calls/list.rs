@@ -106,6 +106,9 @@ const THREADS: &[c_long] = &[
     libc::SYS_getcpu,
     libc::SYS_exit,
     libc::SYS_exit_group,
+    // How a process ended that was started before the list held.
+    libc::SYS_wait4,
+    libc::SYS_waitid,
 ];
 
 const SIGNALS: &[c_long] = &[
