@@ -130,6 +130,8 @@ struct Plane {
     notifier: Notifier,
     privileges: Standing,
     sandbox: sandbox::Closed,
+    /// What the sandbox has cut off since it closed.
+    lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     /// The control socket, and what answers there.
@@ -188,6 +190,7 @@ impl Control {
             socket: start.socket,
             answering: None,
             metrics: start.metrics,
+            lost: None,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -332,6 +335,11 @@ impl Plane {
 
     /// Reads certificates again where a file has changed or the local authority's time has come.
     async fn renew(&mut self) {
+        let lost = self.sandbox.lost();
+        if let (None, Some(lost)) = (&self.lost, &lost) {
+            tracing::error!("{lost}");
+        }
+        self.lost = lost;
         let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
         let stamps = files::Stamps::of(&self.state.config);
         if !due && !stamps.differ_from(&self.stamps) {
