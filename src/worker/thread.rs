@@ -30,6 +30,9 @@ use crate::upstream::pool::Backends;
 /// How often the log is handed over at the latest, and idle connections are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
+/// How long those who connected just before a stop may take for their handshake.
+const ARRIVAL: Duration = Duration::from_secs(3);
+
 /// What the control plane tells a worker.
 #[derive(Debug)]
 pub enum Message {
@@ -150,7 +153,10 @@ impl Worker {
     /// Waits until the last connection has closed.
     async fn finish(self: Rc<Self>, done: oneshot::Sender<()>) {
         let mut tick = tokio::time::interval(Duration::from_millis(10));
-        while self.open() > 0 {
+        let arrived = Instant::now() + ARRIVAL;
+        // Those that are being let in are counted, and not registered yet.
+        let arriving = || self.metrics.connections.get() > 0 && Instant::now() < arrived;
+        while self.open() > 0 || arriving() {
             tick.tick().await;
         }
         self.log.borrow_mut().flush();
