@@ -119,7 +119,8 @@ fn start(
     let words = privileges.warning().into_iter().chain(state.certificates.out_of_reach());
     words.for_each(|warning| tracing::warn!("{warning}"));
     let helper = start_helper(&origin);
-    let mut needs = Needs::of(&state.config, origin.file());
+    // The helper reads the file.
+    let mut needs = Needs::of(&state.config, origin.file().filter(|_| helper.is_none()));
     if origin.file().is_none() {
         needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
     }

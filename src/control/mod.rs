@@ -24,6 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
 
+use crate::config::Config;
 use crate::downstream::accept::Acceptor;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::BoundListener;
@@ -33,7 +34,7 @@ use crate::helper::ready::Ready;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
-use crate::sandbox;
+use crate::sandbox::{self, Needs};
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -321,6 +322,11 @@ impl Plane {
             self.answer(request, sender).await;
         }
         self.shut_down(&mut signals).await
+    }
+
+    /// What serving from `config` takes of this process itself; the helper reads the file.
+    fn needs(&self, config: &Config) -> Needs {
+        Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()))
     }
 
     /// Answers where metrics are scraped, and nowhere else any more.

@@ -18,7 +18,6 @@ use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one
 use crate::helper::client::{Line, NoHelp};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
-use crate::sandbox::Needs;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -68,7 +67,7 @@ impl Plane {
         let mut loaded = loaded.map_err(|problems| problems.to_string())?;
         let limits = &mut loaded.config.limits;
         limits.connections = files::carried(limits.connections);
-        let needs = Needs::of(&loaded.config, Some(path));
+        let needs = self.needs(&loaded.config);
         self.sandbox.admits(&needs)?;
         let words = changes::between(&self.state.config, &loaded.config);
         if is_dry {
@@ -165,12 +164,9 @@ impl Plane {
 
     /// Reads the file; the helper opens it, because the sandbox may not let this process.
     async fn read_config(&self, path: &Path) -> Result<Loaded, Problems> {
-        let opened = match self.helper() {
-            Some(helper) => match helper.open_config().await {
-                Ok(file) => Ok(file),
-                Err(NoHelp::Refused(refused)) => Err(NoHelp::Refused(refused).into()),
-                Err(_) => File::open(path),
-            },
+        let opened = match &self.helper {
+            Some(helper) => helper.open_config().await.map_err(Into::into),
+            // Where the sandbox lets it.
             None => File::open(path),
         };
         config::load_opened(path, opened)

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::{Plane, shown};
 use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
-use crate::sandbox::Needs;
 
 /// Certificates that end sooner than this need a person: renewal should have come long before.
 const DAYS: i64 = 14;
@@ -106,7 +105,7 @@ impl Plane {
             Err(error) => needs.push(format!("what this process holds cannot be read: {error}")),
         }
         // What was there when the sandbox closed may have been replaced since.
-        let exceeding = Needs::of(&self.state.config, self.origin.file()).exceeding(&self.sandbox);
+        let exceeding = self.needs(&self.state.config).exceeding(&self.sandbox);
         needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
         for certificate in self.state.certificates.inventory() {
             let days = certificate.days_left(now);

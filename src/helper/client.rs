@@ -80,7 +80,7 @@ impl fmt::Display for NoHelp {
 
 /// What follows from a helper that has died.
 pub const GONE: &str = "the helper process has died: what the sandbox forbids to the server itself \
-    (an upgrade by USR2, new ports in a reload) needs a restart";
+    (a reload, an upgrade by USR2) takes a restart";
 
 impl From<NoHelp> for io::Error {
     fn from(error: NoHelp) -> Self {

@@ -93,8 +93,12 @@ pub(super) fn run(arguments: &[OsString]) -> u8 {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    let text = format!("cannot run {}: {error}", program.display());
-    eprintln!("portcullis: {text}");
+    let mut text = format!("cannot run {}: {error}", program.display());
+    if error.kind() == io::ErrorKind::NotFound && program.exists() {
+        text.push_str("; the file is there, but not the interpreter or loader that it names");
+    }
+    // In one piece, beside what the server says there.
+    let _ = io::stderr().write_all(format!("portcullis: {text}\n").as_bytes());
     // Where it is no socket, a person has typed the verb, and has read it.
     let _ = UnixStream::from(ready).write_all(text.as_bytes());
     exit::FAILED

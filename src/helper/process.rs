@@ -25,6 +25,9 @@ use crate::exit;
 /// How long a new program that is not wanted any more may take to end before it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long one that has said its last word may take to end by itself.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// How often to look whether it has.
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -179,16 +182,12 @@ impl Helper {
         let Some(mut child) = self.successor.take() else {
             return "it was never started".to_owned();
         };
-        if let Ok(Some(status)) = child.try_wait() {
-            return ended(status);
+        if let Some(status) = wait_for(&mut child, MOMENT) {
+            return format!("it ended with {status}");
         }
-        let deadline = Instant::now() + FAREWELL;
         let _ = launch::terminate(&child);
-        while Instant::now() < deadline {
-            if let Ok(Some(status)) = child.try_wait() {
-                return format!("it was told to end: {}", ended(status));
-            }
-            thread::sleep(GLANCE);
+        if let Some(status) = wait_for(&mut child, FAREWELL) {
+            return format!("it was told to end: it ended with {status}");
         }
         let _ = child.kill();
         let _ = child.wait();
@@ -214,8 +213,15 @@ fn shortened(mut refused: Refused) -> Refused {
     refused
 }
 
-fn ended(status: ExitStatus) -> String {
-    format!("it ended with {status}")
+fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let status = child.try_wait().ok()?;
+        if status.is_some() || Instant::now() >= deadline {
+            return status;
+        }
+        thread::sleep(GLANCE);
+    }
 }
 
 /// Whether there is something to read, waited for as long as `patience`.

@@ -29,6 +29,7 @@ mod truncation;
 mod tls;
 mod reload;
 mod drain;
+mod upgrade;
 mod notify;
 mod logs;
 mod metrics;

@@ -1,18 +1,14 @@
 //! A new configuration takes over whole or not at all, and nobody who is connected notices.
 
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::harness::load::Load;
 use crate::harness::socket::Socket;
 use crate::harness::tools::{stderr, stdout};
-use crate::harness::{
-    Body, Client, Connection, Origin, Proxy, Request, Setup, Site, Wire, eventually, runtime,
-    wait_within,
-};
+use crate::harness::{Body, Client, Origin, Proxy, Request, Setup, Site, Wire, eventually};
 
 fn app(text: &'static str) -> Origin {
     let origin = Origin::start();
@@ -309,68 +305,4 @@ fn reloads_under_load_cost_nobody_a_request() {
     let mut wire: Wire = proxy.wire();
     wire.send("GET /only-49 HTTP/1.1\r\nHost: app.test\r\n\r\n");
     assert_eq!(wire.read_answer().status(), 200);
-}
-
-/// Requests without a pause from several tasks, until stopped.
-struct Load {
-    over: Arc<AtomicBool>,
-    answers: Arc<AtomicUsize>,
-    tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn start(proxy: &Proxy) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let answers = Arc::new(AtomicUsize::new(0));
-        let kept = [proxy.plain_client(), proxy.client(), proxy.client().http2()];
-        let fresh = [proxy.plain_client(), proxy.client()];
-        let mut tasks = Vec::new();
-        for (client, keep) in kept.map(|c| (c, true)).into_iter().chain(fresh.map(|c| (c, false))) {
-            tasks.push(runtime().spawn(hammer(client, keep, over.clone(), answers.clone())));
-        }
-        Self { over, answers, tasks }
-    }
-
-    fn stop(self) -> (usize, Vec<String>) {
-        self.over.store(true, Ordering::SeqCst);
-        let all = futures_util::future::join_all(self.tasks);
-        let failures = wait_within(crate::harness::PATIENCE, "the load to stop", all);
-        let failures = failures.into_iter().flat_map(Result::unwrap).collect();
-        (self.answers.load(Ordering::SeqCst), failures)
-    }
-}
-
-async fn hammer(
-    client: Client,
-    keep: bool,
-    over: Arc<AtomicBool>,
-    answers: Arc<AtomicUsize>,
-) -> Vec<String> {
-    let mut failures = Vec::new();
-    let mut connection: Option<Connection> = None;
-    while !over.load(Ordering::SeqCst) {
-        let mut current = match connection.take() {
-            Some(connection) => connection,
-            None => match client.open().await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    failures.push(format!("connecting: {error}"));
-                    continue;
-                }
-            },
-        };
-        let pending = current.begin(Request::get("/").body(Body::empty()).unwrap());
-        let outcome = match pending.finish().await {
-            Ok(streaming) => streaming.collect().await,
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(answer) if answer.status == 200 => {
-                answers.fetch_add(1, Ordering::SeqCst);
-                connection = keep.then_some(current);
-            }
-            other => failures.push(format!("{other:?}")),
-        }
-    }
-    failures
 }

@@ -234,6 +234,14 @@ impl Connection {
         Pending { answer, interim }
     }
 
+    /// Whether a further request may be sent, once that is known.
+    pub async fn takes_more(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
     /// Waits until the peer has ended the connection.
     #[track_caller]
     pub fn expect_end(&mut self) {

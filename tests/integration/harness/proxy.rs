@@ -3,12 +3,12 @@
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -46,13 +46,17 @@ impl Proxy {
     #[track_caller]
     pub fn start(setup: Setup) -> Self {
         let listeners = setup.listeners();
-        let mut proxy = Self::launch(setup);
+        Self::launch(setup).once_listening(listeners)
+    }
+
+    #[track_caller]
+    fn once_listening(mut self, listeners: usize) -> Self {
         eventually("the proxy to listen", || {
-            let ended = proxy.child().try_wait().unwrap();
-            assert!(ended.is_none(), "{} at start; it said:\n{}", ended.unwrap(), proxy.words());
-            proxy.listening("http").len() + proxy.listening("https").len() >= listeners
+            let ended = self.child().try_wait().unwrap();
+            assert!(ended.is_none(), "{} at start; it said:\n{}", ended.unwrap(), self.words());
+            self.listening("http").len() + self.listening("https").len() >= listeners
         });
-        proxy
+        self
     }
 
     /// Starts it without waiting for anything.
@@ -82,7 +86,25 @@ impl Proxy {
         Self::spawn(command, folder, Setup::new())
     }
 
+    /// Starts a copy of the program that lies in its folder as `program`, where a test may replace
+    /// it, and waits until it listens everywhere. The copy's successors are children of the test's
+    /// own process.
+    #[track_caller]
+    pub fn start_copy(setup: Setup) -> Self {
+        let folder = folder();
+        setup.write(folder.path());
+        let program = folder.path().join("program");
+        copy_program(&program);
+        let mut command = Command::new(program);
+        command.arg("run").arg("-c").arg("portcullis.toml").current_dir(folder.path());
+        command.envs(setup.variables().iter().cloned());
+        let listeners = setup.listeners();
+        Self::spawn(command, folder, setup).once_listening(listeners)
+    }
+
     fn spawn(mut command: Command, folder: TempDir, setup: Setup) -> Self {
+        // Successors are waited for, too.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
         let stderr = collect(child.stderr.take().unwrap());
@@ -218,9 +240,30 @@ impl Proxy {
         self.folder.path().join(name)
     }
 
-    /// Its process.
+    /// Its process: the newest one, where one has taken another's place.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+        self.successors().pop().unwrap_or_else(|| self.child.as_ref().unwrap().id())
+    }
+
+    /// The processes that have taken the place of the first, in their order.
+    pub fn successors(&self) -> Vec<u32> {
+        self.processes("upgraded: process ")
+    }
+
+    /// Has a new process take its place, waits until it serves, and returns its pid.
+    #[track_caller]
+    pub fn upgrade(&self) -> u32 {
+        let before = self.successors().len();
+        self.signal(Signal::USR2);
+        eventually("a successor", || self.successors().len() > before);
+        self.pid()
+    }
+
+    /// The pids that follow `mark` in the log.
+    fn processes(&self, mark: &str) -> Vec<u32> {
+        let words = self.words();
+        let rests = words.split(mark).skip(1);
+        rests.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
     }
 
     /// A line of `/proc/PID/status`, in KiB: `VmHWM`, `VmRSS`.
@@ -252,8 +295,7 @@ impl Proxy {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(self.child.as_ref().unwrap());
-        kill_process(pid, signal).unwrap();
+        kill_process(pid_of(self.pid()), signal).unwrap();
     }
 
     /// Waits until it has ended, and what it ended with.
@@ -264,7 +306,12 @@ impl Proxy {
             status = self.child().try_wait().unwrap();
             status.is_some()
         });
-        self.child = None;
+        for pid in self.successors() {
+            assert_eq!(status.unwrap().code(), Some(0), "a predecessor of {pid}");
+            status = Some(wait_for(pid));
+        }
+        // Only now is it known by another pid than the first.
+        drop(self.child.take());
         // Whoever collects its words lets go of them when it has them all.
         let collected = [&self.stdout, &self.stderr];
         eventually("its last words", || collected.iter().all(|c| Arc::strong_count(c) == 1));
@@ -287,6 +334,12 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            for pid in self.processes("upgrading: process ") {
+                let of_ours = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                if of_ours.is_ok_and(|line| line.contains("portcullis.toml")) {
+                    let _ = kill_process(pid_of(pid), Signal::KILL);
+                }
+            }
             if let Some(mut child) = self.child.take() {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -337,17 +390,39 @@ fn spawn(command: &mut Command) -> Child {
     started.unwrap()
 }
 
+fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+/// Waits for a successor, which becomes a child of this process when its predecessor has ended.
+#[track_caller]
+fn wait_for(pid: u32) -> ExitStatus {
+    let mut ended = None;
+    eventually(&format!("process {pid} to end"), || {
+        ended = rustix::process::waitpid(Some(pid_of(pid)), WaitOptions::NOHANG).ok().flatten();
+        ended.is_some()
+    });
+    ExitStatus::from_raw(ended.unwrap().1.as_raw())
+}
+
+/// Puts a copy of the program at `path`, in one step.
+pub fn copy_program(path: &Path) {
+    let draft = path.with_extension("draft");
+    // By another process: a fork elsewhere in this one would hold the copy open for writing, and it
+    // could not be run (ETXTBSY).
+    let copied = Command::new("cp").arg(tools::PORTCULLIS).arg(&draft).status();
+    assert!(copied.unwrap().success());
+    open_to_proxy(&draft, 0o755);
+    std::fs::rename(&draft, path).unwrap();
+}
+
 /// The program as a user who owns nothing but `folder`.
 fn unprivileged(folder: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(tools::PORTCULLIS);
     }
     let program = folder.join("program");
-    // By another process: a fork elsewhere in this one would hold the copy open for writing, and it
-    // could not be run (ETXTBSY).
-    let copied = Command::new("cp").arg(tools::PORTCULLIS).arg(&program).status();
-    assert!(copied.unwrap().success());
-    open_to_proxy(&program, 0o755);
+    copy_program(&program);
     let mut command = Command::new(program);
     command.uid(NOBODY).gid(NOGROUP);
     command

@@ -1,0 +1,85 @@
+//! Requests without a pause from several tasks, beside whatever a test does meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::task::JoinHandle;
+
+use super::{Body, Client, Connection, PATIENCE, Proxy, Request, runtime, wait_within};
+
+/// A load that lasts until it is stopped: in the clear and over TLS, HTTP/1.1 and 2, on
+/// connections that are kept and on new ones.
+pub struct Load {
+    over: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
+    tasks: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    /// Begins to ask for `/` of `app.test`.
+    pub fn start(proxy: &Proxy) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(AtomicUsize::new(0));
+        let kept = [proxy.plain_client(), proxy.client(), proxy.client().http2()];
+        let fresh = [proxy.plain_client(), proxy.client()];
+        let mut tasks = Vec::new();
+        for (client, keep) in kept.map(|c| (c, true)).into_iter().chain(fresh.map(|c| (c, false))) {
+            tasks.push(runtime().spawn(hammer(client, keep, over.clone(), answers.clone())));
+        }
+        Self { over, answers, tasks }
+    }
+
+    /// How many requests were answered with 200 so far.
+    pub fn answers(&self) -> usize {
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    /// Ends it: how many requests were answered with 200, and what became of the others.
+    #[track_caller]
+    pub fn stop(self) -> (usize, Vec<String>) {
+        self.over.store(true, Ordering::SeqCst);
+        let all = futures_util::future::join_all(self.tasks);
+        let failures = wait_within(PATIENCE, "the load to stop", all);
+        let failures = failures.into_iter().flat_map(Result::unwrap).collect();
+        (self.answers.load(Ordering::SeqCst), failures)
+    }
+}
+
+async fn hammer(
+    client: Client,
+    keep: bool,
+    over: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut connection: Option<Connection> = None;
+    while !over.load(Ordering::SeqCst) {
+        let mut current = match connection.take() {
+            Some(connection) => connection,
+            None => match client.open().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    failures.push(format!("connecting: {error}"));
+                    continue;
+                }
+            },
+        };
+        let pending = current.begin(Request::get("/").body(Body::empty()).unwrap());
+        let outcome = match pending.finish().await {
+            Ok(streaming) => streaming.collect().await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(answer) if answer.status == 200 => {
+                answers.fetch_add(1, Ordering::SeqCst);
+                // A connection that the other side is about to close takes no further request.
+                let lasts = answer.header("connection").as_deref() != Some("close");
+                connection = (keep && lasts && current.takes_more().await).then_some(current);
+            }
+            // The library had not sent it yet when the other side ended the connection in good order.
+            Err(error) if error.is_canceled() => {}
+            other => failures.push(format!("{other:?}")),
+        }
+    }
+    failures
+}
