@@ -7,6 +7,7 @@ use rustix::fs::{Gid, Uid};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
+use crate::control::notify::Notifier;
 use crate::control::{ConfigOrigin, Control, Start, files, state::State};
 use crate::downstream::bind::{BoundListener, ListenerKind, bind_all};
 use crate::exit;
@@ -52,6 +53,7 @@ fn start(
     origin: ConfigOrigin,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> Result<Control, Stop> {
+    let notifier = Notifier::from_env();
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
     let listeners = bind_all(&config.server)
@@ -69,7 +71,17 @@ fn start(
     let privileges = privilege::after_bind(user.as_deref())
         .map_err(|error| Stop { code: exit::NOT_PERMITTED, text: error.to_string() })?;
     tracing::info!("{privileges}");
-    let start = Start { origin, listeners, metrics, socket, registry, state, workers, privileges };
+    let start = Start {
+        origin,
+        listeners,
+        metrics,
+        socket,
+        registry,
+        state,
+        workers,
+        notifier,
+        privileges,
+    };
     let (mut control, listeners) = Control::new(start).map_err(failed)?;
     after_bind(&listeners);
     control.accept_on(listeners);

@@ -142,6 +142,9 @@ pub struct Limits {
     pub request_header_timeout: Duration,
     /// The longest silence within a request body.
     pub request_body_idle_timeout: Duration,
+    /// The slowest request body, in bytes a second after the first ten seconds; `None` for no
+    /// limit.
+    pub request_body_rate: Option<u64>,
     /// The longest silence between two requests, within a tunnel, or of a reader that takes
     /// nothing.
     pub idle_timeout: Duration,

@@ -2,6 +2,7 @@
 
 pub mod state;
 pub mod files;
+pub mod notify;
 mod reload;
 mod changes;
 mod shutdown;
@@ -31,10 +32,14 @@ use crate::observe::registry::Registry;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
+use notify::Notifier;
 use state::State;
 
 /// How often the control plane looks whether a certificate is to be renewed or has changed.
 const WATCH: Duration = Duration::from_secs(5);
+
+/// The interval of what is not wanted.
+const NEVER: Duration = Duration::from_secs(86_400);
 
 /// How long a worker may take to change its configuration, which is a matter of milliseconds.
 const ACKNOWLEDGED: Duration = Duration::from_secs(10);
@@ -67,6 +72,8 @@ pub struct Start {
     pub state: State,
     /// How many workers.
     pub workers: usize,
+    /// The way to the service manager.
+    pub notifier: Notifier,
     /// What start-up says about its rights.
     pub privileges: String,
 }
@@ -95,6 +102,7 @@ struct Plane {
     reload_error: Option<String>,
     /// Why changed certificates are not served, if they are not.
     certificate_error: Option<String>,
+    notifier: Notifier,
     privileges: String,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
@@ -138,6 +146,7 @@ impl Control {
             configured: now,
             reload_error: None,
             certificate_error: None,
+            notifier: start.notifier,
             privileges: start.privileges,
             scraping: None,
         };
@@ -184,6 +193,7 @@ impl Control {
             }
         };
         self.plane.acceptor.listen(self.plane.listeners.clone()).await;
+        self.plane.notifier.ready(&self.plane.summary());
         self.plane.run(signals, requests, &sender).await
     }
 }
@@ -226,6 +236,7 @@ impl Plane {
         sender: &tokio::sync::mpsc::Sender<Request>,
     ) -> u8 {
         let mut watch = tokio::time::interval(WATCH);
+        let mut heartbeat = tokio::time::interval(self.notifier.heartbeat().unwrap_or(NEVER));
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => break,
@@ -234,6 +245,8 @@ impl Plane {
                 _ = signals.hangup.recv() => drop(self.reload(false, sender).await),
                 _ = signals.user1.recv() => self.log.reopen(),
                 _ = watch.tick() => self.renew().await,
+                // A server without its workers is one that the service manager should restart.
+                _ = heartbeat.tick() => if self.dead_workers() == 0 { self.notifier.alive() },
                 Some(request) = requests.recv() => self.answer(request, sender).await,
             }
         }

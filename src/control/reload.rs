@@ -30,17 +30,22 @@ struct Prepared {
 impl Plane {
     /// Reads the configuration and serves from it, or says what it would change.
     pub(super) async fn reload(&mut self, is_dry: bool, sender: &Sender<Request>) -> Outcome {
+        if !is_dry {
+            self.notifier.reloading();
+        }
         let result = self.try_reload(is_dry, sender).await;
         match &result {
             Ok(words) if !is_dry => {
                 self.reload_error = None;
                 self.certificate_error = None;
                 tracing::info!("reloaded: {}", words.join("; "));
+                self.notifier.ready(&self.summary());
             }
             Err(error) if !is_dry => {
                 tracing::error!("the reload changed nothing:");
                 error.lines().for_each(|line| tracing::error!("{line}"));
                 self.reload_error = Some(error.clone());
+                self.notifier.ready(&format!("the last reload changed nothing: {error}"));
             }
             _ => {}
         }

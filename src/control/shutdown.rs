@@ -19,6 +19,8 @@ impl Plane {
     pub(super) async fn shut_down(mut self, signals: &mut Signals) -> u8 {
         let grace = self.state.config.server.grace;
         tracing::info!("stopping: what is open has {grace:?}");
+        let open = self.admission.open();
+        self.notifier.stopping(&format!("stopping: {open} connections have {grace:?}"));
         self.acceptor.listen(Vec::new()).await;
         self.listeners.clear();
         let drained = self.tell(Message::Drain);

@@ -71,11 +71,24 @@ impl Plane {
                 ));
             }
         }
-        let dead = self.workers.iter().filter(|(_, thread)| thread.is_finished()).count();
+        let dead = self.dead_workers();
         if dead > 0 {
             needs.push(format!("{dead} workers have died: restart"));
         }
         needs
+    }
+
+    /// For the service manager, in a line.
+    pub(super) fn summary(&self) -> String {
+        let listeners: Vec<String> =
+            self.listeners.iter().map(|listener| shown(listener)).collect();
+        let sites = self.state.config.sites.len();
+        format!("{sites} {} on {}", if sites == 1 { "site" } else { "sites" }, listeners.join(", "))
+    }
+
+    /// How many workers serve no more.
+    pub(super) fn dead_workers(&self) -> usize {
+        self.workers.iter().filter(|(_, thread)| thread.is_finished()).count()
     }
 
     /// For Prometheus.

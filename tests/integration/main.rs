@@ -29,6 +29,7 @@ mod truncation;
 mod tls;
 mod reload;
 mod drain;
+mod notify;
 mod logs;
 mod metrics;
 mod errors;
