@@ -69,7 +69,7 @@ impl Listening {
     pub fn holder(&self) -> String {
         let Some(process) = &self.process else {
             let user = user_name(self.uid);
-            return format!("a process of user {user} that this user may not look into");
+            return format!("a process of user {user} (into which this user may not look)");
         };
         let user = user_name(process.uid.unwrap_or(self.uid));
         let place = match (&process.place.container, &process.place.unit) {

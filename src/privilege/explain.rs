@@ -87,6 +87,17 @@ impl Explanation {
         self.ways.first().map_or("", |way| &way.command)
     }
 
+    /// Both of two things that stand in the way.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.why = format!("{} {}", self.why, other.why);
+        self.facts = self.facts.or(other.facts);
+        self.ways.retain(|way| !other.ways.iter().any(|later| later.command == way.command));
+        self.ways.extend(other.ways);
+        self.holders.extend(other.holders);
+        self
+    }
+
     fn new(why: String) -> Self {
         Self { why, ..Self::default() }
     }

@@ -34,6 +34,8 @@ mod logs;
 mod metrics;
 mod errors;
 mod status;
+mod binding;
+mod doctor;
 mod memory;
 mod real_clients;
 mod up;

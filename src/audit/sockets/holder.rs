@@ -1,7 +1,7 @@
 //! From a socket's inode to the process that holds it, by `/proc/PID/fd`.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,9 @@ impl Process {
         if !INTERPRETERS.contains(&name) || self.arguments.len() < 2 {
             return self.comm.clone();
         }
-        let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
+        let name = self.arguments.first().map(Path::new).and_then(Path::file_name);
+        let words = name.into_iter().chain(self.arguments.iter().skip(1).map(AsRef::as_ref));
+        let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
         let line = printable(words.join(" ").trim());
         if line.chars().count() <= SHOWN {
             return line;
@@ -160,7 +162,7 @@ mod tests {
             arguments: line.split(' ').map(Into::into).collect(),
             place: Place::default(),
         };
-        let python = process("/usr/bin/python3.11", "python3 -m http.server 80");
+        let python = process("/usr/bin/python3.11", "/x/python3 -m http.server 80");
         assert_eq!(python.title(), "python3 -m http.server 80");
         assert_eq!(process("/usr/sbin/nginx", "nginx -g x").title(), "MainThread");
         assert_eq!(process("/usr/bin/node", "node").title(), "MainThread");

@@ -177,13 +177,20 @@ fn missing(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation {
     }
     let mut explanation = Explanation::new(words + ".");
     let unit = rights.place.unit.as_deref().filter(|unit| unit.ends_with(".service"));
-    match (host.inside, unit) {
-        (Some(inside), _) if inside != Inside::System => {
-            in_a_container(&mut explanation, inside, rights);
+    let is_container = host.inside.is_some_and(|inside| inside != Inside::System);
+    let is_shut = matches!(rights.hindrance(), Some(Hindrance::Bounding | Hindrance::NoNewPrivs));
+    match unit {
+        _ if is_container && is_shut => {}
+        Some(unit) if !rights.place.of_user && !is_container => {
+            in_a_unit(&mut explanation, unit, rights, host);
         }
-        (_, Some(unit)) if !rights.place.of_user => in_a_unit(&mut explanation, unit, rights, host),
-        _ if rights.below => on_the_host(&mut explanation),
+        _ if rights.below => {}
         _ => by_the_file(&mut explanation, rights, host),
+    }
+    match host.inside {
+        Some(inside) if is_container => in_a_container(&mut explanation, inside, rights),
+        _ if rights.below => on_the_host(&mut explanation),
+        _ => {}
     }
     let can_install = host.systemd && unit.is_none() && host.inside.is_none();
     if can_install {
@@ -228,8 +235,8 @@ fn by_the_file(explanation: &mut Explanation, rights: &Rights, host: &Host) {
         }
         None if read_only => explanation.way(moved(), "then start it from there"),
         None if passing => {
-            let note = "then start it from there: here the next build or copy would lose it";
-            explanation.way(moved(), note);
+            explanation.way(set(), "then start it again; the next build or copy loses it");
+            explanation.way(moved(), "then start it from there: it lasts");
         }
         None => explanation.way(set(), "then start it again; a new file needs it anew"),
     }
@@ -247,10 +254,11 @@ fn from_outside(explanation: &mut Explanation, rights: &Rights, host: &Host) {
             "systemd-run --uid={user} --property=AmbientCapabilities=CAP_NET_BIND_SERVICE {command}"
         )
     } else {
+        let groups = if user.parse::<u32>().is_ok() { "--clear-groups" } else { "--init-groups" };
         format!(
-            "setpriv --reuid={uid} --regid={uid} --init-groups --inh-caps=+net_bind_service \
+            "setpriv --reuid={} --regid={} {groups} --inh-caps=+net_bind_service \
              --ambient-caps=+net_bind_service {command}",
-            uid = quote(&user)
+            rights.uid, rights.gid
         )
     };
     explanation.way(host.as_root(&[line]), note);
@@ -267,46 +275,40 @@ fn in_a_unit(explanation: &mut Explanation, unit: &str, rights: &Rights, host: &
         .way(host.as_root(&[format!("systemctl edit {unit}")]), format!("{note}\nthen: {restart}"));
 }
 
+/// By whoever starts the container; the file is the matter of the image.
 fn in_a_container(explanation: &mut Explanation, inside: Inside, rights: &Rights) {
-    let and_file = "a user other than root needs it on the file too, in the image:\n  \
-                    RUN setcap cap_net_bind_service=p ";
-    let note = if rights.uid == 0 {
-        String::new()
-    } else {
-        format!("{and_file}{}", quote(&rights.program.file))
+    let note = match (rights.uid, rights.no_new_privs) {
+        (_, true) => "and without no-new-privileges among its options",
+        (0, false) => "",
+        _ => "a user other than root needs the file capability too, set in the image",
     };
+    let free = "it needs no capability then";
     match inside {
         Inside::Kubernetes => {
-            explanation.way(
-                "securityContext: { sysctls: [{ name: net.ipv4.ip_unprivileged_port_start, value: \"0\" }] }",
-                "in the pod; it needs no capability then",
-            );
-            explanation.way(
-                "securityContext: { capabilities: { drop: [ALL], add: [NET_BIND_SERVICE] } }",
-                note,
-            );
-        }
-        Inside::Podman { rootless: true } => {
-            explanation.way("podman run --sysctl net.ipv4.ip_unprivileged_port_start=0 ...", "");
-            explanation.way(
-                "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
-                "on the host: with --network=host, and to publish a low port (-p 80:8000)",
-            );
-            explanation.way("podman run --cap-add=NET_BIND_SERVICE ...", note);
+            let sysctl = "{ name: net.ipv4.ip_unprivileged_port_start, value: \"0\" }";
+            explanation.way(format!("securityContext: {{ sysctls: [{sysctl}] }}"), "of the pod");
+            let add = "securityContext: { capabilities: { drop: [ALL], add: [NET_BIND_SERVICE] } }";
+            explanation.way(add, note);
         }
         Inside::Docker | Inside::Podman { .. } | Inside::System => {
             let engine = if inside == Inside::Docker { "docker" } else { "podman" };
-            let sysctl = "--sysctl net.ipv4.ip_unprivileged_port_start=0";
-            let capability = "--cap-add=NET_BIND_SERVICE";
-            let sysctl_note = "it needs no capability then";
+            let mut ways = [
+                ("--sysctl net.ipv4.ip_unprivileged_port_start=0", free),
+                ("--cap-add=NET_BIND_SERVICE", note),
+            ];
             if rights.uid == 0 {
-                explanation.way(format!("{engine} run {capability} ..."), note);
-                explanation.way(format!("{engine} run {sysctl} ..."), sysctl_note);
-            } else {
-                explanation.way(format!("{engine} run {sysctl} ..."), sysctl_note);
-                explanation.way(format!("{engine} run {capability} ..."), note);
+                ways.reverse();
+            }
+            for (option, note) in ways {
+                explanation.way(format!("{engine} run {option} ..."), note);
             }
         }
+    }
+    if inside == (Inside::Podman { rootless: true }) {
+        explanation.way(
+            "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
+            "on the host: with --network=host, and to publish a low port (-p 80:8000)",
+        );
     }
 }
 

@@ -15,6 +15,8 @@ use crate::audit::sockets::{self, Place};
 pub struct Rights {
     /// The effective user.
     pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
     /// Which capability sets contain `CAP_NET_BIND_SERVICE`.
     pub bind: Sets,
     /// Whether exec cannot gain rights, so that file capabilities have no effect.
@@ -80,6 +82,7 @@ impl Rights {
         let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         Self {
             uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
             bind: Sets::parse(&status),
             no_new_privs: field(&status, "NoNewPrivs:") == Some("1"),
             filtered: field(&status, "Seccomp:").is_some_and(|mode| mode != "0"),

@@ -140,7 +140,7 @@ fn stop(explanation: &mut Explanation, process: &Process, host: &Host) {
 
 /// The holder is out of sight: another user's, another container's, or the kernel's own.
 fn hidden(explanation: &mut Explanation, socket: &Listening, host: &Host) {
-    let see = format!("ss -ltnp 'sport = :{}'", socket.address.port());
+    let see = format!("ss -ltnp sport = :{}", socket.address.port());
     if host.root_by != super::host::RootBy::Nothing {
         explanation.way(host.as_root(&[see]), "names it");
     } else if host.inside.is_some() {

@@ -11,6 +11,7 @@ use crate::privilege::explain::rights::Sets;
 fn rights() -> Rights {
     Rights {
         uid: 4_000_000_123,
+        gid: 4_000_000_124,
         bind: Sets { bounding: true, ..Sets::default() },
         no_new_privs: false,
         filtered: false,
@@ -79,7 +80,7 @@ fn every_reason_has_its_own_way_out() {
         (
             |rights, _| rights.bind.bounding = false,
             "would be ignored, because the bounding set lacks it",
-            "sudo setpriv --reuid=4000000123",
+            "sudo setpriv --reuid=4000000123 --regid=4000000124 --clear-groups",
         ),
         (
             |rights, _| {
@@ -115,7 +116,7 @@ fn every_reason_has_its_own_way_out() {
         (
             |rights, _| rights.program.passing = true,
             "has no file capability",
-            "sudo install -m 0755 /opt/portcullis /usr/local/bin/portcullis",
+            "sudo setcap cap_net_bind_service=p /opt/portcullis",
         ),
         (
             |rights, _| rights.program.read_only = true,
@@ -185,16 +186,30 @@ fn every_reason_has_its_own_way_out() {
         (
             |_, host| host.inside = Some(Inside::Docker),
             "has no file capability",
+            "sudo setcap cap_net_bind_service=p /opt/portcullis",
+        ),
+        (
+            |rights, host| {
+                rights.no_new_privs = true;
+                host.inside = Some(Inside::Docker);
+            },
+            "no_new_privs is set",
             "docker run --sysctl net.ipv4.ip_unprivileged_port_start=0",
         ),
         (
-            |_, host| host.inside = Some(Inside::Podman { rootless: true }),
+            |rights, host| {
+                rights.below = true;
+                host.inside = Some(Inside::Podman { rootless: true });
+            },
             "has no file capability",
             "podman run --sysctl net.ipv4.ip_unprivileged_port_start=0",
         ),
         (
-            |_, host| host.inside = Some(Inside::Kubernetes),
-            "has no file capability",
+            |rights, host| {
+                rights.bind.bounding = false;
+                host.inside = Some(Inside::Kubernetes);
+            },
+            "the bounding set lacks it",
             "securityContext: { sysctls:",
         ),
     ];
@@ -226,6 +241,14 @@ fn a_unit_that_lacks_it_in_the_bounding_set_needs_two_lines() {
     assert!(!text(true).contains("CapabilityBoundingSet"));
     assert!(text(false).contains("CapabilityBoundingSet=CAP_NET_BIND_SERVICE"));
     assert!(text(false).contains("sudo systemctl restart web.service"));
+}
+
+#[test]
+fn what_does_not_last_where_it_is_is_set_elsewhere_too() {
+    let explanation = told(|rights, _| rights.program.passing = true);
+    let second = &explanation.ways[1].command;
+    assert!(second.starts_with("sudo install -m 0755 /opt/portcullis /usr/local/bin/"), "{second}");
+    assert!(second.ends_with("sudo setcap cap_net_bind_service=p /usr/local/bin/portcullis"));
 }
 
 #[test]

@@ -134,7 +134,10 @@ fn several_holders_are_all_named_each_once() {
 fn a_holder_out_of_sight_is_said_to_be_so() {
     let hidden = || Listening { process: None, ..held_by(process(1, "/x")) };
     let text = taken(wanted(), &[hidden()], &host()).to_string();
-    assert!(text.contains("may not look into") && text.contains("sudo ss -ltnp"), "{text}");
+    assert!(
+        text.contains("into which this user may not look") && text.contains("sudo ss -ltnp"),
+        "{text}"
+    );
     let root = Host { root_by: RootBy::Nothing, ..host() };
     let text = taken(wanted(), &[hidden()], &root).to_string();
     assert!(text.contains("no process here has it"), "{text}");
