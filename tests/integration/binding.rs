@@ -257,6 +257,85 @@ fn a_start_by_way_of_the_loader_is_told() {
 }
 
 #[test]
+fn a_file_capability_that_a_tracer_makes_void_is_told() {
+    if tools::find("strace").is_none() {
+        return;
+    }
+    let script = format!(
+        "setcap cap_net_bind_service=p /run/bin/portcullis\n\
+         as_nobody strace -f -o /dev/null {RUN} 2>&1; echo exit $?"
+    );
+    let Some(said) = alone(&script) else { return };
+    assert_says(
+        &said,
+        &[
+            "is ignored, because this process is traced by process ",
+            "without the tracer",
+            "exit 77",
+        ],
+    );
+}
+
+#[test]
+fn a_file_capability_of_another_user_namespace_is_told() {
+    let script = format!(
+        "chown -R 65534 /run/bin; as_nobody unshare --user --map-root-user \
+         setcap cap_net_bind_service=p /run/bin/portcullis && as_nobody {RUN} 2>&1; echo exit $?"
+    );
+    let Some(said) = alone(&script) else { return };
+    if !said.contains("Ports below") {
+        return tools::skip("this host does not let users make user namespaces");
+    }
+    let why = "it is good in a user namespace only, whose root is uid 65534";
+    assert_says(
+        &said,
+        &[why, "1. ", "setcap cap_net_bind_service=p /run/bin/portcullis", "exit 77"],
+    );
+}
+
+#[test]
+fn a_right_that_is_not_good_for_this_network_is_told() {
+    let script = format!("as_nobody unshare --user --map-root-user {RUN} 2>&1; echo exit $?");
+    let Some(said) = alone(&script) else { return };
+    if !said.contains("cannot listen") {
+        return tools::skip("this host does not let users make user namespaces");
+    }
+    assert_says(
+        &said,
+        &["the owner of this network namespace", "on the host, outside this user", "exit 77"],
+    );
+}
+
+/// Lets a command bind no TCP port, by a sandbox that leaves no trace in `/proc`.
+const SHUT_IN: &str = "import ctypes,os,struct,sys
+call = ctypes.CDLL(None, use_errno=True).syscall
+rules = ctypes.create_string_buffer(struct.pack('=QQ', 0, 1))
+fence = call(444, rules, 16, 0)
+if fence < 0: sys.exit('no Landlock')
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+call(446, fence, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn a_security_module_that_refuses_is_told_from_a_missing_right() {
+    let script = format!("tell python3 -c \"{SHUT_IN}\" {RUN}");
+    let Some(said) = alone(&script) else { return };
+    if said.contains("no Landlock") {
+        return tools::skip("this kernel has no Landlock for ports");
+    }
+    assert_says(
+        &said,
+        &[
+            "Though this process has CAP_NET_BIND_SERVICE, a security module",
+            "Landlock",
+            "effective: yes",
+            "exit 77",
+        ],
+    );
+}
+
+#[test]
 fn a_lower_start_of_the_free_ports_is_enough() {
     let script = format!(
         "sysctl -qw net.ipv4.ip_unprivileged_port_start=80; as_nobody /run/bin/portcullis doctor \

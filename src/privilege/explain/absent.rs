@@ -75,7 +75,7 @@ pub fn absent(
             if *by_command_line {
                 explanation.way(
                     "take ipv6.disable=1 from the kernel's command line",
-                    "GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub, and start the host anew",
+                    "GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub and a reboot",
                 );
             }
             explanation
@@ -88,7 +88,7 @@ pub fn absent(
             ));
             explanation.way(any, "every address that there is");
             let on = format!("sysctl -w net.ipv6.conf.{scope}.disable_ipv6=0");
-            explanation.way(host.as_root(&[on]), "switches IPv6 on until the host is started anew");
+            explanation.way(host.as_root(&[on]), "switches IPv6 on until the host boots again");
             explanation
         }
         Family::Present => {

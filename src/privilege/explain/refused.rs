@@ -83,7 +83,7 @@ pub fn refused(wanted: Wanted<'_>, rights: &Rights, host: &Host, refusal: Refusa
         missing(wanted, rights, host)
     };
     if port < rights.free_from {
-        explanation.facts = Some(format!("CAP_NET_BIND_SERVICE: {}", rights.bind));
+        explanation.facts = Some(format!("CAP_NET_BIND_SERVICE, {}", rights.bind));
     }
     explanation
 }
@@ -126,9 +126,9 @@ impl Rights {
             (OnFile::Given(_), None) => {
                 format!("the file capability of {file} was set after this process was started")
             }
-            (_, Some(hindrance)) => {
-                format!("a file capability of {file} would be ignored, because {hindrance}")
-            }
+            (_, Some(hindrance)) => format!(
+                "{file} has no file capability, and one would be ignored, because {hindrance}"
+            ),
             (_, None) => format!("{file} has no file capability"),
         }
     }
@@ -200,7 +200,7 @@ fn missing(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation {
     if host.inside.is_none() && !rights.below {
         let low = wanted.listen.port().min(80);
         let sysctl = format!("sysctl -w net.ipv4.ip_unprivileged_port_start={low}");
-        let note = "for every program of this host, until it is started anew";
+        let note = "for every program of this host, until it boots again";
         explanation.way(host.as_root(&[sysctl]), note);
     }
     explanation.way(wanted.elsewhere(rights.free_from), "another port, which needs no right");
@@ -245,13 +245,12 @@ fn by_the_file(explanation: &mut Explanation, rights: &Rights, host: &Host) {
 /// Where nothing that this process starts can gain a right, not even by sudo.
 fn from_outside(explanation: &mut Explanation, rights: &Rights, host: &Host) {
     let what = if rights.bind.bounding { "no_new_privs" } else { "the smaller bounding set" };
-    let note =
-        format!("from another login: what is started here keeps {what}, and sudo cannot help it");
+    let note = format!("from another login: what is started here keeps {what}, even by sudo or su");
     let user = crate::audit::sockets::user_name(rights.uid);
     let command = command(rights);
     let line = if host.systemd {
         format!(
-            "systemd-run --uid={user} --property=AmbientCapabilities=CAP_NET_BIND_SERVICE {command}"
+            "systemd-run --same-dir --uid={user} --property=AmbientCapabilities=CAP_NET_BIND_SERVICE {command}"
         )
     } else {
         let groups = if user.parse::<u32>().is_ok() { "--clear-groups" } else { "--init-groups" };

@@ -60,12 +60,12 @@ fn an_ordinary_user_is_told_to_set_the_file_capability() {
     let expected = "\
 Ports below 1024 need root or CAP_NET_BIND_SERVICE, which user 4000000123 (uid 4000000123) does not \
 have: /opt/portcullis has no file capability.
-(CAP_NET_BIND_SERVICE: effective: no, permitted: no, inheritable: no, bounding: yes, ambient: no)
+(CAP_NET_BIND_SERVICE, effective: no, permitted: no, inheritable: no, bounding: yes, ambient: no)
 What helps, the shortest first:
   1. sudo setcap cap_net_bind_service=p /opt/portcullis
      then start it again; a new file needs it anew
   2. sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80
-     for every program of this host, until it is started anew
+     for every program of this host, until it boots again
   3. http = \":8000\"
      another port, which needs no right";
     assert_eq!(told(|_, _| {}).to_string(), expected);
@@ -79,7 +79,7 @@ fn every_reason_has_its_own_way_out() {
     let table: &[Row] = &[
         (
             |rights, _| rights.bind.bounding = false,
-            "would be ignored, because the bounding set lacks it",
+            "has no file capability, and one would be ignored, because the bounding set lacks it",
             "sudo setpriv --reuid=4000000123 --regid=4000000124 --clear-groups",
         ),
         (
@@ -96,7 +96,7 @@ fn every_reason_has_its_own_way_out() {
                 host.systemd = true;
             },
             "no_new_privs",
-            "sudo systemd-run --uid=4000000123 \
+            "sudo systemd-run --same-dir --uid=4000000123 \
              --property=AmbientCapabilities=CAP_NET_BIND_SERVICE /opt/portcullis run",
         ),
         (
