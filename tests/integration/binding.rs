@@ -279,7 +279,7 @@ fn a_file_capability_that_a_tracer_makes_void_is_told() {
 #[test]
 fn a_file_capability_of_another_user_namespace_is_told() {
     let script = format!(
-        "chown -R 65534 /run/bin; as_nobody unshare --user --map-root-user \
+        "chown -R 65534:65534 /run/bin; as_nobody unshare --user --map-root-user \
          setcap cap_net_bind_service=p /run/bin/portcullis && as_nobody {RUN} 2>&1; echo exit $?"
     );
     let Some(said) = alone(&script) else { return };

@@ -78,7 +78,7 @@ pub fn refused(wanted: Wanted<'_>, rights: &Rights, host: &Host, refusal: Refusa
     let mut explanation = if refusal == Refusal::Filter {
         filtered(rights, host)
     } else if needs_no_right {
-        by_a_module(port, rights, host)
+        by_a_module(wanted, rights, host)
     } else {
         missing(wanted, rights, host)
     };
@@ -320,7 +320,8 @@ fn on_the_host(explanation: &mut Explanation) {
 }
 
 /// The right is there, or not needed, and it is refused all the same.
-fn by_a_module(port: u16, rights: &Rights, host: &Host) -> Explanation {
+fn by_a_module(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation {
+    let port = wanted.listen.port();
     let has = if port >= rights.free_from {
         format!("port {port} needs no right here")
     } else {
@@ -342,6 +343,7 @@ fn by_a_module(port: u16, rights: &Rights, host: &Host) -> Explanation {
         format!("the AppArmor profile {profile}")
     } else if rights.below && port < rights.free_from {
         on_the_host(&mut explanation);
+        explanation.way(wanted.elsewhere(rights.free_from), "another port, which needs no right");
         "the owner of this network namespace, in which the right is not good,".to_owned()
     } else {
         let note = "a Landlock sandbox around whatever started it leaves no word there";
