@@ -1,7 +1,8 @@
 //! Portcullis: an unprivileged reverse proxy for ports 80 and 443.
 //!
 //! The life of a connection is the order of the modules: [`config`] says what is wanted,
-//! [`privilege`] takes what is needed and gives it up, [`downstream`] accepts a client,
+//! [`privilege`] takes what is needed and gives it up, [`sandbox`] shuts the program in,
+//! [`downstream`] accepts a client,
 //! [`tls`] shows it a certificate, [`proxy`] turns its request into a response, [`upstream`]
 //! speaks to the application, [`control`] swaps, watches and stops all that, and [`observe`]
 //! tells of it. [`cli`] holds one file per verb; [`audit`] looks at the host's sockets.
@@ -9,6 +10,7 @@
 pub mod cli;
 pub mod config;
 pub mod privilege;
+pub mod sandbox;
 pub mod worker;
 pub mod downstream;
 pub mod tls;

@@ -4,6 +4,7 @@
 mod listeners;
 mod checks;
 mod reach;
+mod bite;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -26,6 +27,9 @@ pub struct DoctorArgs {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Close the sandbox around this process and show that it bites
+    #[arg(long)]
+    sandbox: bool,
 }
 
 /// What was found.
@@ -50,6 +54,9 @@ pub fn run(args: &DoctorArgs) -> u8 {
             Err(problems) => return wrong(&problems, args.json),
         }
     };
+    if args.sandbox {
+        return bite::run(&config, (!is_default).then_some(file.as_path()), args.json);
+    }
     let rights = Rights::read();
     let about = if is_default {
         format!("There is no {DEFAULT_CONFIG}: this is about the defaults, as {}.", rights.user())

@@ -14,6 +14,7 @@ use crate::exit;
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege;
+use crate::sandbox::{self, Needs};
 use crate::tls::storage;
 
 /// Serves from the file until a signal; returns the exit code.
@@ -71,6 +72,13 @@ fn start(
     let privileges = privilege::after_bind(user.as_deref())
         .map_err(|error| Stop { code: exit::NOT_PERMITTED, text: error.to_string() })?;
     tracing::info!("{privileges}");
+    let mut needs = Needs::of(&state.config, origin.file());
+    if origin.file().is_none() {
+        needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
+    }
+    let sandbox = sandbox::close(&needs, state.config.server.sandbox)
+        .map_err(|error| Stop { code: error.exit_code(), text: error.to_string() })?;
+    sandbox.tell();
     let start = Start {
         origin,
         listeners,
@@ -81,6 +89,7 @@ fn start(
         workers,
         notifier,
         privileges,
+        sandbox,
     };
     let (mut control, listeners) = Control::new(start).map_err(failed)?;
     after_bind(&listeners);

@@ -70,6 +70,7 @@ fn print(status: &Value) {
         text("connections"),
     ));
     say(&text("privileges"));
+    print_sandbox(status.get("sandbox").unwrap_or(&Value::Null));
     for listener in list(status, "listeners") {
         say(&format!("listening {}", listener.as_str().unwrap_or_default()));
     }
@@ -84,6 +85,13 @@ fn print(status: &Value) {
     }
     for need in list(status, "needs_a_person") {
         say(&format!("needs a person: {}", need.as_str().unwrap_or_default()));
+    }
+}
+
+fn print_sandbox(sandbox: &Value) {
+    say(word(sandbox, "summary"));
+    for gap in list(sandbox, "missing").filter_map(Value::as_str) {
+        say(&format!("the sandbox has a gap on this host: {gap}"));
     }
 }
 

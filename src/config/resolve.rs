@@ -18,6 +18,7 @@ use super::report::Report;
 use super::size::Size;
 use super::source::{Source, Span};
 use super::{AccessLog, Acme, Admin, Config, Limits, Listen, Log, LogFormat, Server, sites};
+use crate::sandbox;
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -242,7 +243,9 @@ fn admin(file: &file::Admin, server: &Server, base: &Path, report: &mut Report<'
 fn acme(file: &file::Acme, base: &Path, report: &mut Report<'_>) -> Acme {
     let ca = file.ca.given().map(|At { value: FilePath(path), span }| {
         let path = base.join(path);
-        if let Err(message) = judge_pem(&path) {
+        if let Err(message) = judge_pem(&path)
+            && !sandbox::keeps_from(&path)
+        {
             report.add(span, Problem::error(message));
         }
         path

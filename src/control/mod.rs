@@ -13,7 +13,7 @@ pub mod client;
 
 use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -29,6 +29,7 @@ use crate::downstream::bind::BoundListener;
 use crate::exit;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
+use crate::sandbox;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -56,6 +57,17 @@ pub enum ConfigOrigin {
     CommandLine,
 }
 
+impl ConfigOrigin {
+    /// The file, where there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            ConfigOrigin::File(path) => Some(path),
+            ConfigOrigin::CommandLine => None,
+        }
+    }
+}
+
 /// What start-up hands over.
 pub struct Start {
     /// Where the configuration came from.
@@ -76,6 +88,8 @@ pub struct Start {
     pub notifier: Notifier,
     /// What start-up says about its rights.
     pub privileges: String,
+    /// What is closed around it.
+    pub sandbox: sandbox::Closed,
 }
 
 /// The running server.
@@ -104,6 +118,9 @@ struct Plane {
     certificate_error: Option<String>,
     notifier: Notifier,
     privileges: String,
+    sandbox: sandbox::Closed,
+    /// What the sandbox has cut off since it closed.
+    lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     scraping: Option<AbortHandle>,
@@ -148,6 +165,8 @@ impl Control {
             certificate_error: None,
             notifier: start.notifier,
             privileges: start.privileges,
+            sandbox: start.sandbox,
+            lost: None,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -255,6 +274,11 @@ impl Plane {
 
     /// Reads certificates again where a file has changed or the local authority's time has come.
     async fn renew(&mut self) {
+        let lost = self.sandbox.lost();
+        if let (None, Some(lost)) = (&self.lost, &lost) {
+            tracing::error!("{lost}");
+        }
+        self.lost = lost;
         let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
         let stamps = files::Stamps::of(&self.state.config);
         if !due && stamps == self.stamps {

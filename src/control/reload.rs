@@ -14,6 +14,7 @@ use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
 use crate::privilege::explain::When;
+use crate::sandbox::Needs;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -59,6 +60,8 @@ impl Plane {
         let mut loaded = config::load(path).map_err(|problems| problems.to_string())?;
         let limits = &mut loaded.config.limits;
         limits.connections = files::carried(limits.connections);
+        let needs = Needs::of(&loaded.config, Some(path));
+        self.sandbox.admits(&needs)?;
         let words = changes::between(&self.state.config, &loaded.config);
         if is_dry {
             return Ok(words);

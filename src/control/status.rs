@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Plane, shown};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
+use crate::sandbox::Needs;
 
 /// Certificates that end sooner than this need a person: renewal should have come long before.
 const DAYS: i64 = 14;
@@ -44,6 +45,7 @@ impl Plane {
             "workers": self.workers.len(),
             "connections": self.admission.open(),
             "privileges": self.privileges,
+            "sandbox": self.sandbox.status(),
             "certificates": certificates,
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
@@ -62,6 +64,9 @@ impl Plane {
         if let Some(error) = &self.certificate_error {
             needs.push(format!("changed certificates are not served: {error}"));
         }
+        // What was there when the sandbox closed may have been replaced since.
+        let exceeding = Needs::of(&self.state.config, self.origin.file()).exceeding(&self.sandbox);
+        needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
         for certificate in self.state.certificates.inventory() {
             let days = certificate.days_left(now);
             if days < DAYS {
@@ -115,6 +120,7 @@ impl Plane {
             certificates: &certificates,
             reload_succeeded: self.reload_error.is_none(),
             configured: self.configured,
+            sandbox: &self.sandbox.parts(),
         };
         prometheus::render(&self.registry, &facts)
     }

@@ -20,6 +20,8 @@ pub struct Facts<'a> {
     pub reload_succeeded: bool,
     /// When the configuration in force took effect.
     pub configured: SystemTime,
+    /// What the sandbox limits, and whether it does.
+    pub sandbox: &'a [(&'static str, bool)],
 }
 
 /// When a certificate ends.
@@ -72,6 +74,10 @@ fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
     for expiry in facts.certificates {
         let labels = [("site", expiry.site), ("name", expiry.name)];
         page.sample("certificate_expiry_timestamp_seconds", &labels, expiry.not_after);
+    }
+    page.metric("sandbox", Kind::Gauge, "Whether the sandbox limits this of the process.");
+    for (part, closed) in facts.sandbox {
+        page.sample("sandbox", &[("part", *part)], u8::from(*closed));
     }
     page.single(
         "access_log_lines_lost_total",
@@ -226,6 +232,7 @@ mod tests {
             certificates: &[expiry],
             reload_succeeded: true,
             configured: UNIX_EPOCH + Duration::from_secs(1_700_000_001),
+            sandbox: &[("files", true), ("ports", false)],
         };
         read(&render(registry, &facts)).unwrap()
     }
@@ -236,6 +243,8 @@ mod tests {
         assert_eq!(page["portcullis_build_info{version=\"0.1.0\"}"], 1.0);
         assert_eq!(page["portcullis_start_time_seconds"], 1_700_000_000.25);
         assert_eq!(page["portcullis_workers"], 2.0);
+        assert_eq!(page["portcullis_sandbox{part=\"files\"}"], 1.0);
+        assert_eq!(page["portcullis_sandbox{part=\"ports\"}"], 0.0);
         assert_eq!(page["portcullis_config_last_reload_successful"], 1.0);
         assert_eq!(
             page["portcullis_certificate_expiry_timestamp_seconds{site=\"example.com\",\

@@ -205,6 +205,18 @@ fn a_key_that_only_root_may_read_is_worth_a_look() {
 }
 
 #[test]
+fn the_sandbox_is_shown_to_bite() {
+    let Some(said) = alone("doctor --sandbox; doctor --sandbox --json") else { return };
+    let without_landlock = said.contains("has no Landlock");
+    assert!(without_landlock || said.matches("exit 0").count() == 2, "{said}");
+    assert_says(&said, &["The sandbox, closed around this process:", "ok    exec", "ok    read"]);
+    let told = object(said.split_once("exit ").unwrap().1);
+    let probes = told["sandbox"].as_array().unwrap();
+    let exec = probes.iter().find(|probe| probe["name"] == "exec").unwrap();
+    assert_eq!(exec["verdict"], "refused");
+}
+
+#[test]
 fn it_is_quick() {
     let origin = Origin::start();
     let proxy = Proxy::to(&origin).start();

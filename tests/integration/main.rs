@@ -36,6 +36,7 @@ mod errors;
 mod status;
 mod binding;
 mod doctor;
+mod sandbox;
 mod memory;
 mod real_clients;
 mod up;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sandbox;
+
 /// Why a pair of files is no certificate.
 #[derive(Debug)]
 pub struct FilesError {
@@ -67,6 +69,10 @@ impl fmt::Display for FilesError {
         let path = self.path.display();
         match &self.fault {
             Fault::Missing => write!(f, "{path}: there is no such file"),
+            Fault::Unreadable { source, uid } if sandbox::keeps_from(&self.path) => write!(
+                f,
+                "{path} may be read by uid {uid}, but a sandbox keeps this process from it: {source}"
+            ),
             Fault::Unreadable { source, uid } => {
                 write!(f, "{path} cannot be read by uid {uid}: {source}")
             }
