@@ -141,6 +141,21 @@ fn a_connection_that_goes_out_from_the_port_is_found() {
     );
 }
 
+/// The first process of the namespace stands in for systemd.
+#[test]
+fn a_socket_that_systemd_keeps_is_told_by_its_unit() {
+    let script = format!(
+        "mkdir -p /run/systemd/system
+         printf '[Socket]\\nListenStream=80\\nService=shop.service\\n' >/run/systemd/system/web.socket
+         exec python3 -c \"import socket,subprocess
+s = socket.socket(socket.AF_INET6); s.bind(('::', 80)); s.listen()
+print('exit', subprocess.run('{RUN}'.split(), stderr=subprocess.STDOUT).returncode)\""
+    );
+    let Some(said) = alone(&script) else { return };
+    let remedy = "systemctl disable --now web.socket shop.service";
+    assert_says(&said, &["(pid 1, user root", "on [::]:80", remedy, "exit 1"]);
+}
+
 #[test]
 fn a_user_without_the_right_is_told_which_and_how_to_give_it() {
     let script = format!("as_nobody {RUN} 2>&1; echo exit $?");

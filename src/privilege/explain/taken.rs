@@ -80,7 +80,7 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
         return hidden(explanation, socket, host);
     };
     let disable = |units: &str| root(format!("systemctl disable --now {units}"));
-    let for_good = "stops it now and at every start of the host";
+    let for_good = "stops it now, and keeps it from starting at boot";
     if let State::Connected(_) = socket.state {
         explanation.way("try again", "when the connection has ended");
         let reserve = format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}");

@@ -61,7 +61,7 @@ fn the_holder_is_named_with_the_way_to_stop_it() {
 Port 80 is held by nginx (pid 812, user root, nginx.service) on 0.0.0.0:80.
 What helps, the shortest first:
   1. sudo systemctl disable --now nginx.service
-     stops it now and at every start of the host
+     stops it now, and keeps it from starting at boot
   2. http = \":8000\"
      another port";
     assert_eq!(text, expected);
