@@ -1,3 +1,5 @@
-//! The sockets of this host.
+//! The sockets and addresses of this host.
 
 pub mod sockets;
+pub mod addresses;
+mod netlink;

@@ -5,6 +5,7 @@ pub mod up;
 pub mod check;
 pub mod reload;
 pub mod status;
+pub mod doctor;
 pub mod certs;
 pub mod demo;
 pub mod completions;
@@ -85,6 +86,8 @@ enum Verb {
     Reload(reload::ReloadArgs),
     /// What the running server does, and whether anything needs a person
     Status(status::StatusArgs),
+    /// May I bind here? If not: why, and the command that mends it
+    Doctor(doctor::DoctorArgs),
     /// Certificates: list them, trust the local authority
     Certs(certs::CertsArgs),
     /// Front one app, no file needed
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Check { file, json, .. }) => check::run(&file.config, json),
         Some(Verb::Reload(args)) => reload::run(&args),
         Some(Verb::Status(args)) => status::run(&args),
+        Some(Verb::Doctor(args)) => doctor::run(&args),
         Some(Verb::Certs(args)) => certs::run(&args),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::completions(&args, Cli::command()),

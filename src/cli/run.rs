@@ -17,6 +17,7 @@ use crate::helper::client::Helper;
 use crate::helper::ready::{self, Ready};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
+use crate::privilege::explain::When;
 use crate::privilege::{self, PrivilegeError};
 use crate::sandbox::{self, Needs};
 use crate::tls::storage;
@@ -99,7 +100,12 @@ fn start(
     let metrics = passed.take_named("metrics").zip(config.admin.metrics);
     let metrics = match metrics.and_then(|(socket, at)| files::adopt_metrics(socket, at)) {
         Some(inherited) => Some(inherited),
-        None => config.admin.metrics.map(files::bind_metrics).transpose().map_err(failed)?,
+        None => config
+            .admin
+            .metrics
+            .map(|address| files::bind_metrics(address, When::Start))
+            .transpose()
+            .map_err(|error| unstarted(&error))?,
     };
     let path = &config.admin.socket;
     let socket = passed.take_named("control").and_then(|socket| ControlSocket::adopt(socket, path));
@@ -204,7 +210,7 @@ fn refused(error: &BindError, passed: &Passed) -> Stop {
         text = format!(
             "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
              ListenStream={} and FileDescriptorName={kind}",
-            error.address().port()
+            error.listen.port()
         );
     }
     Stop { code: error.exit_code(), text }
@@ -218,8 +224,4 @@ fn unstarted(error: &std::io::Error) -> Stop {
     let is_permission = error.kind() == std::io::ErrorKind::PermissionDenied;
     let code = if is_permission { exit::NOT_PERMITTED } else { exit::FAILED };
     Stop { code, text: error.to_string() }
-}
-
-fn failed(error: impl fmt::Display) -> Stop {
-    Stop { code: exit::FAILED, text: error.to_string() }
 }

@@ -115,6 +115,17 @@ pub enum Listen {
     Addr(SocketAddr),
 }
 
+impl Listen {
+    /// The port.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Listen::Any(port) => port,
+            Listen::Addr(address) => address.port(),
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::{Config, TlsSource};
+use crate::config::{Config, Listen, TlsSource};
+use crate::privilege::explain::{self, Wanted, When};
 use crate::tls::files::Look;
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
@@ -46,8 +47,8 @@ pub fn carried(wanted: usize) -> usize {
 ///
 /// # Errors
 /// When it cannot be had, with the key that names it.
-pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = listen_for_metrics(address)?;
+pub fn bind_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener> {
+    let listener = listen_for_metrics(address, when)?;
     tell_metrics(&listener);
     Ok(listener)
 }
@@ -72,13 +73,17 @@ pub fn tell_metrics(listener: &TcpListener) {
     }
 }
 
-fn listen_for_metrics(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_for_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
     let explain = |error: io::Error| {
-        io::Error::new(error.kind(), format!("admin.metrics: cannot listen on {address}: {error}"))
+        let wanted = Wanted { key: "admin.metrics", listen: Listen::Addr(address) };
+        let why = explain::failure(wanted, &error, when);
+        let why = why.map(|why| format!("\n{why}")).unwrap_or_default();
+        let text = format!("admin.metrics: cannot listen on {address}: {error}{why}");
+        io::Error::new(error.kind(), text)
     };
     bound.map_err(explain)
 }

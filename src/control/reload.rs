@@ -18,6 +18,7 @@ use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one
 use crate::helper::client::{Line, NoHelp};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
+use crate::privilege::explain::When;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -203,7 +204,7 @@ impl Plane {
         } else {
             bind_beside(kind, listen, leaving)
         };
-        bound.map_err(|error| why.unwrap_or_else(|| error.explain()))
+        bound.map_err(|error| why.unwrap_or_else(|| error.explain_when(When::Running)))
     }
 
     /// Takes the address for metrics, in the same way.
@@ -218,7 +219,9 @@ impl Plane {
                 Ok(listener)
             }
             Err(NoHelp::Refused(refused)) if !refused.is_permission() => Err(refused.text),
-            Err(_) => files::bind_metrics(address).map_err(|error| error.to_string()),
+            Err(_) => {
+                files::bind_metrics(address, When::Running).map_err(|error| error.to_string())
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use super::{Answered, Asked, Granted, Question, Refused, packet};
 use crate::control::files;
 use crate::downstream::bind::{ListenerKind, bind_one, bind_shared};
 use crate::exit;
+use crate::privilege::explain::When;
 
 /// How long a new program that is not wanted any more may take to end before it is killed.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -135,7 +136,7 @@ impl Helper {
             Question::Metrics => {
                 let address = self.allowed.config()?.admin.metrics;
                 let none = || Refused::because("the configuration file has no admin.metrics");
-                let listener = files::bind_metrics(address.ok_or_else(none)?)?;
+                let listener = files::bind_metrics(address.ok_or_else(none)?, When::Running)?;
                 Ok((Granted::Descriptor, Some(listener.into())))
             }
             Question::Connect { host, address } => {
@@ -156,7 +157,7 @@ impl Helper {
         let kind = if kind == "https" { ListenerKind::Https } else { ListenerKind::Http };
         let bound = if beside { bind_shared(kind, listen) } else { bind_one(kind, listen) };
         let mut bound = bound.map_err(|error| Refused {
-            text: error.explain(),
+            text: error.explain_when(When::Running),
             errno: error.source.raw_os_error(),
         })?;
         let first = bound.pop().ok_or_else(|| Refused::because("nothing was bound"))?;

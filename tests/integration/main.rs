@@ -35,6 +35,8 @@ mod logs;
 mod metrics;
 mod errors;
 mod status;
+mod binding;
+mod doctor;
 mod sandbox;
 mod privileges;
 mod memory;

@@ -1,8 +1,12 @@
 //! From a socket's inode to the process that holds it, by `/proc/PID/fd`.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+
+use super::Place;
 
 /// Descriptors looked at in one inventory. One costs less than ten microseconds, so that the
 /// inventory of a very busy server ends within two seconds; the sockets that are left then have no
@@ -18,8 +22,40 @@ pub struct Process {
     pub comm: String,
     /// The program file, where readable.
     pub exe: Option<PathBuf>,
-    /// The systemd service or container scope it runs in; `None` for a login session.
-    pub unit: Option<String>,
+    /// The effective user, where readable.
+    pub uid: Option<u32>,
+    /// Its command line.
+    pub arguments: Vec<OsString>,
+    /// The unit or container it runs in.
+    pub place: Place,
+}
+
+/// Programs whose name says nothing of what they run.
+const INTERPRETERS: &[&str] =
+    &["bash", "bun", "deno", "dotnet", "java", "node", "perl", "php", "python", "ruby", "sh"];
+
+/// Characters of a command line that are shown: enough to recognise it by.
+const SHOWN: usize = 60;
+
+impl Process {
+    /// Its name, or of an interpreter the command line: `python3 -m http.server 80`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let program = self.exe.as_ref().and_then(|exe| exe.file_name()).unwrap_or_default();
+        let program = program.to_string_lossy();
+        let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        if !INTERPRETERS.contains(&name) || self.arguments.len() < 2 {
+            return self.comm.clone();
+        }
+        let name = self.arguments.first().map(Path::new).and_then(Path::file_name);
+        let words = name.into_iter().chain(self.arguments.iter().skip(1).map(AsRef::as_ref));
+        let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+        let line = printable(words.join(" ").trim());
+        if line.chars().count() <= SHOWN {
+            return line;
+        }
+        line.chars().take(SHOWN).chain(['…']).collect()
+    }
 }
 
 /// The holders of the sockets with these inodes, as far as this process may look.
@@ -42,12 +78,13 @@ pub(super) fn of(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
     found
 }
 
-/// Every process, oldest number first, but the first of all last.
+/// Every process: this one, then by number, the first of all last.
 fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut pids: Vec<u32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    pids.sort_unstable_by_key(|pid| (*pid == 1, *pid));
+    let own = std::process::id();
+    pids.sort_unstable_by_key(|pid| (*pid == 1, *pid != own, *pid));
     pids
 }
 
@@ -69,32 +106,33 @@ fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
+/// What `/proc` tells of a process; `None` when it is gone.
 fn process(pid: u32) -> Option<Process> {
-    let of_process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    let of_process = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
+    let text =
+        |file: &str| of_process(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let arguments = of_process("cmdline").unwrap_or_default();
+    let arguments = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     Some(Process {
         pid,
-        comm: printable(of_process("comm")?.trim_end()),
+        comm: printable(text("comm")?.trim_end()),
         exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
-        unit: of_process("cgroup").and_then(|text| unit(&text)).map(|unit| printable(&unit)),
+        uid: text("status").and_then(|status| effective_user(&status)),
+        arguments: arguments.map(|word| OsString::from_vec(word.to_vec())).collect(),
+        place: text("cgroup").map(|text| Place::parse(&text)).unwrap_or_default(),
     })
 }
 
-/// A process chooses its name, and the name is shown on the operator's terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+/// `Uid: real effective saved filesystem`
+fn effective_user(status: &str) -> Option<u32> {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    numbers.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The innermost service or scope of `/proc/PID/cgroup`, in the unified hierarchy or systemd's own.
-fn unit(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| {
-        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
-    })?;
-    let manages = |name: &&str| {
-        name.ends_with(".service")
-            || (name.ends_with(".scope") && !name.starts_with("session-") && *name != "init.scope")
-    };
-    let unit = path.split('/').rfind(manages)?;
-    (!unit.starts_with("user@")).then(|| unit.to_owned())
+/// A process chooses its name, and the name is shown on the operator's terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -102,30 +140,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unit_is_the_innermost_service_or_scope() {
-        let of = |text: &str| unit(text);
-        assert_eq!(of("0::/system.slice/nginx.service\n").as_deref(), Some("nginx.service"));
-        let v1 = "12:pids:/x\n1:name=systemd:/system.slice/ssh.service\n";
-        assert_eq!(of(v1).as_deref(), Some("ssh.service"));
-        let nested = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n";
-        assert_eq!(of(nested).as_deref(), Some("web.service"));
-        let container = "0::/system.slice/docker-0a1b.scope/payload\n";
-        assert_eq!(of(container).as_deref(), Some("docker-0a1b.scope"));
-    }
-
-    #[test]
-    fn a_login_session_is_no_unit() {
-        assert_eq!(unit("0::/user.slice/user-1000.slice/session-3.scope\n"), None);
-        assert_eq!(unit("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n"), None);
-        assert_eq!(unit("0::/\n"), None);
-        assert_eq!(unit(""), None);
-    }
-
-    #[test]
     fn reads_the_inode_of_a_socket_link_only() {
         assert_eq!(inode(Path::new("socket:[42]")), Some(42));
         assert_eq!(inode(Path::new("pipe:[42]")), None);
         assert_eq!(inode(Path::new("/dev/null")), None);
+    }
+
+    #[test]
+    fn the_effective_user_is_the_second_number() {
+        assert_eq!(effective_user("Name:\tx\nUid:\t1000\t33\t0\t0\n"), Some(33));
+        assert_eq!(effective_user("Uid:\t1000\n"), None);
+    }
+
+    #[test]
+    fn an_interpreter_is_known_by_what_it_runs() {
+        let process = |exe: &str, line: &str| Process {
+            pid: 7,
+            comm: "MainThread".to_owned(),
+            exe: Some(exe.into()),
+            uid: None,
+            arguments: line.split(' ').map(Into::into).collect(),
+            place: Place::default(),
+        };
+        let python = process("/usr/bin/python3.11", "/x/python3 -m http.server 80");
+        assert_eq!(python.title(), "python3 -m http.server 80");
+        assert_eq!(process("/usr/sbin/nginx", "nginx -g x").title(), "MainThread");
+        assert_eq!(process("/usr/bin/node", "node").title(), "MainThread");
+        let long = format!("node {}", "x".repeat(200));
+        assert_eq!(process("/usr/bin/node", &long).title().chars().count(), SHOWN + 1);
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Listening;
+use super::{Listening, State};
 
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
 
-/// The listening sockets of one table, holders unknown. A line that is not understood is skipped:
-/// the kernel appends columns from time to time.
-pub(super) fn listening(text: &str) -> Vec<Listening> {
+/// `TCP_TIME_WAIT`: no socket any more, and in nobody's way.
+const TIME_WAIT: &str = "06";
+
+/// The sockets of one table, holders unknown. A line that is not understood is skipped: the kernel
+/// appends columns from time to time.
+pub(super) fn sockets(text: &str) -> Vec<Listening> {
     text.lines().skip(1).filter_map(line).collect()
 }
 
@@ -17,12 +20,16 @@ pub(super) fn listening(text: &str) -> Vec<Listening> {
 fn line(line: &str) -> Option<Listening> {
     let mut columns = line.split_ascii_whitespace();
     let local = columns.nth(1)?;
-    if columns.nth(1)? != LISTEN {
-        return None;
-    }
+    let remote = columns.next()?;
+    let state = match columns.next()? {
+        LISTEN => State::Listens,
+        TIME_WAIT => return None,
+        _ => State::Connected(address(remote)?),
+    };
     let uid = columns.nth(3)?.parse().ok()?;
     let inode = columns.nth(1)?.parse().ok()?;
-    Some(Listening { address: address(local)?, inode, uid, process: None })
+    let address = address(local)?;
+    Some(Listening { address, v6_only: false, state, inode, uid, process: None })
 }
 
 /// `0100007F:1F90`: the address as 32-bit words in the host's byte order, the port as a number.
@@ -61,8 +68,11 @@ mod tests {
 ";
 
     #[test]
-    fn reads_the_listening_sockets_and_leaves_the_connections() {
-        let found = listening(TCP);
+    fn reads_the_listening_sockets_and_tells_the_connections_from_them() {
+        let (found, others): (Vec<_>, Vec<_>) =
+            sockets(TCP).into_iter().partition(|socket| socket.state == State::Listens);
+        let remote = State::Connected("127.0.0.1:54321".parse().unwrap());
+        assert_eq!(others.iter().map(|socket| socket.state).collect::<Vec<_>>(), [remote]);
         let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
         assert_eq!(
             brief,
@@ -72,7 +82,7 @@ mod tests {
 
     #[test]
     fn reads_ipv6_addresses_word_by_word() {
-        let found = listening(TCP6);
+        let found = sockets(TCP6);
         let brief: Vec<_> = found.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(brief, ["[::1]:3000", "[2001:db8::1]:443"]);
     }
@@ -80,6 +90,6 @@ mod tests {
     #[test]
     fn skips_what_it_does_not_understand() {
         let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
-        assert_eq!(listening(text), []);
+        assert_eq!(sockets(text), []);
     }
 }
