@@ -34,6 +34,7 @@ mod metrics;
 mod errors;
 mod status;
 mod memory;
+mod install;
 mod real_clients;
 mod up;
 mod demo;
