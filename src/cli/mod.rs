@@ -7,6 +7,7 @@ pub mod reload;
 pub mod status;
 pub mod certs;
 pub mod demo;
+pub mod install;
 pub mod completions;
 
 use std::io::{self, Write};
@@ -89,6 +90,8 @@ enum Verb {
     Up(up::UpArgs),
     /// Show a sample application with the proxy in front
     Demo(demo::DemoArgs),
+    /// Write the systemd service, its user and folders, and a first configuration
+    Install(install::InstallArgs),
     /// Print the script that completes this program's command line in a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Certs(args)) => certs::run(&args),
         Some(Verb::Demo(args)) => demo::run(&args),
+        Some(Verb::Install(args)) => install::run(&args, Cli::command()),
         Some(Verb::Completions(args)) => completions::completions(&args, Cli::command()),
         Some(Verb::Man(args)) => completions::man(&args, Cli::command()),
         None if cli.test => check::run(&cli.file.config, false),

@@ -338,7 +338,7 @@ fn spawn(command: &mut Command) -> Child {
 }
 
 /// The program as a user who owns nothing but `folder`.
-fn unprivileged(folder: &Path) -> Command {
+pub fn unprivileged(folder: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(tools::PORTCULLIS);
     }
