@@ -40,7 +40,8 @@ pub fn man(args: &ManArgs, command: Command) -> u8 {
     }
 }
 
-fn page(verb: Option<&str>, mut command: Command) -> Result<Vec<u8>, Stop> {
+/// A manual page: of this verb, or the program's own.
+pub(super) fn page(verb: Option<&str>, mut command: Command) -> Result<Vec<u8>, Stop> {
     // Gives the verbs their full names, under which man finds their pages: portcullis-up(1).
     command.build();
     let command = match verb {

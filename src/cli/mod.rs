@@ -8,6 +8,7 @@ pub mod status;
 pub mod doctor;
 pub mod certs;
 pub mod demo;
+pub mod install;
 pub mod completions;
 
 use std::io::{self, Write};
@@ -94,6 +95,8 @@ enum Verb {
     Up(up::UpArgs),
     /// Show a sample application with the proxy in front
     Demo(demo::DemoArgs),
+    /// Write the systemd service, its user and folders, and a first configuration
+    Install(install::InstallArgs),
     /// Print the script that completes this program's command line in a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Doctor(args)) => doctor::run(&args),
         Some(Verb::Certs(args)) => certs::run(&args),
         Some(Verb::Demo(args)) => demo::run(&args),
+        Some(Verb::Install(args)) => install::run(&args, Cli::command()),
         Some(Verb::Completions(args)) => completions::completions(&args, Cli::command()),
         Some(Verb::Man(args)) => completions::man(&args, Cli::command()),
         None if cli.test => check::run(&cli.file.config, false),

@@ -40,6 +40,8 @@ mod doctor;
 mod sandbox;
 mod privileges;
 mod memory;
+mod install;
+mod packaging;
 mod real_clients;
 mod up;
 mod demo;

@@ -417,7 +417,7 @@ pub fn copy_program(path: &Path) {
 }
 
 /// The program as a user who owns nothing but `folder`.
-fn unprivileged(folder: &Path) -> Command {
+pub fn unprivileged(folder: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(tools::PORTCULLIS);
     }
