@@ -1,6 +1,5 @@
 //! `portcullis run`: serve from the configuration. The start-up, as a list.
 
-use std::fmt;
 use std::time::SystemTime;
 
 use rustix::fs::{Gid, Uid};
