@@ -104,6 +104,7 @@ pub struct Control {
     runtime: Option<Runtime>,
     plane: Plane,
     helper: Option<Helper>,
+    signals: Signals,
 }
 
 /// What reload, stop and status work on.
@@ -192,7 +193,12 @@ impl Control {
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let control = Self { runtime: Some(runtime), plane, helper: start.helper };
+        // Before anybody is told that this process listens, and may send it one.
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::new()?
+        };
+        let control = Self { runtime: Some(runtime), plane, helper: start.helper, signals };
         Ok((control, start.listeners))
     }
 
@@ -236,20 +242,11 @@ impl Control {
                 Err(error) => tracing::error!("the control socket does not work: {error}"),
             }
         }
-        if let Err(error) = self.plane.scrape(&sender) {
-            tracing::error!("no metrics: {error}");
-        }
-        let signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!("cannot listen for signals: {error}");
-                return exit::FAILED;
-            }
-        };
+        self.plane.scrape(&sender);
         self.plane.acceptor.listen(self.plane.listeners.clone()).await;
         self.plane.notifier.ready(&self.plane.summary());
         ready.yes();
-        self.plane.run(signals, requests, &sender).await
+        self.plane.run(self.signals, requests, &sender).await
     }
 }
 
@@ -327,13 +324,16 @@ impl Plane {
     }
 
     /// Answers where metrics are scraped, and nowhere else any more.
-    fn scrape(&mut self, sender: &tokio::sync::mpsc::Sender<Request>) -> io::Result<()> {
+    fn scrape(&mut self, sender: &tokio::sync::mpsc::Sender<Request>) {
         if let Some(old) = self.scraping.take() {
             old.abort();
         }
-        let listener = self.metrics.as_ref().map(TcpListener::try_clone).transpose()?;
-        self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
-        Ok(())
+        match self.metrics.as_ref().map(TcpListener::try_clone).transpose() {
+            Ok(listener) => {
+                self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
+            }
+            Err(error) => tracing::error!("nobody can scrape metrics: {error}"),
+        }
     }
 
     /// Reads certificates again where a file has changed or the local authority's time has come.

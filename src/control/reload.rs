@@ -95,7 +95,7 @@ impl Plane {
         self.configured = SystemTime::now();
         if let Some(listener) = metrics {
             self.metrics = listener;
-            self.scrape(sender).map_err(|error| format!("admin.metrics: {error}"))?;
+            self.scrape(sender);
         }
         Ok(words)
     }

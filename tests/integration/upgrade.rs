@@ -272,7 +272,7 @@ fn a_websocket_lives_through_an_upgrade_until_grace_is_over() {
 #[test]
 fn a_helper_that_has_died_is_told_once_and_costs_no_request() {
     let origin = app("ok");
-    let mut proxy = Proxy::start_copy(Proxy::plain_to(&origin));
+    let proxy = Proxy::start_copy(Proxy::plain_to(&origin));
     let mut helper = None;
     eventually("the helper", || {
         helper = helper_of(proxy.pid());
