@@ -5,6 +5,7 @@ pub mod files;
 pub mod notify;
 mod reload;
 mod changes;
+mod signals;
 mod shutdown;
 mod upgrade;
 mod status;
@@ -20,7 +21,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
 
@@ -39,6 +39,7 @@ use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
 use notify::Notifier;
+use signals::Signals;
 use state::State;
 
 /// How often the control plane looks whether a certificate is to be renewed or has changed.
@@ -247,38 +248,6 @@ impl Control {
         self.plane.notifier.ready(&self.plane.summary());
         ready.yes();
         self.plane.run(self.signals, requests, &sender).await
-    }
-}
-
-/// The signals that mean something, as the README lists them.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    user1: Signal,
-    user2: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// Waits for one that asks for the end.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
-        }
     }
 }
 
