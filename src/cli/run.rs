@@ -91,7 +91,7 @@ fn start(
     mut passed: Passed,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> Result<Control, Stop> {
-    let notifier = Notifier::from_env();
+    let notifier = Notifier::from_env(passed.take_named("notify"));
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
     let listeners =

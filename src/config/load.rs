@@ -35,8 +35,9 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     load_where(path, File::open(path), Hidden::IsWrong)
 }
 
-/// The same of a file that a running program serves from. It may have read certificates as root before it became who it is: that one may
-/// not be read now is no mistake, and is left to whoever loads them.
+/// The same of a file that a running program serves from. It may have read certificates as root
+/// before it became who it is: that one may not be read now is no mistake, and is left to whoever
+/// loads them.
 ///
 /// # Errors
 ///

@@ -3,8 +3,10 @@
 pub mod state;
 pub mod files;
 pub mod notify;
+mod logs;
 mod reload;
 mod changes;
+mod signals;
 mod shutdown;
 mod upgrade;
 mod status;
@@ -20,7 +22,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
 
@@ -39,6 +40,7 @@ use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
 use notify::Notifier;
+use signals::Signals;
 use state::State;
 
 /// How often the control plane looks whether a certificate is to be renewed or has changed.
@@ -104,6 +106,7 @@ pub struct Control {
     runtime: Option<Runtime>,
     plane: Plane,
     helper: Option<Helper>,
+    signals: Signals,
 }
 
 /// What reload, stop and status work on.
@@ -152,7 +155,7 @@ impl Control {
         let registry = Arc::new(start.registry);
         let limits = &start.state.config.limits;
         let admission = Admission::new(limits.connections, limits.connections_per_client);
-        let log = open_log(&start.state.config.log, &registry)?;
+        let log = logs::open(&start.state.config.log, &registry, start.privileges.user())?;
         let tickets = Tickets::new().map_err(io::Error::other)?;
         let state = Arc::new(start.state);
         let helper = start.helper.as_ref().map(Helper::line);
@@ -195,7 +198,12 @@ impl Control {
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let control = Self { runtime: Some(runtime), plane, helper: start.helper };
+        // Before anybody is told that this process listens, and may send it one.
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::new()?
+        };
+        let control = Self { runtime: Some(runtime), plane, helper: start.helper, signals };
         Ok((control, start.listeners))
     }
 
@@ -239,52 +247,11 @@ impl Control {
                 Err(error) => tracing::error!("the control socket does not work: {error}"),
             }
         }
-        if let Err(error) = self.plane.scrape(&sender) {
-            tracing::error!("no metrics: {error}");
-        }
-        let signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!("cannot listen for signals: {error}");
-                return exit::FAILED;
-            }
-        };
+        self.plane.scrape(&sender);
         self.plane.acceptor.listen(self.plane.listeners.clone()).await;
         self.plane.notifier.ready(&self.plane.summary());
         ready.yes();
-        self.plane.run(signals, requests, &sender).await
-    }
-}
-
-/// The signals that mean something, as the README lists them.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    user1: Signal,
-    user2: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// Waits for one that asks for the end.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.quit.recv() => {}
-        }
+        self.plane.run(self.signals, requests, &sender).await
     }
 }
 
@@ -330,13 +297,16 @@ impl Plane {
     }
 
     /// Answers where metrics are scraped, and nowhere else any more.
-    fn scrape(&mut self, sender: &tokio::sync::mpsc::Sender<Request>) -> io::Result<()> {
+    fn scrape(&mut self, sender: &tokio::sync::mpsc::Sender<Request>) {
         if let Some(old) = self.scraping.take() {
             old.abort();
         }
-        let listener = self.metrics.as_ref().map(TcpListener::try_clone).transpose()?;
-        self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
-        Ok(())
+        match self.metrics.as_ref().map(TcpListener::try_clone).transpose() {
+            Ok(listener) => {
+                self.scraping = listener.map(|listener| scrape::start(listener, sender.clone()));
+            }
+            Err(error) => tracing::error!("nobody can scrape metrics: {error}"),
+        }
     }
 
     /// Reads certificates again where a file has changed or the local authority's time has come.
@@ -388,34 +358,6 @@ impl Plane {
             tracing::error!("a worker does not answer: it may go on with its old configuration");
         }
     }
-}
-
-fn open_log(log: &crate::config::Log, registry: &Registry) -> io::Result<Arc<Writer>> {
-    let writer = Writer::start(&log.access, registry.lines_lost());
-    writer.map(Arc::new).map_err(|error| match &log.access {
-        crate::config::AccessLog::File(path) => {
-            let mut text = format!("the access log {} cannot be opened: {error}", path.display());
-            if error.kind() == io::ErrorKind::PermissionDenied {
-                text.push_str(&permit(path));
-            }
-            io::Error::new(error.kind(), text)
-        }
-        _ => error,
-    })
-}
-
-/// The command that lets this process, which may have been root before, write a log.
-fn permit(path: &Path) -> String {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    // Where the file cannot be seen it is the folder that must be given.
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let place = if path.exists() { path } else { folder };
-    let who = crate::audit::sockets::user_name(uid);
-    format!(
-        "; it is opened as {who}, who serves; to let that user write there: \
-         sudo chown {uid}:{gid} {}",
-        place.display()
-    )
 }
 
 fn publication(state: &Arc<State>, log: &Writer) -> Publication {

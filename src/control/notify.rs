@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -22,11 +23,14 @@ pub struct Notifier {
 impl Notifier {
     /// The one of `NOTIFY_SOCKET`; none where that is not set.
     ///
+    /// A predecessor may have passed its own, `inherited`: root can have opened what the user that
+    /// both have become may not.
+    ///
     /// A socket that cannot be reached is told and then not missed: the server is of use without.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub fn from_env(inherited: Option<OwnedFd>) -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
-        match connect(&address) {
+        match inherited.map_or_else(|| connect(&address), |socket| Ok(socket.into())) {
             Ok(socket) => Self {
                 socket: Some(socket),
                 heartbeat: sd_notify::watchdog_enabled().map(|longest| longest / 2),
@@ -39,6 +43,14 @@ impl Notifier {
                 Self::default()
             }
         }
+    }
+
+    /// The socket, for a successor.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn socket(&self) -> io::Result<Option<OwnedFd>> {
+        Ok(self.socket.as_ref().map(UnixDatagram::try_clone).transpose()?.map(OwnedFd::from))
     }
 
     /// How often to send [`Notifier::alive`]; `None` where nobody waits for it.

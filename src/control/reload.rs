@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 use super::admin::Request;
 use super::state::State;
 use super::upgrade::UNDER_WAY;
-use super::{Plane, changes, files, open_log, shown};
+use super::{Plane, changes, files, logs, shown};
 use crate::config::{self, Config, Listen, Loaded, Problems};
 use crate::control::ConfigOrigin;
 use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one, share};
@@ -96,7 +96,7 @@ impl Plane {
         self.configured = SystemTime::now();
         if let Some(listener) = metrics {
             self.metrics = listener;
-            self.scrape(sender).map_err(|error| format!("admin.metrics: {error}"))?;
+            self.scrape(sender);
         }
         Ok(words)
     }
@@ -109,7 +109,8 @@ impl Plane {
         let log = if config.log.access == old.log.access {
             Arc::clone(&self.log)
         } else {
-            open_log(&config.log, &self.registry).map_err(|error| error.to_string())?
+            logs::open(&config.log, &self.registry, self.privileges.user())
+                .map_err(|error| error.to_string())?
         };
         let metrics = if config.admin.metrics == old.admin.metrics {
             None

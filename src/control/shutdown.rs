@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Plane, Signals};
+use super::Plane;
+use super::signals::Signals;
 use crate::exit;
 use crate::worker::Message;
 

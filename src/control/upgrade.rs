@@ -82,6 +82,9 @@ impl Plane {
         if let Some(control) = &self.socket {
             sockets.push(("control".to_owned(), control.listener()?.into()));
         }
+        if let Some(manager) = self.notifier.socket()? {
+            sockets.push(("notify".to_owned(), manager));
+        }
         Ok(sockets)
     }
 

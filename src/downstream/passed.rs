@@ -15,7 +15,7 @@ use crate::helper::ready;
 
 /// Names of sockets that are no listeners of the configuration: [`Passed::take_named`] gives them
 /// out, and nothing else does.
-const OTHERS: [&str; 3] = ["metrics", "control", "ready"];
+const OTHERS: [&str; 4] = ["metrics", "control", "notify", "ready"];
 
 /// More than anybody passes: a number beyond it is a mistake.
 const MOST: usize = 256;
@@ -88,8 +88,9 @@ impl Passed {
     /// One named `http` or `https` serves an address of that kind: the one that is its own, else
     /// the one with its port, else one that no other socket serves. It serves it even where its
     /// address differs, because whoever named it meant it so. One with another name serves the
-    /// address with its port. Several may serve one address, as those of two families do. Those of a
-    /// predecessor serve the very address that is their own, or none.
+    /// address with its port. Several may serve one address, as those of two families do.
+    ///
+    /// Those of a predecessor serve the very address that is their own, or none.
     pub fn assign(&mut self, wanted: &[(ListenerKind, Listen)]) -> Vec<Assigned> {
         let addresses: Vec<_> = self.sockets.iter().map(Socket::identity).collect();
         let mut chosen: Vec<Option<usize>> = addresses

@@ -124,22 +124,26 @@ impl Helper {
 
     /// Carries questions and answers until the helper dies, which is told once.
     pub async fn attend(mut self) {
-        let gone = Arc::clone(&self.line.gone);
-        if let Err(error) = carry(self.pair, &mut self.questions).await {
-            tracing::error!("no word reaches the helper: {error}");
-        }
-        gone.store(true, Ordering::Relaxed);
+        carry(self.pair, self.questions, &self.line.gone).await;
         let how = self.process.try_wait().ok().flatten();
         let how = how.map_or_else(String::new, |status| format!(" ({status})"));
         tracing::error!("{GONE}{how}");
-        self.questions.close();
-        while let Some(call) = self.questions.recv().await {
-            let _ = call.answer.send(Err(NoHelp::Gone));
-        }
     }
 }
 
-async fn carry(pair: OwnedFd, questions: &mut Receiver<Call>) -> io::Result<()> {
+/// Carries until the other end is gone; whoever waits is told so.
+async fn carry(pair: OwnedFd, mut questions: Receiver<Call>, gone: &AtomicBool) {
+    if let Err(error) = converse(pair, &mut questions).await {
+        tracing::error!("no word reaches the helper: {error}");
+    }
+    gone.store(true, Ordering::Relaxed);
+    questions.close();
+    while let Some(call) = questions.recv().await {
+        let _ = call.answer.send(Err(NoHelp::Gone));
+    }
+}
+
+async fn converse(pair: OwnedFd, questions: &mut Receiver<Call>) -> io::Result<()> {
     #[expect(deprecated, reason = "its successor is unsafe; nobody else has this descriptor")]
     let pair = AsyncFd::new(pair)?;
     let mut number = 0;
@@ -202,6 +206,17 @@ async fn next(pair: &AsyncFd<OwnedFd>) -> Option<(Answered, Vec<OwnedFd>)> {
 }
 
 impl Line {
+    /// To whoever is at the other end of the pair.
+    #[cfg(test)]
+    pub(super) fn over(pair: OwnedFd) -> Self {
+        rustix::io::ioctl_fionbio(&pair, true).unwrap();
+        let (calls, questions) = channel(WAITING);
+        let line = Self { calls, gone: Arc::default() };
+        let gone = Arc::clone(&line.gone);
+        tokio::spawn(async move { carry(pair, questions, &gone).await });
+        line
+    }
+
     /// Whether the helper has died.
     #[must_use]
     pub fn is_gone(&self) -> bool {

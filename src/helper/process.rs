@@ -240,3 +240,125 @@ fn begin(address: SocketAddr) -> io::Result<Socket> {
         _ => Ok(socket),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::client::{Line, NoHelp};
+    use super::*;
+    use crate::config::Listen;
+
+    /// A helper in a thread, for a file with this text.
+    struct Fixture {
+        file: PathBuf,
+        line: Line,
+        _folder: tempfile::TempDir,
+    }
+
+    fn helper(text: &str) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("portcullis.toml");
+        std::fs::write(&file, text).unwrap();
+        let (ours, theirs) = packet::pair().unwrap();
+        let mut helper = Helper::new(Some(file.clone()), "/bin/true".into(), Vec::new());
+        thread::spawn(move || helper.serve(&theirs));
+        Fixture { file, line: Line::over(ours), _folder: folder }
+    }
+
+    fn file(http: &str, app: SocketAddr) -> String {
+        format!(
+            "[server]\nhttp = '{http}'\nhttps = []\n[[site]]\nhost = 'a.test'\n\
+             redirect = 'off'\nto = '{app}'\n"
+        )
+    }
+
+    fn text(error: &NoHelp) -> String {
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn what_the_file_names_is_had_and_nothing_else() {
+        let app = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = app.local_addr().unwrap();
+        let fixture = helper(&file("127.0.0.1:0", place));
+        let line = &fixture.line;
+        let opened = line.open_config().await.unwrap();
+        let read = std::io::read_to_string(opened).unwrap();
+        assert_eq!(read, std::fs::read_to_string(&fixture.file).unwrap());
+
+        let asked = Listen::Addr("127.0.0.1:0".parse().unwrap());
+        let bound = line.bind(ListenerKind::Http, asked, false).await.unwrap();
+        std::net::TcpStream::connect(bound.local_addr().unwrap()).unwrap();
+        for (kind, listen) in [(ListenerKind::Https, asked), (ListenerKind::Http, Listen::Any(0))] {
+            let refused = line.bind(kind, listen, false).await.unwrap_err();
+            assert!(text(&refused).contains("the configuration file has no"), "{refused}");
+        }
+        let refused = line.bind_metrics().await.unwrap_err();
+        assert!(text(&refused).contains("no admin.metrics"), "{refused}");
+
+        let mut stream = line.connect("127.0.0.1", place).await.unwrap();
+        let (mut accepted, _) = app.accept().unwrap();
+        accepted.write_all(b"hello").unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let mut heard = [0; 5];
+        std::io::Read::read_exact(&mut stream, &mut heard).unwrap();
+        let elsewhere = bound.local_addr().unwrap();
+        let refused = line.connect("127.0.0.1", elsewhere).await.unwrap_err();
+        assert!(text(&refused).contains("names no application"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_listener_is_explained() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = taken.local_addr().unwrap();
+        let fixture = helper(&file(&place.to_string(), "127.0.0.1:9".parse().unwrap()));
+        let asked = fixture.line.bind(ListenerKind::Http, Listen::Addr(place), false).await;
+        let NoHelp::Refused(refused) = asked.unwrap_err() else { panic!("no answer") };
+        assert!(refused.text.contains("is held by"), "{refused}");
+        assert_eq!(refused.errno, Some(Errno::ADDRINUSE.raw_os_error()));
+        assert!(!refused.is_permission());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_is_the_kernels_word() {
+        let fixture = helper(&file("127.0.0.1:0", "127.0.0.1:9".parse().unwrap()));
+        std::fs::remove_file(&fixture.file).unwrap();
+        let error = io::Error::from(fixture.line.open_config().await.unwrap_err());
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_that_never_began_has_an_end_too() {
+        let fixture = helper("");
+        assert_eq!(fixture.line.abandon().await.unwrap(), "it was never started");
+        let socket = OwnedFd::from(UnixStream::pair().unwrap().0);
+        let refused = fixture.line.upgrade(vec![("shell".to_owned(), socket)]).await.unwrap_err();
+        assert!(text(&refused).contains("named sockets"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_is_gone_is_noticed_at_once() {
+        let (ours, theirs) = packet::pair().unwrap();
+        let line = Line::over(ours);
+        let asked = line.open_config();
+        // It has heard the question when it dies.
+        let gone = tokio::task::spawn_blocking(move || {
+            packet::receive::<Asked>(&theirs).unwrap().unwrap();
+        });
+        let (answer, died) = tokio::join!(asked, gone);
+        died.unwrap();
+        assert_eq!(answer.unwrap_err(), NoHelp::Gone);
+        assert_eq!(line.open_config().await.unwrap_err(), NoHelp::Gone);
+        assert!(line.is_gone());
+    }
+
+    #[test]
+    fn a_long_report_is_cut_between_characters() {
+        let long = shortened(Refused::because("ä".repeat(TEXT)));
+        assert!(long.text.len() <= TEXT + 4 && long.text.ends_with("ä\n…"));
+        assert_eq!(shortened(Refused::because("short")).text, "short");
+    }
+}

@@ -76,8 +76,8 @@ async fn attempt(backend: &Backend) -> Result<Io, ConnectError> {
     stream.map(|stream| Io::Tls(Box::new(stream))).map_err(ConnectError::Tls)
 }
 
-/// Connects by itself, and by the helper where that is forbidden: the sandbox knows the ports of the
-/// start, and a reload may have brought an application on another one.
+/// Connects by itself, and by the helper where that is forbidden: the sandbox knows the ports of
+/// the start, and a reload may have brought an application on another one.
 async fn connect_to(backend: &Backend, host: &str, address: SocketAddr) -> io::Result<TcpStream> {
     let error = match TcpStream::connect(address).await {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,

@@ -45,6 +45,23 @@ impl Manager {
 }
 
 #[test]
+fn a_service_manager_hears_which_process_the_service_is_after_an_upgrade() {
+    let mut manager = Manager::start();
+    let origin = Origin::start();
+    let setup = Proxy::to(&origin).environment("NOTIFY_SOCKET", &manager.address());
+    let mut proxy = Proxy::start_copy(setup);
+    manager.expect("READY=1\n");
+    let pid = proxy.upgrade();
+    manager.expect("READY=1\n");
+    manager.expect(&format!("MAINPID={pid}\n"));
+    eventually("the predecessor to end", || proxy.words().contains("stopped: everything"));
+    proxy.stop();
+    // By the new one alone: from the old one it would be the end of the service.
+    manager.expect("STOPPING=1\n");
+    assert!(!manager.heard.contains("STOPPING"), "{}", manager.heard);
+}
+
+#[test]
 fn a_service_manager_hears_of_the_whole_life() {
     let mut manager = Manager::start();
     let origin = Origin::start();

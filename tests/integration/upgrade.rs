@@ -415,16 +415,54 @@ END
         chown -R nobody . /run /var/lib
         setcap cap_net_bind_service=p program
         echo WAY; way setpriv --reuid=65534 --regid=65534 --clear-groups
+        setcap -r program
+        if command -v systemd-socket-activate >/dev/null; then
+            sockets() {
+                systemd-socket-activate -l 80 -l 443 --fdname=http:https \
+                    setpriv --reuid=65534 --regid=65534 --clear-groups \
+                    --inh-caps=-all --bounding-set=-all \"$@\"
+            }
+            echo WAY; way sockets
+        fi
     ";
     let Some(text) = tools::alone(script) else { return };
     let ways: Vec<&str> = text.split("WAY\n").skip(1).collect();
-    assert_eq!(ways.len(), 2, "{text}");
+    assert!(ways.len() >= 2, "{text}");
     for way in ways {
         assert_eq!(way.matches("http://localhost/ 200").count(), 2, "{text}");
         assert_eq!(way.matches("https://localhost/ 200").count(), 2, "{text}");
         assert_eq!(way.matches("CapPrm:\t0000000000000000").count(), 2, "{text}");
         assert_eq!(way.matches("upgraded: process").count(), 2, "{text}");
     }
+}
+
+/// The end of process 1 is the end of its container.
+#[test]
+fn process_1_is_not_upgraded() {
+    let script = "
+        cat >one.toml <<END
+[server]
+http = '127.0.0.1:8081'
+https = []
+user = 'nobody'
+[[site]]
+host = 'localhost'
+to = '127.0.0.1:8080'
+redirect = 'off'
+END
+        serve 8080
+        cp \"$(readlink -f portcullis)\" program
+        unshare --pid --fork --kill-child --mount-proc ./program run -c one.toml >said 2>&1 &
+        until_ok grep -q listening said
+        nsenter --target \"$(pgrep -P $!)\" --pid --mount kill -USR2 1
+        until_ok grep -q 'upgrade failed' said
+        curl -s -o /dev/null -w 'answer %{http_code}\\n' http://localhost:8081/
+        cat said
+        kill %2
+    ";
+    let Some(text) = tools::alone(script) else { return };
+    assert!(text.contains("answer 200"), "{text}");
+    assert!(text.contains("this is process 1, with which its container ends"), "{text}");
 }
 
 #[test]
