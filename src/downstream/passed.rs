@@ -283,3 +283,110 @@ fn prepared(fd: OwnedFd) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     Ok(fd.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const HTTP: ListenerKind = ListenerKind::Http;
+    const HTTPS: ListenerKind = ListenerKind::Https;
+
+    /// Sockets with these names on ports of their own, and the ports.
+    fn passed(names: &[&str]) -> (Passed, Vec<u16>) {
+        let mut passed = Passed { any: true, ..Passed::default() };
+        let mut ports = Vec::new();
+        for name in names {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            ports.push(address.port());
+            let (name, fd) = ((*name).to_owned(), OwnedFd::from(listener));
+            passed.sockets.push(Socket { name, fd, what: "TCP", address: Some(address) });
+        }
+        (passed, ports)
+    }
+
+    /// Which port serves which address.
+    fn assign(passed: &mut Passed, wanted: &[(ListenerKind, Listen)]) -> Vec<(Listen, u16)> {
+        let assigned = passed.assign(wanted).into_iter();
+        assigned.map(|one| (one.listen, one.address.port())).collect()
+    }
+
+    fn at(port: u16) -> Listen {
+        Listen::Addr(([127, 0, 0, 1], port).into())
+    }
+
+    #[test]
+    fn sockets_without_a_known_name_go_by_their_port() {
+        let (mut passed, ports) = passed(&["unknown", "portcullis.socket", "web"]);
+        let wanted = [(HTTP, Listen::Any(ports[1])), (HTTPS, at(ports[0]))];
+        let assigned = assign(&mut passed, &wanted);
+        assert_eq!(assigned, [(wanted[1].1, ports[0]), (wanted[0].1, ports[1])]);
+        let left = passed.leftover();
+        assert_eq!(left.len(), 1);
+        assert!(left[0].contains("\"web\"") && left[0].contains("wants it"), "{left:?}");
+    }
+
+    #[test]
+    fn a_name_wins_over_the_address() {
+        let (mut passed, ports) = passed(&["https", "http"]);
+        // The ports are exchanged: the names say what is spoken.
+        let wanted = [(HTTP, at(ports[0])), (HTTPS, at(ports[1]))];
+        let assigned = passed.assign(&wanted);
+        let kinds: Vec<_> = assigned.iter().map(|one| (one.kind, one.address.port())).collect();
+        assert_eq!(kinds, [(HTTPS, ports[0]), (HTTP, ports[1])]);
+        assert!(assigned.iter().all(|one| !one.agrees()));
+        assert!(passed.leftover().is_empty());
+    }
+
+    #[test]
+    fn repeated_names_serve_each_its_own_address_then_the_free_one_then_the_first() {
+        let (mut passed, ports) = passed(&["http", "http", "http"]);
+        let wanted = [(HTTP, at(1)), (HTTP, at(ports[1]))];
+        let assigned = assign(&mut passed, &wanted);
+        let expected = [(at(1), ports[0]), (at(ports[1]), ports[1]), (at(1), ports[2])];
+        assert_eq!(assigned, expected);
+    }
+
+    #[test]
+    fn a_kind_that_is_not_configured_wants_no_socket() {
+        let (mut passed, ports) = passed(&["http", "https"]);
+        assert_eq!(assign(&mut passed, &[(HTTPS, at(ports[0]))]), [(at(ports[0]), ports[1])]);
+        assert!(passed.leftover()[0].contains("\"http\""));
+    }
+
+    #[test]
+    fn other_names_are_kept_for_those_who_ask_by_name() {
+        let (mut passed, ports) = passed(&["metrics", "http"]);
+        assert_eq!(assign(&mut passed, &[(HTTP, at(ports[0]))]), [(at(ports[0]), ports[1])]);
+        assert!(passed.take_named("control").is_none());
+        let metrics = TcpListener::from(passed.take_named("metrics").unwrap());
+        assert_eq!(metrics.local_addr().unwrap().port(), ports[0]);
+        assert!(passed.leftover().is_empty());
+    }
+
+    #[test]
+    fn what_is_assigned_is_prepared_as_our_own() {
+        let (mut passed, ports) = passed(&["http"]);
+        let assigned = passed.assign(&[(HTTP, at(ports[0]))]);
+        let socket = SockRef::from(&assigned[0].socket);
+        assert!(socket.nonblocking().unwrap() && socket.tcp_nodelay().unwrap());
+        let flags = rustix::io::fcntl_getfd(&assigned[0].socket).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn only_a_tcp_socket_that_listens_is_a_listener() {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = UnixListener::bind(folder.path().join("s")).unwrap();
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for fd in [OwnedFd::from(unix), OwnedFd::from(udp), OwnedFd::from(silent.unwrap())] {
+            assert_eq!(listening(&fd), None);
+        }
+        let listener = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
+        assert!(listening(&listener).is_some());
+    }
+}

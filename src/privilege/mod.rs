@@ -66,9 +66,11 @@ pub fn after_bind(user: Option<&str>) -> Result<Standing, PrivilegeError> {
         user.cannot_go_back()?;
     }
     close_memory()?;
-    let threads = prove::open_threads()
-        .map_err(|error| PrivilegeError::refused("read back what is held from /proc", error))?;
-    Ok(Standing { allowed: origin.allows()?, origin, threads })
+    let unproved = |error| PrivilegeError::refused("read back what is held from /proc", error);
+    let threads = prove::open_threads().map_err(unproved)?;
+    let mut allowed = origin.allows()?;
+    allowed.bounding = prove::bounding(&threads).map_err(unproved)?;
+    Ok(Standing { allowed, origin, threads })
 }
 
 /// Whom [`after_bind`] will become; `None` where it stays who it is.
@@ -168,7 +170,7 @@ impl fmt::Display for Standing {
         match &self.origin {
             Origin::User(_, 0) | Origin::Root(_) => Ok(()),
             Origin::User(_, permitted) => match &*prove::names(*permitted) {
-                [one] => write!(f, "; {one} was used and given up"),
+                [one] => write!(f, "; {one} given up"),
                 many => write!(f, "; {} capabilities given up", many.len()),
             },
         }
@@ -176,6 +178,7 @@ impl fmt::Display for Standing {
 }
 
 impl Origin {
+    /// Nothing but the user and the groups.
     fn allows(&self) -> Result<prove::Allowed, PrivilegeError> {
         let of_process = || -> io::Result<Vec<u32>> {
             let groups = rustix::process::getgroups()?;
@@ -192,7 +195,7 @@ impl Origin {
                     .map_err(|error| PrivilegeError::refused("read the own groups", error))?,
             ),
         };
-        Ok(prove::Allowed { uid, gid, groups, bounding: caps::bits(CapSet::Bounding) })
+        Ok(prove::Allowed { uid, gid, groups, bounding: 0 })
     }
 }
 

@@ -53,6 +53,9 @@ const SETS: [(CapSet, &str, &str); 5] = [
     (CapSet::Bounding, "CapBnd:", "bounding"),
 ];
 
+/// As many capabilities are told by name; of more, their number.
+const FEW: usize = 5;
+
 /// The list of this process's threads. While it is open its place in `/proc` stays the same, which
 /// a sandbox by places relies on.
 ///
@@ -61,6 +64,16 @@ const SETS: [(CapSet, &str, &str); 5] = [
 pub(super) fn open_threads() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(CWD, "/proc/self/task", flags, Mode::empty())?)
+}
+
+/// What is left in the bounding set: from the kernel itself, which may know capabilities that this
+/// program does not.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn bounding(list: &OwnedFd) -> io::Result<u64> {
+    let [.., bounding] = Proof::read(list, String::new(), &Allowed::default())?.union();
+    Ok(bounding)
 }
 
 impl Proof {
@@ -209,7 +222,11 @@ impl Thread {
         for ((_, _, word), held) in SETS.into_iter().zip(self.sets) {
             let more = if word == "bounding" { held & !allowed.bounding } else { held };
             if more != 0 {
-                found(format!("{} in the {word} set", names(more).join(", ")));
+                let held = match names(more) {
+                    many if many.len() > FEW => format!("{} capabilities", many.len()),
+                    few => few.join(", "),
+                };
+                found(format!("{held} in the {word} set"));
             }
         }
         if self.uids.iter().any(|uid| *uid != allowed.uid) || self.uids.is_empty() {
@@ -256,4 +273,114 @@ pub(super) fn names(set: u64) -> Vec<String> {
         known.map_or_else(|| format!("capability {bit}"), ToString::to_string)
     };
     (0..u64::BITS).filter(|bit| set & (1 << bit) != 0).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tworker 0\nUmask:\t0022\nUid:\t998\t998\t998\t998\n\
+        Gid:\t998\t998\t998\t998\nGroups:\t998 42 \nCapInh:\t0000000000000000\n\
+        CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n\
+        CapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
+
+    fn allowed() -> Allowed {
+        Allowed { uid: 998, gid: 998, groups: vec![42, 998], bounding: 0 }
+    }
+
+    /// What is wrong with one thread of which this was read.
+    fn excess(status: &str, allowed: &Allowed) -> Vec<String> {
+        let mut excess = Vec::new();
+        Thread::parse(status).unwrap().judge(allowed, &mut excess);
+        excess
+    }
+
+    fn proof(threads: &[&str]) -> Proof {
+        let mut proof = Proof {
+            standing: "left root for portcullis (uid 998, gid 998)".to_owned(),
+            threads: threads.iter().map(|status| Thread::parse(status).unwrap()).collect(),
+            core_dumps: false,
+            dumpable: false,
+            excess: Vec::new(),
+        };
+        proof.excess = proof.judge(&allowed());
+        proof
+    }
+
+    #[test]
+    fn everything_beyond_what_is_allowed_is_named() {
+        assert_eq!(excess(STATUS, &allowed()), [""; 0]);
+        let bind = "0000000000000400";
+        for (old, new, word) in [
+            ("CapEff:\t0000000000000000", format!("CapEff:\t{bind}"), "the effective set"),
+            ("CapPrm:\t0000000000000000", format!("CapPrm:\t{bind}"), "CAP_NET_BIND_SERVICE"),
+            ("CapInh:\t0000000000000000", format!("CapInh:\t{bind}"), "the inheritable set"),
+            ("CapAmb:\t0000000000000000", format!("CapAmb:\t{bind}"), "the ambient set"),
+            ("CapBnd:\t0000000000000000", "CapBnd:\t8000000000000000".into(), "capability 63"),
+            ("Uid:\t998\t998\t998", "Uid:\t998\t998\t0".into(), "user ids [998, 998, 0, 998]"),
+            ("Gid:\t998", "Gid:\t0".into(), "group ids [0, 998"),
+            ("998 42", "998 0".into(), "supplementary groups [998, 0]"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0".into(), "no_new_privs"),
+        ] {
+            let status = STATUS.replace(old, &new);
+            assert_ne!(status, STATUS);
+            let excess = excess(&status, &allowed());
+            assert_eq!(excess.len(), 1, "{excess:?}");
+            assert!(excess[0].contains(word), "{excess:?}");
+            assert!(excess[0].starts_with("thread worker 0: "), "{excess:?}");
+        }
+    }
+
+    #[test]
+    fn a_bounding_set_that_could_not_be_emptied_may_not_grow() {
+        let status = STATUS.replace("CapBnd:\t0000000000000000", "CapBnd:\t0000000000000401");
+        let mut allowed = Allowed { bounding: 0x401, ..allowed() };
+        assert_eq!(excess(&status, &allowed), [""; 0]);
+        allowed.bounding = 0x400;
+        assert_eq!(excess(&status, &allowed), ["thread worker 0: CAP_CHOWN in the bounding set"]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_proves_nothing() {
+        for line in STATUS.lines().filter(|line| !line.starts_with("Umask")) {
+            let status = STATUS.replace(&format!("{line}\n"), "");
+            assert!(Thread::parse(&status).is_none(), "without {line}");
+        }
+        assert!(Thread::parse(&STATUS.replace("CapEff:\t0", "CapEff:\tx")).is_none());
+        assert!(!proof(&[]).holds());
+    }
+
+    #[test]
+    fn the_proof_reads_as_one_line() {
+        assert_eq!(
+            proof(&[STATUS, STATUS]).to_string(),
+            "left root for portcullis (uid 998, gid 998); no capability in any of 2 threads; \
+             no_new_privs; no core dumps"
+        );
+        let one = STATUS.replace("CapPrm:\t0000000000000000", "CapPrm:\t0000000000000001");
+        let proof = proof(&[STATUS, &one]);
+        assert!(!proof.holds());
+        assert_eq!(proof.held()[1], ("permitted", vec!["CAP_CHOWN".to_owned()]));
+        assert!(proof.to_string().contains("more is held than asked: thread worker 0: CAP_CHOWN"));
+    }
+
+    /// Every thread is read, also one that came after the list was opened.
+    #[test]
+    fn the_threads_of_this_process_are_found() {
+        let list = open_threads().unwrap();
+        let (end, when_ended) = std::sync::mpsc::channel::<()>();
+        let (there, when_there) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("stands-by".to_owned());
+        let thread = thread.spawn(move || {
+            // It names itself before this.
+            there.send(()).unwrap();
+            when_ended.recv()
+        });
+        when_there.recv().unwrap();
+        let proof = Proof::read(&list, String::new(), &Allowed::default()).unwrap();
+        assert!(proof.threads.iter().any(|thread| thread.name == "stands-by"));
+        assert!(!proof.holds(), "a test process forbids itself nothing");
+        drop(end);
+        let _ = thread.unwrap().join();
+    }
 }

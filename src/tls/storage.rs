@@ -1,5 +1,7 @@
 //! The storage directory: who owns what in it, and writes that are whole or not there.
 
+mod hand_over;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
+
+pub use hand_over::hand_over;
 
 /// No certificate, chain or key that anybody uses is larger, in bytes.
 pub(crate) const MAX_FILE: u64 = 1 << 20;
@@ -60,78 +64,6 @@ pub fn prepare(storage: &Path, owner: Option<(u32, u32)>) -> Result<(), StorageE
         Some((uid, gid)) => chown(storage, Some(uid), Some(gid)).map_err(failed),
         None => Ok(()),
     }
-}
-
-/// Gives what an earlier start as root has made in the storage, or one that had no user of its own
-/// to become, to the user and group that the program is about to become. Files of others are left
-/// alone, as is all that this program never makes.
-///
-/// # Errors
-/// When the storage belongs to somebody else, who would know the keys in it, and when an owner
-/// cannot be changed.
-pub fn hand_over(storage: &Path, to: (u32, u32)) -> Result<(), StorageError> {
-    let failed = |error: rustix::io::Errno| StorageError::new(storage, "hand over", error.into());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = match rustix::fs::openat(CWD, storage, flags, Mode::empty()) {
-        Ok(folder) => folder,
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    let owner = rustix::fs::fstat(&folder).map_err(failed)?.st_uid;
-    if owner != to.0 && !EARLIER.contains(&owner) {
-        let why = format!("it belongs to uid {owner}, who would know the keys in it");
-        return Err(StorageError::new(storage, "use", io::Error::other(why)));
-    }
-    let entries = names(&folder).map_err(failed)?;
-    for name in entries.iter().filter(|name| OURS.contains(&name.as_str())) {
-        give_folder(&folder, name, to).map_err(failed)?;
-    }
-    if entries.iter().all(|name| OURS.contains(&name.as_str())) {
-        give(&folder, to).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// The folders that this program makes in its storage.
-const OURS: [&str; 1] = ["local"];
-
-/// Whom earlier starts may have left files with: root, and nobody.
-const EARLIER: [u32; 2] = [0, 65_534];
-
-/// Gives a folder and the regular files in it. Nothing is followed, and nothing with a second name
-/// is given: the folder may be a former owner's, who could have linked somebody's file into it.
-fn give_folder(parent: &OwnedFd, name: &str, to: (u32, u32)) -> Result<(), rustix::io::Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    for name in names(&folder)? {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &name, flags, Mode::empty())?;
-        let found = rustix::fs::fstat(&file)?;
-        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-        if is_file && found.st_nlink == 1 {
-            give(&file, to)?;
-        }
-    }
-    give(&folder, to)
-}
-
-fn give(file: &OwnedFd, (uid, gid): (u32, u32)) -> Result<(), rustix::io::Errno> {
-    if !EARLIER.contains(&rustix::fs::fstat(file)?.st_uid) {
-        return Ok(());
-    }
-    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::fs::chownat(file, "", Some(user), Some(group), AtFlags::EMPTY_PATH)
-}
-
-fn names(folder: &OwnedFd) -> Result<Vec<String>, rustix::io::Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 /// One private directory in the storage, 0700. Every access goes through the open directory and

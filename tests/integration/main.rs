@@ -35,6 +35,7 @@ mod logs;
 mod metrics;
 mod errors;
 mod status;
+mod privileges;
 mod sandbox;
 mod memory;
 mod real_clients;

@@ -151,6 +151,8 @@ pub fn remedy(path: &Path) -> String {
     let gid = rustix::process::getegid().as_raw();
     let group = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
     let group = group.map_or_else(|| gid.to_string(), |group| group.name);
+    // A relative one would be wrong where the command is run.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let closed = |folder: &&Path| {
         let (wanted, flags) = (Access::EXEC_OK, AtFlags::EACCESS);
         rustix::fs::accessat(CWD, *folder, wanted, flags) == Err(Errno::ACCESS)

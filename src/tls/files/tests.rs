@@ -218,3 +218,37 @@ fn a_certificate_is_judged_by_its_dates_and_names() {
     says(&judged(names, now + DAY, now + 9 * DAY, &["a.test"])[0], "clock");
     says(&judged(&[], now - DAY, now + DAY, &["a.test"])[0], "no name");
 }
+
+/// A missing right cannot be had by root, so that the looks are made up.
+#[test]
+fn a_look_tells_whether_to_read_again_and_whether_the_content_may_be_the_same() {
+    let (files, pair) = Files::pair();
+    let key = files.path("k.pem");
+    let first = Look::of(&key);
+    assert!(!first.differs_from(first) && first.has_content_of(first));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    let permitted = Look::of(&key);
+    assert!(permitted.differs_from(first), "it may be readable now");
+    assert!(permitted.has_content_of(first));
+    files.put("k.pem", pair.key.as_bytes(), 0o600);
+    let replaced = Look::of(&key);
+    assert!(replaced.differs_from(permitted) && !replaced.has_content_of(permitted));
+    fs::remove_file(&key).unwrap();
+    let gone = Look::of(&key);
+    assert!(gone.differs_from(replaced) && !gone.has_content_of(replaced));
+    assert!(!Look::Hidden.differs_from(replaced) && Look::Hidden.has_content_of(replaced));
+}
+
+#[test]
+fn what_is_wrong_with_a_pair_is_wrong_when_it_is_loaded_again() {
+    let (files, pair) = Files::pair();
+    let (cert, key) = (files.path("c.pem"), files.path("k.pem"));
+    let before = load_again(&cert, &key, None).unwrap();
+    assert_eq!(before.paths(), [&*cert, &*key]);
+    files.put("k.pem", b"junk", 0o600);
+    load_again(&cert, &key, Some(&before)).unwrap_err();
+    files.put("k.pem", pair.key.as_bytes(), 0o644);
+    load_again(&cert, &key, Some(&before)).unwrap_err();
+    fs::remove_file(&key).unwrap();
+    load_again(&cert, &key, Some(&before)).unwrap_err();
+}
