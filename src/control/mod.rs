@@ -24,7 +24,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use crate::config::Config;
 use crate::downstream::accept::Acceptor;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::BoundListener;
@@ -34,7 +33,7 @@ use crate::helper::ready::Ready;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
-use crate::sandbox::{self, Needs};
+use crate::sandbox;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -133,6 +132,8 @@ struct Plane {
     notifier: Notifier,
     privileges: Standing,
     sandbox: sandbox::Closed,
+    /// What the sandbox has cut off since it closed.
+    lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
     /// The control socket, and what answers there.
@@ -188,6 +189,7 @@ impl Control {
             notifier: start.notifier,
             privileges: start.privileges,
             sandbox: start.sandbox,
+            lost: None,
             socket: start.socket,
             answering: None,
             metrics: start.metrics,
@@ -287,11 +289,6 @@ impl Plane {
         self.shut_down(&mut signals).await
     }
 
-    /// What serving from `config` takes of this process itself; the helper reads the file.
-    fn needs(&self, config: &Config) -> Needs {
-        Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()))
-    }
-
     /// Answers where metrics are scraped, and nowhere else any more.
     fn scrape(&mut self, sender: &tokio::sync::mpsc::Sender<Request>) {
         if let Some(old) = self.scraping.take() {
@@ -307,6 +304,11 @@ impl Plane {
 
     /// Reads certificates again where a file has changed or the local authority's time has come.
     async fn renew(&mut self) {
+        let lost = self.sandbox.lost();
+        if let (None, Some(lost)) = (&self.lost, &lost) {
+            tracing::error!("{lost}");
+        }
+        self.lost = lost;
         let due = self.state.certificates.next_renewal().is_some_and(|at| at <= SystemTime::now());
         let stamps = files::Stamps::of(&self.state.config);
         if !due && !stamps.differ_from(&self.stamps) {

@@ -18,6 +18,7 @@ use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one
 use crate::helper::client::{Line, NoHelp};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
+use crate::sandbox::Needs;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -155,6 +156,11 @@ impl Plane {
             }
         }
         Ok(listeners)
+    }
+
+    /// What serving from `config` takes of this process itself; the helper reads the file.
+    pub(super) fn needs(&self, config: &Config) -> Needs {
+        Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()))
     }
 
     /// The helper, while it lives.

@@ -8,7 +8,7 @@
 //! Among what is missing: `execve` and everything else that makes a process; `ptrace`,
 //! `process_vm_readv` and `pidfd_open`; mounts, namespaces, `chroot`; `bpf`, `keyctl`, `io_uring`,
 //! `userfaultfd`, `perf_event_open`, modules, `kexec`; every change of user, group or capability;
-//! and what changes files by path in ways that Landlock does not see (`chmod`, `chown`, `setxattr`).
+//! and what changes files by path where Landlock does not see it (`chmod`, `chown`, `setxattr`).
 //!
 //! The kernel remembers which calls are allowed whatever their arguments (Linux 5.11) and asks the
 //! filter about the others only. No call that carries a request's bytes has a rule on arguments.

@@ -1,5 +1,7 @@
 //! The part that Landlock closes: files, TCP ports, signals and abstract sockets.
 
+use std::path::Path;
+
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope,
@@ -8,6 +10,7 @@ use landlock::{
 use super::Closed;
 use super::files::Grants;
 use super::needs::Needs;
+use super::system::RESOLV_CONF;
 
 /// The newest interface whose rights are asked for: those were tried. Later ones would limit
 /// datagrams and unix sockets by path.
@@ -79,6 +82,7 @@ fn describe(
         names: needs.names.is_some(),
         missing: missing(abi, status),
         notes: std::mem::take(&mut grants.notes),
+        watched: needs.places.iter().find(|place| place.path == Path::new(RESOLV_CONF)).cloned(),
         grants,
         _held: held,
         ..Closed::default()

@@ -62,8 +62,9 @@ impl Grants {
     /// not granted is made, because it could not be made afterwards.
     pub(super) fn of(needs: &Needs) -> Self {
         let mut grants = Self::default();
+        let home = needs.home.as_ref().and_then(|home| fs::canonicalize(home).ok());
         for place in &needs.places {
-            for path in grants.ways(place, needs.home.as_deref()) {
+            for path in grants.ways(place, home.as_deref()) {
                 *grants.paths.entry(path).or_default() |= place.access.rights();
             }
         }
@@ -190,10 +191,94 @@ fn is_broad(folder: &Path, access: Access, home: Option<&Path>) -> bool {
             _ => None,
         })
         .collect();
-    match names.as_slice() {
-        [] | [_] => true,
-        ["home" | "var" | "usr" | "dev" | "proc" | "sys", _] | ["run", "user", _] => true,
-        ["etc", "ssl" | "pki"] => true,
-        _ => false,
+    matches!(
+        names.as_slice(),
+        [] | [_]
+            | ["home" | "var" | "usr" | "dev" | "proc" | "sys", _]
+            | ["run", "user", _]
+            | ["etc", "ssl" | "pki"]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn place(path: &Path, access: Access) -> Place {
+        Place { path: path.to_owned(), access, extent: Extent::Around, key: Some("key".to_owned()) }
+    }
+
+    #[test]
+    fn folders_that_hold_everything_are_broad() {
+        let home = Path::new("/srv/me");
+        let broad = |path: &str| is_broad(Path::new(path), Access::Read, Some(home));
+        for path in
+            ["/", "/etc", "/tmp", "/home/x", "/var/lib", "/usr/local", "/etc/ssl", "/srv/me"]
+        {
+            assert!(broad(path), "{path}");
+        }
+        for path in ["/etc/portcullis", "/home/x/certs", "/var/lib/p", "/run/p", "/srv/me/certs"] {
+            assert!(!broad(path), "{path}");
+        }
+        assert!(broad("/var/log"));
+        assert!(!is_broad(Path::new("/var/log"), Access::Append, None));
+    }
+
+    /// As certbot has it.
+    #[test]
+    fn both_ends_of_a_link_are_granted() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let (live, archive) = (root.join("live/a"), root.join("archive/a"));
+        fs::create_dir_all(&live).unwrap();
+        fs::create_dir_all(&archive).unwrap();
+        fs::write(archive.join("1.pem"), "").unwrap();
+        symlink("../../archive/a/1.pem", live.join("a.pem")).unwrap();
+        let mut grants = Grants::default();
+        let place = place(&live.join("a.pem"), Access::Read);
+        let mut ways = grants.around(&place, None);
+        ways.dedup();
+        assert_eq!(ways, [live, archive]);
+        assert!(grants.notes.is_empty());
+    }
+
+    #[test]
+    fn a_file_in_a_broad_folder_is_granted_alone_and_that_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let file = root.join("a.pem");
+        fs::write(&file, "").unwrap();
+        let mut grants = Grants::default();
+        assert_eq!(grants.around(&place(&file, Access::Read), Some(&root)), [file]);
+        assert!(grants.notes[0].starts_with("key is in "), "{:?}", grants.notes);
+        // The log is made, because nothing could be made there afterwards.
+        let log = root.join("access.log");
+        assert_eq!(grants.around(&place(&log, Access::Append), Some(&root)), [log.as_path()]);
+        assert!(log.exists());
+    }
+
+    #[test]
+    fn a_grant_covers_what_is_below_it_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, outside) = (folder.path().join("in/side"), folder.path().join("out"));
+        fs::create_dir_all(&inside).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        let here = |path: &Path, access| Place { extent: Extent::Here, ..place(path, access) };
+        let mut needs = Needs::default();
+        needs.places.push(here(&folder.path().join("in"), Access::Keep));
+        let mut grants = Grants::of(&needs);
+        assert_eq!(grants.open().len(), 1);
+        assert_eq!(grants.cover(&place(&inside.join("new"), Access::Append)), Ok(()));
+        assert_eq!(grants.cover(&here(&inside, Access::Keep)), Ok(()));
+        let elsewhere = grants.cover(&place(&outside.join("new"), Access::Append));
+        assert_eq!(elsewhere, Err(fs::canonicalize(&outside).unwrap()));
+        symlink(&outside, inside.join("link")).unwrap();
+        assert!(grants.cover(&place(&inside.join("link/new"), Access::Append)).is_err());
+        // Another folder of the same name is another folder.
+        fs::rename(folder.path().join("in"), folder.path().join("was")).unwrap();
+        fs::create_dir_all(&inside).unwrap();
+        assert!(grants.cover(&here(&inside, Access::Keep)).is_err());
     }
 }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use self::calls::Calls;
 use self::files::Grants;
 pub use self::needs::Needs;
+use self::needs::Place;
 pub use self::probe::{Probe, Verdict, probe};
 use crate::config::Sandbox;
 use crate::exit;
@@ -49,6 +50,8 @@ pub struct Closed {
     /// What this kernel cannot limit, one sentence each.
     missing: Vec<String>,
     grants: Grants,
+    /// What is to be read time and again for as long as the process lives.
+    watched: Option<Place>,
     notes: Vec<String>,
     /// Open, so that the kernel keeps what the rights are tied to.
     _held: Vec<landlock::PathFd>,
@@ -123,6 +126,17 @@ impl Closed {
             "connects": self.connects,
             "names": self.names,
             "missing": self.missing,
+        })
+    }
+
+    /// What the process has lost since: the list of name servers, where another file has taken its
+    /// place and no link led to it. The C library goes on without a word, and without servers.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        let place = self.watched.as_ref().filter(|_| self.files)?;
+        let key = place.key.as_deref().unwrap_or_default();
+        self.grants.cover(place).is_err().then(|| {
+            format!("{key} was replaced after the sandbox closed and cannot be read: restart")
         })
     }
 
@@ -263,7 +277,11 @@ impl fmt::Display for SandboxError {
             Self::Threads(count) => {
                 write!(f, "the sandbox cannot be closed: there are {count} threads already")
             }
-            Self::Landlock(error) => write!(f, "the sandbox cannot be closed: {error}"),
+            Self::Landlock(error) => write!(
+                f,
+                "the sandbox cannot be closed: {error} (`sandbox = \"off\"` in [server] serves \
+                 without it)"
+            ),
             Self::Missing(missing) => {
                 write!(f, "server.sandbox is \"require\", and on this host {}", missing.join("; "))
             }

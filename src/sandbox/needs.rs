@@ -94,9 +94,13 @@ impl Needs {
             ..Self::default()
         };
         needs.places.extend(system::places(environment));
-        if let Some(file) = file {
-            needs.around(file, Access::Read, "the configuration file".to_owned());
-        }
+        needs.places.extend(file.map(|file| Place {
+            path: file.to_owned(),
+            access: Access::Read,
+            extent: Extent::Around,
+            // Whoever reads it says what is in the way.
+            key: None,
+        }));
         needs.kept(config);
         needs.listeners(config);
         for site in &config.sites {
@@ -192,3 +196,80 @@ impl Needs {
 
 /// Answers that are too long for a datagram come over TCP (RFC 7766).
 const DNS: u16 = 53;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn needs(text: &str, environment: &[(&str, &str)]) -> Needs {
+        let config = config::parse(text, "test.toml", Path::new("/etc/p"), &|_| None);
+        let config = config.unwrap_or_else(|problems| panic!("{problems}")).config;
+        let value = |name: &str| {
+            let found = environment.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| PathBuf::from(value))
+        };
+        Needs::in_environment(&config, Some(Path::new("/etc/p/p.toml")), &value)
+    }
+
+    fn place<'a>(needs: &'a Needs, path: &str) -> Option<&'a Place> {
+        needs.places.iter().find(|place| place.path == Path::new(path))
+    }
+
+    const PLAIN: &str = "[server]\nhttp = [\":80\", \"127.0.0.1:8000\"]\nhttps = []\n\
+        [admin]\nmetrics = \"127.0.0.1:9180\"\n\
+        [log]\naccess = \"/var/log/p/a.log\"\n\
+        [[site]]\nhost = \"a.test\"\nto = [\"127.0.0.1:8080\", \"unix:/run/a.sock\"]\n";
+
+    #[test]
+    fn ports_carry_the_key_that_names_them() {
+        let needs = needs(PLAIN, &[]);
+        let bind: Vec<_> = needs.bind.iter().map(|(port, key)| (*port, key.as_str())).collect();
+        let (http, metrics) = ("server.http", "admin.metrics");
+        assert_eq!(bind, [(80, http), (8000, http), (9180, metrics)]);
+        assert_eq!(needs.connect.get(&8080).map(String::as_str), Some("site a.test: to"));
+        assert_eq!(needs.connect.len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_used_is_asked_for() {
+        let needs = needs(PLAIN, &[]);
+        assert_eq!(needs.names, None);
+        for path in ["/etc/hosts", "/usr/lib", "/etc/ssl/certs", "/run/a.sock", "/etc"] {
+            assert!(place(&needs, path).is_none(), "{path}");
+        }
+        assert_eq!(place(&needs, "/var/log/p/a.log").unwrap().access, Access::Append);
+        assert_eq!(place(&needs, "/etc/p/p.toml").unwrap().access, Access::Read);
+        // Without a site of the local authority nobody has to be able to write there.
+        assert_eq!(place(&needs, "/var/lib/portcullis").unwrap().key, None);
+    }
+
+    #[test]
+    fn a_name_takes_what_the_c_library_reads_and_asks() {
+        let needs = needs("[[site]]\nhost = \"localhost\"\nto = \"app.internal:8080\"\n", &[]);
+        let named = ("site localhost: to".to_owned(), "app.internal".to_owned());
+        assert_eq!(needs.names, Some(named));
+        assert!(needs.connect.contains_key(&53));
+        for path in ["/etc/hosts", "/etc/resolv.conf"] {
+            assert!(place(&needs, path).is_some(), "{path}");
+        }
+        let storage = place(&needs, "/var/lib/portcullis").unwrap();
+        assert_eq!(storage.key.as_deref(), Some("acme.storage"));
+    }
+
+    #[test]
+    fn an_application_over_tls_takes_the_roots() {
+        let text =
+            "[server]\nhttps = []\n[[site]]\nhost = \"a.test\"\nto = \"https://192.0.2.1\"\n";
+        let plain = needs(text, &[]);
+        assert!(place(&plain, "/etc/ssl/certs").is_some());
+        let named = needs(text, &[("SSL_CERT_FILE", "/srv/roots/ca.pem")]);
+        assert_eq!(place(&named, "/srv/roots/ca.pem").unwrap().extent, Extent::Around);
+    }
+
+    #[test]
+    fn an_abstract_socket_of_the_supervisor_stays_open() {
+        assert!(!needs(PLAIN, &[("NOTIFY_SOCKET", "/run/notify")]).abstract_sockets);
+        assert!(needs(PLAIN, &[("NOTIFY_SOCKET", "@notify")]).abstract_sockets);
+    }
+}

@@ -48,10 +48,10 @@ pub(super) fn names(key: &str) -> Vec<Place> {
     let mut places: Vec<Place> = files.iter().map(|path| here(path, Access::Read)).collect();
     // A link on most systems, to a file that is replaced when the network changes.
     places.push(Place {
-        path: "/etc/resolv.conf".into(),
+        path: RESOLV_CONF.into(),
         access: Access::Read,
         extent: Extent::Around,
-        key: Some(format!("{key}: the list of name servers, /etc/resolv.conf,")),
+        key: Some(format!("{key}: the list of name servers ({RESOLV_CONF})")),
     });
     if !cfg!(target_env = "musl") {
         let libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
@@ -61,6 +61,9 @@ pub(super) fn names(key: &str) -> Vec<Place> {
     }
     places
 }
+
+/// Where the name servers are listed.
+pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Where the roots are by which applications are verified: those that `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` name, and where distributions keep them. `key` names the first such application.

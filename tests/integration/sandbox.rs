@@ -91,6 +91,28 @@ fn require_is_all_or_nothing() {
     }
 }
 
+/// Kernels that lack something, as far as the program can tell.
+#[test]
+fn what_a_kernel_lacks_is_said_and_refused_where_it_is_required() {
+    let folder = proxy::folder();
+    let origin = app();
+    Proxy::to(&origin).server("sandbox = 'require'").write(folder.path());
+    for (answer, words) in [
+        ("landlock_create_ruleset:error=ENOSYS", "this kernel has no Landlock"),
+        ("landlock_create_ruleset:error=EOPNOTSUPP", "Landlock is switched off"),
+        ("landlock_create_ruleset:retval=3:when=1", "TCP ports are not limited (Linux 6.7 can)"),
+        ("seccomp:error=EINVAL", "system calls are not limited"),
+        ("landlock_restrict_self:error=EPERM", "the sandbox cannot be closed"),
+    ] {
+        let Some(mut strace) = tools::find("strace") else { return };
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
+        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
+        let output = tools::run(strace.current_dir(folder.path()));
+        assert!(stderr(&output).contains(words), "{words}: {}", stderr(&output));
+        assert_eq!(output.status.code(), Some(77), "{words}");
+    }
+}
+
 #[test]
 fn a_reload_that_needs_more_names_every_key_and_changes_nothing() {
     let origin = app();

@@ -82,7 +82,6 @@ const FILES: &[c_long] = &[
     libc::SYS_getcwd,
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
-    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_ftruncate,
     libc::SYS_fsync,
@@ -107,6 +106,9 @@ const THREADS: &[c_long] = &[
     libc::SYS_getcpu,
     libc::SYS_exit,
     libc::SYS_exit_group,
+    // How a process ended that was started before the list held.
+    libc::SYS_wait4,
+    libc::SYS_waitid,
 ];
 
 const SIGNALS: &[c_long] = &[
@@ -131,13 +133,12 @@ const WHO_WE_ARE: &[c_long] = &[
     libc::SYS_getresgid,
     libc::SYS_getgroups,
     libc::SYS_capget,
-    libc::SYS_getrlimit,
     libc::SYS_getrusage,
     libc::SYS_uname,
     libc::SYS_sysinfo,
 ];
 
-/// What newer processors' tables have no longer.
+/// What tables of newer processors have no longer.
 #[cfg(target_arch = "x86_64")]
 const OLD_NAMES: &[c_long] = &[
     libc::SYS_open,
@@ -148,6 +149,8 @@ const OLD_NAMES: &[c_long] = &[
     libc::SYS_mkdir,
     libc::SYS_unlink,
     libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_getrlimit,
     libc::SYS_pipe,
     libc::SYS_dup2,
     libc::SYS_poll,
@@ -157,8 +160,9 @@ const OLD_NAMES: &[c_long] = &[
     libc::SYS_eventfd,
     libc::SYS_time,
 ];
+/// `renameat` and `getrlimit` of the generic table, which not every library's list of names has.
 #[cfg(not(target_arch = "x86_64"))]
-const OLD_NAMES: &[c_long] = &[];
+const OLD_NAMES: &[c_long] = &[38, 163];
 
 /// How musl raises a signal in the thread that it is in, `abort` counted.
 #[cfg(target_env = "musl")]
