@@ -248,6 +248,9 @@ impl Control {
         self.plane.scrape(&sender);
         self.plane.acceptor.listen(self.plane.listeners.clone()).await;
         self.plane.notifier.ready(&self.plane.summary());
+        if let Some(socket) = &mut self.plane.socket {
+            socket.keep();
+        }
         ready.yes();
         self.plane.run(self.signals, requests, &sender).await
     }
