@@ -1,6 +1,9 @@
 //! `portcullis run`: serve from the configuration. The start-up, as a list.
 
-use std::time::SystemTime;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Gid, Uid};
 
@@ -19,13 +22,15 @@ use crate::observe::registry::Registry;
 use crate::privilege::explain::When;
 use crate::privilege::{self, PrivilegeError};
 use crate::sandbox::{self, Needs};
-use crate::tls::storage;
+use crate::tls::{Certificates, storage};
 
 /// Serves from the file until a signal; returns the exit code.
 #[must_use]
 pub fn run(file: &ConfigFile) -> u8 {
     let inherited = Inherited::take();
-    match config::load(&file.config) {
+    // What only root could read comes from a predecessor, who began as root.
+    let load = if inherited.ready.is_awaited() { config::load_again } else { config::load };
+    match load(&file.config) {
         Ok(loaded) => {
             eprint!("{}", loaded.warnings.render(false));
             let origin = ConfigOrigin::File(file.config.clone());
@@ -48,8 +53,8 @@ pub fn serve_with(
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> u8 {
     program_log::init(config.log.level);
-    let Inherited { passed, ready } = inherited;
-    match start(config, origin, passed, after_bind) {
+    let Inherited { passed, ready, keys } = inherited;
+    match start(config, origin, passed, keys.as_ref(), after_bind) {
         Ok(control) => control.run(ready),
         Err(stop) => {
             ready.no(&stop.text);
@@ -65,6 +70,8 @@ pub struct Inherited {
     pub passed: Passed,
     /// Where a predecessor waits for a word.
     pub ready: Ready,
+    /// Certificates and keys that a predecessor could read, and this process may not.
+    pub keys: Option<Certificates>,
 }
 
 impl Inherited {
@@ -72,7 +79,10 @@ impl Inherited {
     #[must_use]
     pub fn take() -> Self {
         let mut passed = Passed::take();
-        Self { ready: Ready::new(passed.take_named(ready::NAME)), passed }
+        let ready = Ready::new(passed.take_named(ready::NAME));
+        // What cannot be had from there is missed by whoever needs it, and told then.
+        let keys = passed.take_named("keys").and_then(|socket| read_keys(socket).ok());
+        Self { passed, ready, keys }
     }
 
     /// Says why there is no start, to a predecessor too; returns the exit code.
@@ -83,12 +93,28 @@ impl Inherited {
     }
 }
 
+/// How long a predecessor may take to hand over its keys.
+const KEYS: Duration = Duration::from_secs(10);
+
+/// More than the keys of ten thousand sites take, in bytes.
+const MOST_KEYS: u64 = 256 << 20;
+
+fn read_keys(socket: OwnedFd) -> io::Result<Certificates> {
+    let socket = UnixStream::from(socket);
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(KEYS))?;
+    let mut bytes = Vec::new();
+    socket.take(MOST_KEYS).read_to_end(&mut bytes)?;
+    Certificates::inherited(&bytes)
+}
+
 /// Each step needs those before it: no thread before the rights are gone, no right given up before
 /// all is taken that needs it, nothing served before it is proved that they are.
 fn start(
     mut config: Config,
     origin: ConfigOrigin,
     mut passed: Passed,
+    keys: Option<&Certificates>,
     after_bind: impl FnOnce(&[BoundListener]),
 ) -> Result<Control, Stop> {
     let notifier = Notifier::from_env(passed.take_named("notify"));
@@ -115,7 +141,7 @@ fn start(
     let https_port = https_port(&listeners);
     let user = config.server.user.clone();
     hand_over(&config, &listeners, socket.as_ref()).map_err(|error| not_permitted(&error))?;
-    let state = State::prepare(config, https_port, &registry).map_err(|error| Stop {
+    let state = State::prepare(keys, config, https_port, &registry).map_err(|error| Stop {
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;

@@ -88,6 +88,9 @@ fn listen_for_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener
     bound.map_err(explain)
 }
 
+/// The inode of no file.
+const NOT_OURS: u64 = 0;
+
 /// The control socket; its file goes with it.
 #[derive(Debug)]
 pub struct ControlSocket {
@@ -105,19 +108,30 @@ impl ControlSocket {
         self.listener.try_clone()
     }
 
-    /// The socket that a predecessor has passed, when it is the one at `path`.
+    /// The socket that a predecessor has passed, when it is the one at `path`. The file stays the
+    /// predecessor's until [`ControlSocket::keep`]: this process may fail to come up.
     #[must_use]
     pub fn adopt(socket: OwnedFd, path: &Path) -> Option<Self> {
         let listener = UnixListener::from(socket);
         listener.set_nonblocking(true).ok()?;
-        let inode = fs::metadata(path).ok()?.ino();
         let here = listener.local_addr().ok()?;
-        (here.as_pathname() == Some(path)).then(|| Self { listener, path: path.to_owned(), inode })
+        (here.as_pathname() == Some(path)).then(|| Self {
+            listener,
+            path: path.to_owned(),
+            inode: NOT_OURS,
+        })
+    }
+
+    /// From now on the file goes with this process, an adopted one too.
+    pub fn keep(&mut self) {
+        if self.inode == NOT_OURS {
+            self.inode = fs::metadata(&self.path).map_or(NOT_OURS, |metadata| metadata.ino());
+        }
     }
 
     /// Leaves the file to a successor.
     pub fn leave(mut self) {
-        self.inode = 0;
+        self.inode = NOT_OURS;
     }
 }
 
@@ -267,6 +281,24 @@ mod tests {
         let socket = make_socket(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(socket);
+    }
+
+    /// The file was removed when a successor did not come up.
+    #[test]
+    fn the_file_of_a_predecessor_goes_with_whoever_serves_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let first = make_socket(&path).unwrap();
+        let given = || OwnedFd::from(first.listener().unwrap());
+        assert!(ControlSocket::adopt(given(), Path::new("/elsewhere")).is_none());
+        drop(ControlSocket::adopt(given(), &path).unwrap());
+        assert!(UnixStream::connect(&path).is_ok(), "it never served");
+        let mut second = ControlSocket::adopt(given(), &path).unwrap();
+        second.keep();
+        first.leave();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -25,7 +25,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use crate::config::Config;
 use crate::downstream::accept::Acceptor;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::BoundListener;
@@ -35,7 +34,7 @@ use crate::helper::ready::Ready;
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
-use crate::sandbox::{self, Needs};
+use crate::sandbox;
 use crate::tls::Tickets;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -191,10 +190,10 @@ impl Control {
             notifier: start.notifier,
             privileges: start.privileges,
             sandbox: start.sandbox,
+            lost: None,
             socket: start.socket,
             answering: None,
             metrics: start.metrics,
-            lost: None,
             scraping: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -250,6 +249,9 @@ impl Control {
         self.plane.scrape(&sender);
         self.plane.acceptor.listen(self.plane.listeners.clone()).await;
         self.plane.notifier.ready(&self.plane.summary());
+        if let Some(socket) = &mut self.plane.socket {
+            socket.keep();
+        }
         ready.yes();
         self.plane.run(self.signals, requests, &sender).await
     }
@@ -289,11 +291,6 @@ impl Plane {
             self.answer(request, sender).await;
         }
         self.shut_down(&mut signals).await
-    }
-
-    /// What serving from `config` takes of this process itself; the helper reads the file.
-    fn needs(&self, config: &Config) -> Needs {
-        Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()))
     }
 
     /// Answers where metrics are scraped, and nowhere else any more.

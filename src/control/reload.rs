@@ -19,6 +19,7 @@ use crate::helper::client::{Line, NoHelp};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
 use crate::privilege::explain::When;
+use crate::sandbox::Needs;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -157,6 +158,11 @@ impl Plane {
             }
         }
         Ok(listeners)
+    }
+
+    /// What serving from `config` takes of this process itself; the helper reads the file.
+    pub(super) fn needs(&self, config: &Config) -> Needs {
+        Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()))
     }
 
     /// The helper, while it lives.

@@ -88,16 +88,18 @@ impl StateError {
 }
 
 impl State {
-    /// Reads and makes what `config` asks for: certificates, tables, series.
+    /// Reads and makes what `config` asks for: certificates, tables, series. Certificate files that
+    /// may not be read are taken from `inherited`, see [`Certificates::load_again`].
     ///
     /// # Errors
     /// See [`StateError`]; nothing has changed then.
     pub fn prepare(
+        inherited: Option<&Certificates>,
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make(None, config, https_port, registry)
+        Self::make(inherited, config, https_port, registry)
     }
 
     /// The same in place of `before`, from which certificate files are taken that only root could

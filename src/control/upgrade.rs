@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
@@ -62,6 +62,9 @@ impl Plane {
         ours.set_nonblocking(true).map_err(failed)?;
         let ours = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
         let mut sockets = self.sockets().map_err(failed)?;
+        if let Some(keys) = self.state.certificates.bequest() {
+            sockets.push(("keys".to_owned(), leave(keys).map_err(failed)?));
+        }
         sockets.push((ready::NAME.to_owned(), theirs.into()));
         Ok(tokio::spawn(attempt(helper, sockets, ours)))
     }
@@ -157,6 +160,16 @@ async fn attempt(
         Ok(words) => format!("{words}\n(process {pid}: {how})"),
         Err(_) => format!("process {pid} was not ready in {PATIENCE:?}; {how}"),
     })
+}
+
+/// A socket on which `keys` can be read, once.
+fn leave(keys: Vec<u8>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let mut ours = tokio::net::UnixStream::from_std(ours)?;
+    // Who does not read them has no use for them.
+    tokio::spawn(async move { timeout(PATIENCE, ours.write_all(&keys)).await });
+    Ok(theirs.into())
 }
 
 /// What the new program says: that it is ready, or all of its reason why not.

@@ -15,7 +15,7 @@ use crate::helper::ready;
 
 /// Names of sockets that are no listeners of the configuration: [`Passed::take_named`] gives them
 /// out, and nothing else does.
-const OTHERS: [&str; 4] = ["metrics", "control", "notify", "ready"];
+const OTHERS: [&str; 5] = ["metrics", "control", "notify", "keys", "ready"];
 
 /// More than anybody passes: a number beyond it is a mistake.
 const MOST: usize = 256;

@@ -26,7 +26,7 @@ const FIRST: i32 = 3;
 const PROTOCOL: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// What a successor may be passed.
-const NAMES: [&str; 6] = ["http", "https", "metrics", "control", "notify", READY];
+const NAMES: [&str; 7] = ["http", "https", "metrics", "control", "notify", "keys", READY];
 
 /// The socket on which it says that it is ready, or why it is not.
 pub(super) const READY: &str = "ready";

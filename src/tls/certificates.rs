@@ -1,11 +1,10 @@
 //! The certificates of a configuration: where each comes from, and all of them together.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use rustix::fs::{Access, AtFlags, CWD};
 
 use super::facts::{days_between, renew_at};
 use super::files::{self, FilesError, Pair};
@@ -107,10 +106,6 @@ impl Certificates {
         let mut paths: Vec<&Path> = self.pairs.iter().flat_map(Pair::paths).collect();
         paths.sort_unstable();
         paths.dedup();
-        let is_closed = |path: &&Path| {
-            rustix::fs::accessat(CWD, *path, Access::READ_OK, AtFlags::EACCESS)
-                == Err(rustix::io::Errno::ACCESS)
-        };
         let say = |path: &Path| {
             format!(
                 "{} was read as root and cannot be read again: what was read is served, and a \
@@ -119,7 +114,24 @@ impl Certificates {
                 files::remedy(path)
             )
         };
-        paths.into_iter().filter(is_closed).map(say).collect()
+        paths.into_iter().filter(|path| files::is_closed(path)).map(say).collect()
+    }
+
+    /// What a process that takes this one's place cannot read itself; `None` when that is nothing.
+    /// It holds private keys.
+    #[must_use]
+    pub fn bequest(&self) -> Option<Vec<u8>> {
+        files::bequest::write(self.pairs.iter())
+    }
+
+    /// What a predecessor has left, for [`Certificates::load_again`]; nothing is served from it.
+    ///
+    /// # Errors
+    /// When this is no [`Certificates::bequest`].
+    pub fn inherited(bequest: &[u8]) -> io::Result<Self> {
+        let pairs = files::bequest::read(bequest)?;
+        let loaded = SystemTime::UNIX_EPOCH;
+        Ok(Self { table: Arc::default(), inventory: Vec::new(), loaded, pairs })
     }
 
     pub(super) fn table(&self) -> &Arc<Table> {

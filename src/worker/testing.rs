@@ -41,7 +41,7 @@ pub(crate) fn worker_for(apps: &[String], limits: &str) -> Rc<Worker> {
     let loaded = config::parse(&text, "test.toml", Path::new("/"), &|_| None);
     let config = loaded.unwrap_or_else(|problems| panic!("{problems}")).config;
     let registry = Registry::new(1, SystemTime::now());
-    let state = State::prepare(config, 443, &registry).unwrap();
+    let state = State::prepare(None, config, 443, &registry).unwrap();
     let first = Publication { state: Arc::new(state), log: Buffer::off() };
     let tickets = Tickets::new().unwrap();
     let worker = Worker::new(0, first, registry.worker(0).unwrap(), &tickets, None).unwrap();

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use crate::harness::load::Load;
 use crate::harness::proxy::{copy_program, open_to_proxy};
+use crate::harness::setup::write_pair;
 use crate::harness::socket::{Socket, echo_at};
 use crate::harness::tools::{self, stderr};
-use crate::harness::{Client, Origin, Proxy, Site, eventually};
+use crate::harness::{Client, Origin, Proxy, Site, eventually, pki};
 
 fn app(text: &'static str) -> Origin {
     let origin = Origin::start();
@@ -22,7 +23,8 @@ fn app(text: &'static str) -> Origin {
 fn status(proxy: &Proxy) -> Value {
     let file = proxy.path("portcullis.toml");
     let output = tools::portcullis(&["status", "--json", "-c", file.to_str().unwrap()]);
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
+    let status = serde_json::from_slice(&output.stdout);
+    status.unwrap_or_else(|_| panic!("no status: {}", stderr(&output)))
 }
 
 fn needs_a_person(proxy: &Proxy) -> String {
@@ -371,6 +373,32 @@ fn the_file_may_be_anywhere_for_a_reload() {
         proxy.signal(Signal::HUP);
         proxy.expect_words("this user may not read the file");
     }
+}
+
+/// As certbot leaves them.
+#[test]
+fn keys_that_only_root_could_read_are_handed_on() {
+    if !rustix::process::geteuid().is_root() {
+        return tools::skip("takes root");
+    }
+    let origin = app("ok");
+    let for_root = |path: &std::path::Path| {
+        std::os::unix::fs::chown(path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let proxy = Proxy::start_copy_after(Proxy::plain_to(&origin), |folder| {
+        for_root(&folder.join("certs/app.test.key"));
+    });
+    for _ in 0..3 {
+        proxy.upgrade();
+        assert_eq!(proxy.client().get("/").text(), "ok");
+    }
+    assert_eq!(proxy.words().matches("was read as root").count(), 4, "{}", proxy.words());
+    // A renewed one belongs to nobody's past.
+    let renewed = pki::issue(&["app.test"]);
+    write_pair(&proxy.path("certs/app.test.pem"), &renewed);
+    for_root(&proxy.path("certs/app.test.key"));
+    expect_failure(&proxy, &["app.test.key has changed and cannot be read"]);
 }
 
 /// Low ports, which the new process has no right to bind.

@@ -1,5 +1,6 @@
 //! Certificates and keys from PEM files.
 
+pub mod bequest;
 mod error;
 mod look;
 
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, AtFlags, CWD, OFlags};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,6 +31,8 @@ pub struct Pair {
     pub certified: Arc<CertifiedKey>,
     cert: (PathBuf, Look),
     key: (PathBuf, Look),
+    /// The key itself, where it was read as root and a successor may not be able to.
+    secret: Option<Arc<PrivateKeyDer<'static>>>,
 }
 
 impl Pair {
@@ -37,6 +40,12 @@ impl Pair {
     #[must_use]
     pub fn paths(&self) -> [&Path; 2] {
         [&self.cert.0, &self.key.0]
+    }
+
+    /// Whether this process could not read it again.
+    #[must_use]
+    pub fn is_out_of_reach(&self) -> bool {
+        self.paths().into_iter().any(is_closed)
     }
 
     /// Whether it was read from these files.
@@ -82,20 +91,31 @@ pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair
             (pair.certified.cert.clone(), look)
         }
     };
-    let (signing, key_look) = match signing_key(key) {
-        Ok(signing) => (signing, looks.1),
+    let (signing, secret, key_look) = match signing_key(key) {
+        Ok((signing, secret)) => (signing, secret, looks.1),
         Err(error) => {
             let (pair, look) = keep(error, looks.1, |pair| &pair.key)?;
-            (pair.certified.key.clone(), look)
+            (pair.certified.key.clone(), pair.secret.clone(), look)
         }
     };
     let certified = matching(CertifiedKey::new(chain, signing), cert, key)?;
-    Ok(Pair { certified, cert: (cert.into(), cert_look), key: (key.into(), key_look) })
+    Ok(Pair { certified, cert: (cert.into(), cert_look), key: (key.into(), key_look), secret })
 }
 
-fn signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, FilesError> {
-    aws_lc_rs::sign::any_supported_type(&private_key(path)?)
-        .map_err(|error| FilesError::at(path, Fault::UnsupportedKey(error.to_string())))
+/// Whether a file may not be read by this process.
+pub fn is_closed(path: &Path) -> bool {
+    rustix::fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS)
+        == Err(rustix::io::Errno::ACCESS)
+}
+
+type Signing = (Arc<dyn SigningKey>, Option<Arc<PrivateKeyDer<'static>>>);
+
+fn signing_key(path: &Path) -> Result<Signing, FilesError> {
+    let secret = private_key(path)?;
+    let signing = aws_lc_rs::sign::any_supported_type(&secret)
+        .map_err(|error| FilesError::at(path, Fault::UnsupportedKey(error.to_string())))?;
+    let is_root = rustix::process::geteuid().is_root();
+    Ok((signing, is_root.then(|| Arc::new(secret))))
 }
 
 fn matching(

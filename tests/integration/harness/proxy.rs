@@ -91,8 +91,15 @@ impl Proxy {
     /// own process.
     #[track_caller]
     pub fn start_copy(setup: Setup) -> Self {
+        Self::start_copy_after(setup, |_| {})
+    }
+
+    /// The same, after `mend` has changed the files in its folder.
+    #[track_caller]
+    pub fn start_copy_after(setup: Setup, mend: impl FnOnce(&Path)) -> Self {
         let folder = folder();
         setup.write(folder.path());
+        mend(folder.path());
         let program = folder.path().join("program");
         copy_program(&program);
         let mut command = Command::new(program);
