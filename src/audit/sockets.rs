@@ -1,6 +1,9 @@
-//! Who listens here: the kernel's table of TCP sockets joined to the processes that hold them.
+//! Who listens here: the kernel's tables of sockets joined to the processes that hold them.
 
+mod cgroup;
+mod diag;
 mod holder;
+mod netlink;
 mod table;
 
 use std::collections::{HashMap, HashSet};
@@ -12,6 +15,11 @@ use serde::{Deserialize, Serialize};
 
 pub use holder::Process;
 
+pub(crate) use cgroup::Place;
+pub(crate) use diag::v6_only;
+pub(crate) use holder::{Age, Holders, of as holders, pids, place, printable, text};
+pub(crate) use netlink::{Netlink, attributes};
+
 /// How a socket talks.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -22,6 +30,18 @@ pub enum Protocol {
     Tcp,
     /// Is bound to a port without a peer, and takes datagrams from everybody.
     Udp,
+}
+
+/// One socket that strangers may talk to, as the kernel's table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Socket {
+    pub(crate) protocol: Protocol,
+    /// Where it listens; the unspecified address is every address.
+    pub(crate) address: SocketAddr,
+    /// The number by which `/proc/PID/fd` names it, on this host one socket's only; 0 for none.
+    pub(crate) inode: u64,
+    /// Who created it.
+    pub(crate) uid: u32,
 }
 
 /// One listening TCP socket of this network namespace.
@@ -65,25 +85,47 @@ impl Listening {
 
 /// The listening TCP sockets, by port and then address, without a duplicate.
 ///
-/// One pass over the kernel's tables and, until each socket has its holder, over the descriptors
-/// of the processes; at most 200,000 of these.
+/// One pass over the kernel's tables and one over the descriptors of the processes; at most
+/// 200,000 of these.
 ///
 /// # Errors
 /// When `/proc/net/tcp` cannot be read. A kernel without IPv6 has no second table: no error.
 pub fn listening() -> io::Result<Vec<Listening>> {
-    let mut sockets = table::listening(&std::fs::read_to_string("/proc/net/tcp")?);
-    match std::fs::read_to_string("/proc/net/tcp6") {
-        Ok(text) => sockets.extend(table::listening(&text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let inodes: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
-    let holders: HashMap<u64, Process> = holder::of(&inodes);
-    for socket in &mut sockets {
-        socket.process = holders.get(&socket.inode).cloned();
-    }
+    let mut sockets = open("self", &[Protocol::Tcp])?;
     sockets.sort_by_key(|socket| (socket.address.port(), socket.address, socket.inode));
-    sockets.dedup();
+    let holders = holders(&sockets.iter().map(|socket| socket.inode).collect());
+    let mut processes = HashMap::new();
+    let listening = sockets.into_iter().map(|Socket { address, inode, uid, .. }| {
+        let pid = holders.by_inode.get(&inode).and_then(|pids| pids.first());
+        let mut read = |pid| processes.entry(pid).or_insert_with(|| Process::read(pid)).clone();
+        Listening { address, inode, uid, process: pid.and_then(|pid| read(*pid)) }
+    });
+    Ok(listening.collect())
+}
+
+/// The sockets that strangers may talk to in the network namespace of a process (its number, or
+/// `self`), none of them twice, in the order of the kernel's tables.
+///
+/// # Errors
+/// When the table of TCP over IPv4 cannot be read. What the kernel does not have is no error.
+pub(crate) fn open(process: &str, protocols: &[Protocol]) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for protocol in protocols {
+        let names = match protocol {
+            Protocol::Tcp => ["tcp", "tcp6"],
+            Protocol::Udp => ["udp", "udp6"],
+        };
+        for name in names {
+            match std::fs::read_to_string(format!("/proc/{process}/net/{name}")) {
+                Ok(text) => sockets.extend(table::open(&text, *protocol)),
+                Err(error) if name != "tcp" && error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    // A table that changes while it is read may give a line again.
+    let mut seen = HashSet::new();
+    sockets.retain(|socket| seen.insert((socket.inode, socket.protocol, socket.address)));
     Ok(sockets)
 }
 

@@ -1,28 +1,34 @@
-//! `/proc/net/tcp` and `/proc/net/tcp6` as text (proc_pid_net(5)).
+//! `/proc/net/tcp` and its three sisters as text (proc_pid_net(5)).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Listening;
+use super::{Protocol, Socket};
 
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
+/// `TCP_CLOSE` of the same, which for UDP means that there is no peer.
+const UNCONNECTED: &str = "07";
 
-/// The listening sockets of one table, holders unknown. A line that is not understood is skipped:
-/// the kernel appends columns from time to time.
-pub(super) fn listening(text: &str) -> Vec<Listening> {
-    text.lines().skip(1).filter_map(line).collect()
+/// The listening sockets of a TCP table, the sockets without a peer of a UDP table. A line that is
+/// not understood is skipped: the kernel appends columns from time to time.
+pub(super) fn open(text: &str, protocol: Protocol) -> Vec<Socket> {
+    text.lines().skip(1).filter_map(|text| line(text, protocol)).collect()
 }
 
 /// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`
-fn line(line: &str) -> Option<Listening> {
+fn line(line: &str, protocol: Protocol) -> Option<Socket> {
     let mut columns = line.split_ascii_whitespace();
     let local = columns.nth(1)?;
-    if columns.nth(1)? != LISTEN {
+    let wanted = match protocol {
+        Protocol::Tcp => LISTEN,
+        Protocol::Udp => UNCONNECTED,
+    };
+    if columns.nth(1)? != wanted {
         return None;
     }
     let uid = columns.nth(3)?.parse().ok()?;
     let inode = columns.nth(1)?.parse().ok()?;
-    Some(Listening { address: address(local)?, inode, uid, process: None })
+    Some(Socket { protocol, address: address(local)?, inode, uid })
 }
 
 /// `0100007F:1F90`: the address as 32-bit words in the host's byte order, the port as a number.
@@ -62,7 +68,7 @@ mod tests {
 
     #[test]
     fn reads_the_listening_sockets_and_leaves_the_connections() {
-        let found = listening(TCP);
+        let found = open(TCP, Protocol::Tcp);
         let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
         assert_eq!(
             brief,
@@ -72,14 +78,27 @@ mod tests {
 
     #[test]
     fn reads_ipv6_addresses_word_by_word() {
-        let found = listening(TCP6);
+        let found = open(TCP6, Protocol::Tcp);
         let brief: Vec<_> = found.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(brief, ["[::1]:3000", "[2001:db8::1]:443"]);
+    }
+
+    const UDP: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  512: 3500007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 20100 2 0000000000000000 0
+  900: 0100007F:A0C4 0100007F:0035 01 00000000:00000000 00:00000000 00000000  1000        0 20101 2 0000000000000000 0
+";
+
+    #[test]
+    fn a_udp_socket_with_a_peer_takes_datagrams_from_nobody_else() {
+        let found = open(UDP, Protocol::Udp);
+        let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
+        assert_eq!(brief, [("127.0.0.53:53".to_owned(), 101, 20100)]);
+        assert_eq!(open(UDP, Protocol::Tcp), []);
     }
 
     #[test]
     fn skips_what_it_does_not_understand() {
         let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
-        assert_eq!(listening(text), []);
+        assert_eq!(open(text, Protocol::Tcp), []);
     }
 }
