@@ -1,4 +1,6 @@
-//! What listens on this host: the sockets, and what is known of each.
+//! What listens on this host: the sockets and addresses, and what is known of each listener.
 
 pub mod sockets;
+pub mod addresses;
 pub mod inventory;
+mod netlink;

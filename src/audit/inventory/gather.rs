@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::holder::Processes;
 use super::namespace::Namespace;
-use super::socket_unit::SocketUnits;
 use super::{Exposure, Listener, Protocol};
+use crate::audit::sockets::activation::SocketUnits;
 use crate::audit::sockets::{self, Holders, Socket};
 
 /// The listeners, and what was in the way.
@@ -66,8 +66,9 @@ pub(super) fn gather(others: &[Namespace], processes: &mut Processes) -> io::Res
                 holder.others = all.iter().copied().filter(|pid| *pid != holder.pid).collect();
                 if all.contains(&FIRST) && key.namespace.is_none() {
                     let units = units.get_or_insert_with(|| SocketUnits::read(Path::new("/")));
-                    let unit = sockets.iter().find_map(|socket| units.of(socket));
-                    holder.socket_unit = unit.map(ToOwned::to_owned);
+                    let mut at = sockets.iter().map(|s| units.at(s.protocol, s.address));
+                    let unit = at.find_map(|units| units.first().map(|unit| unit.name.clone()));
+                    holder.socket_unit = unit;
                 }
             }
             listener.holder = holder;
@@ -79,13 +80,11 @@ pub(super) fn gather(others: &[Namespace], processes: &mut Processes) -> io::Res
 
 /// With the name of the namespace, `None` for this one.
 fn sockets_of(others: &[Namespace]) -> io::Result<Vec<(Option<String>, Socket)>> {
-    let protocols = [Protocol::Tcp, Protocol::Udp];
-    let here = sockets::open("self", &protocols)?;
+    let here = sockets::open("self")?;
     let mut all: Vec<_> = here.into_iter().map(|socket| (None, socket)).collect();
     for Namespace { name, processes } in others {
         // A namespace whose processes have all ended has no sockets any more.
-        let tables =
-            processes.iter().find_map(|pid| sockets::open(&pid.to_string(), &protocols).ok());
+        let tables = processes.iter().find_map(|pid| sockets::open(&pid.to_string()).ok());
         all.extend(tables.into_iter().flatten().map(|socket| (Some(name.clone()), socket)));
     }
     Ok(all)
@@ -125,9 +124,11 @@ fn listener(key: &Key, sockets: &[Socket], v6_only: &HashMap<u64, bool>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::sockets::State;
 
     fn socket(address: &str, inode: u64) -> Socket {
-        Socket { protocol: Protocol::Tcp, address: address.parse().unwrap(), inode, uid: 33 }
+        let (protocol, state) = (Protocol::Tcp, State::Listens);
+        Socket { protocol, address: address.parse().unwrap(), state, inode, uid: 33 }
     }
 
     fn together(sockets: &[Socket], v6_only: &[(u64, bool)]) -> Listener {

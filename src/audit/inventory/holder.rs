@@ -89,7 +89,8 @@ impl Processes {
         let comm = printable(sockets::text(pid, "comm")?.trim_end_matches('\n'));
         let command = sockets::text(pid, "cmdline").unwrap_or_default();
         let exe = Executable::of(pid);
-        let Place { unit, container } = sockets::place(pid);
+        let Place { unit, container, .. } = Place::of(pid);
+        let container = container.map(|it| format!("{} {}", it.engine, it.id));
         let uid = field(&status, "Uid:", 1)?.parse().ok()?;
         if let Some(path) = exe.path.as_ref().filter(|_| exe.is_here && container.is_none()) {
             self.files.insert(pid, path.clone());

@@ -5,7 +5,7 @@ mod holder;
 mod executable;
 mod capability;
 mod package;
-mod socket_unit;
+
 mod namespace;
 mod gather;
 mod unseen;

@@ -1,11 +1,13 @@
-//! From a socket's inode to the processes that hold it, by `/proc/PID/fd`.
+//! From a socket's inode to the process that holds it, by `/proc/PID/fd`.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::Place;
+use super::Place;
 
 /// Descriptors looked at in one inventory. One costs less than ten microseconds, so that the
 /// inventory of a very busy server ends within two seconds; the sockets that are left then have no
@@ -21,19 +23,51 @@ pub struct Process {
     pub comm: String,
     /// The program file, where readable.
     pub exe: Option<PathBuf>,
-    /// The systemd service or container scope it runs in; `None` for a login session.
-    pub unit: Option<String>,
+    /// The effective user, where readable.
+    pub uid: Option<u32>,
+    /// Its command line.
+    pub arguments: Vec<OsString>,
+    /// The unit or container it runs in.
+    pub place: Place,
 }
 
+/// Programs whose name says nothing of what they run.
+const INTERPRETERS: &[&str] =
+    &["bash", "bun", "deno", "dotnet", "java", "node", "perl", "php", "python", "ruby", "sh"];
+
+/// Characters of a command line that are shown: enough to recognise it by.
+const SHOWN: usize = 60;
+
 impl Process {
-    /// `None` when it has ended.
+    /// What `/proc` tells of a process; `None` when it is gone.
     pub(super) fn read(pid: u32) -> Option<Self> {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty());
         Some(Process {
             pid,
-            comm: printable(text(pid, "comm")?.trim_end()),
+            comm: printable(text(pid, "comm")?.trim_end_matches('\n')),
             exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
-            unit: place(pid).unit,
+            uid: text(pid, "status").and_then(|status| effective_user(&status)),
+            arguments: arguments.map(|word| OsString::from_vec(word.to_vec())).collect(),
+            place: Place::of(pid),
         })
+    }
+
+    /// Its name, or of an interpreter the command line: `python3 -m http.server 80`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let program = self.exe.as_ref().and_then(|exe| exe.file_name()).unwrap_or_default();
+        let program = program.to_string_lossy();
+        let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        if !INTERPRETERS.contains(&name) || self.arguments.len() < 2 {
+            return self.comm.clone();
+        }
+        let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
+        let line = printable(words.join(" ").trim());
+        if line.chars().count() <= SHOWN {
+            return line;
+        }
+        line.chars().take(SHOWN).chain(['…']).collect()
     }
 }
 
@@ -41,11 +75,12 @@ impl Process {
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     /// The processes that hold a socket, by its inode, none of them twice. The first is the one to
-    /// name: the oldest, a service manager (which keeps the sockets that it passes on) last.
+    /// name: this very process, else the oldest, a service manager (which keeps the sockets that
+    /// it passes on) last.
     pub(crate) by_inode: HashMap<u64, Vec<u32>>,
     /// Processes that did not let this one look.
     pub(crate) closed: usize,
-    /// Whether there were more descriptors than an inventory looks at.
+    /// Whether there were more descriptors than are looked at.
     pub(crate) is_cut: bool,
 }
 
@@ -53,13 +88,13 @@ pub(crate) struct Holders {
 /// passed over.
 pub(crate) fn of(wanted: &HashSet<u64>) -> Holders {
     let mut holders = Holders::default();
+    if wanted.is_empty() {
+        return holders;
+    }
     let mut ages = HashMap::new();
     let mut budget = DESCRIPTORS;
+    let own = std::process::id();
     for pid in pids() {
-        if wanted.is_empty() || budget == 0 {
-            holders.is_cut = budget == 0;
-            break;
-        }
         let held = match sockets(pid, &mut budget, wanted) {
             Ok(held) if held.is_empty() => continue,
             Ok(held) => held,
@@ -69,21 +104,26 @@ pub(crate) fn of(wanted: &HashSet<u64>) -> Holders {
             }
         };
         let Some(age) = text(pid, "stat").and_then(|stat| Age::parse(&stat)) else { continue };
-        ages.insert(pid, (age, pid));
+        ages.insert(pid, (pid != own, age, pid));
         for inode in held {
             holders.by_inode.entry(inode).or_default().push(pid);
         }
     }
+    holders.is_cut = budget == 0;
     for pids in holders.by_inode.values_mut() {
         pids.sort_by_key(|pid| ages.get(pid));
     }
     holders
 }
 
-/// The numbers of all processes that this one is shown, in no order.
+/// The numbers of all processes that this one is shown: this one first, the first of all last.
 pub(crate) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let mut pids: Vec<u32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let own = std::process::id();
+    pids.sort_unstable_by_key(|pid| (*pid == 1, *pid != own, *pid));
+    pids
 }
 
 /// A file of a process as text, bytes that are no UTF-8 replaced: a process chooses its name and
@@ -91,24 +131,6 @@ pub(crate) fn pids() -> Vec<u32> {
 pub(crate) fn text(pid: u32, file: &str) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The unit and the container of a process.
-pub(crate) fn place(pid: u32) -> Place {
-    let Place { unit, container } =
-        text(pid, "cgroup").map(|cgroup| Place::parse(&cgroup)).unwrap_or_default();
-    Place { unit: unit.map(|unit| printable(&unit)), container: container.map(|c| printable(&c)) }
-}
-
-/// A process chooses its name, and the name is shown on the operator's terminal: characters that
-/// control it, or turn the direction of the text or hide in it, are shown as `?`.
-pub(crate) fn printable(text: &str) -> String {
-    let is_hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(c, '\u{feff}' | '\u{061c}')
-    };
-    text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect()
 }
 
 /// What `/proc/PID/stat` says of a process's age; the one to name first sorts first.
@@ -131,7 +153,7 @@ impl Age {
 }
 
 /// The inodes of the sockets that a process holds and that are `wanted`.
-fn sockets(pid: u32, budget: &mut usize, wanted: &HashSet<u64>) -> std::io::Result<HashSet<u64>> {
+fn sockets(pid: u32, budget: &mut usize, wanted: &HashSet<u64>) -> io::Result<HashSet<u64>> {
     let mut held = HashSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let Some(left) = budget.checked_sub(1) else { break };
@@ -147,6 +169,26 @@ fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
+/// `Uid: real effective saved filesystem`
+fn effective_user(status: &str) -> Option<u32> {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    numbers.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// A process chooses its name, and the name is shown on the operator's terminal: characters that
+/// control it, turn the direction of the text or hide in it are shown as `?`.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let is_hidden = |c: char| {
+        let marks = ['\u{ad}', '\u{61c}', '\u{180e}', '\u{feff}'];
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}')
+            || marks.contains(&c)
+    };
+    text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +198,30 @@ mod tests {
         assert_eq!(inode(Path::new("socket:[42]")), Some(42));
         assert_eq!(inode(Path::new("pipe:[42]")), None);
         assert_eq!(inode(Path::new("/dev/null")), None);
+    }
+
+    #[test]
+    fn the_effective_user_is_the_second_number() {
+        assert_eq!(effective_user("Name:\tx\nUid:\t1000\t33\t0\t0\n"), Some(33));
+        assert_eq!(effective_user("Uid:\t1000\n"), None);
+    }
+
+    #[test]
+    fn an_interpreter_is_known_by_what_it_runs() {
+        let process = |exe: &str, line: &str| Process {
+            pid: 7,
+            comm: "MainThread".to_owned(),
+            exe: Some(exe.into()),
+            uid: None,
+            arguments: line.split(' ').map(Into::into).collect(),
+            place: Place::default(),
+        };
+        let python = process("/usr/bin/python3.11", "python3 -m http.server 80");
+        assert_eq!(python.title(), "python3 -m http.server 80");
+        assert_eq!(process("/usr/sbin/nginx", "nginx -g x").title(), "MainThread");
+        assert_eq!(process("/usr/bin/node", "node").title(), "MainThread");
+        let long = format!("node {}", "x".repeat(200));
+        assert_eq!(process("/usr/bin/node", &long).title().chars().count(), SHOWN + 1);
     }
 
     #[test]

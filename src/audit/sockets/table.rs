@@ -2,16 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Protocol, Socket};
+use super::{Protocol, Socket, State};
 
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
-/// `TCP_CLOSE` of the same, which for UDP means that there is no peer.
+
+/// `TCP_TIME_WAIT`: no socket any more, and in nobody's way.
+const TIME_WAIT: &str = "06";
+
+/// `TCP_CLOSE`, which for UDP means that there is no peer.
 const UNCONNECTED: &str = "07";
 
-/// The listening sockets of a TCP table, the sockets without a peer of a UDP table. A line that is
-/// not understood is skipped: the kernel appends columns from time to time.
-pub(super) fn open(text: &str, protocol: Protocol) -> Vec<Socket> {
+/// The sockets of one table. A line that is not understood is skipped: the kernel
+/// appends columns from time to time.
+pub(super) fn sockets(text: &str, protocol: Protocol) -> Vec<Socket> {
     text.lines().skip(1).filter_map(|text| line(text, protocol)).collect()
 }
 
@@ -19,16 +23,16 @@ pub(super) fn open(text: &str, protocol: Protocol) -> Vec<Socket> {
 fn line(line: &str, protocol: Protocol) -> Option<Socket> {
     let mut columns = line.split_ascii_whitespace();
     let local = columns.nth(1)?;
-    let wanted = match protocol {
-        Protocol::Tcp => LISTEN,
-        Protocol::Udp => UNCONNECTED,
+    let remote = columns.next()?;
+    let state = match (protocol, columns.next()?) {
+        (Protocol::Tcp, LISTEN) | (Protocol::Udp, UNCONNECTED) => State::Listens,
+        (Protocol::Tcp, TIME_WAIT) => return None,
+        _ => State::Connected(address(remote)?),
     };
-    if columns.nth(1)? != wanted {
-        return None;
-    }
     let uid = columns.nth(3)?.parse().ok()?;
     let inode = columns.nth(1)?.parse().ok()?;
-    Some(Socket { protocol, address: address(local)?, inode, uid })
+    let address = address(local)?;
+    Some(Socket { protocol, address, state, inode, uid })
 }
 
 /// `0100007F:1F90`: the address as 32-bit words in the host's byte order, the port as a number.
@@ -67,8 +71,12 @@ mod tests {
 ";
 
     #[test]
-    fn reads_the_listening_sockets_and_leaves_the_connections() {
-        let found = open(TCP, Protocol::Tcp);
+    fn reads_the_listening_sockets_and_tells_the_connections_from_them() {
+        let (found, others): (Vec<_>, Vec<_>) = sockets(TCP, Protocol::Tcp)
+            .into_iter()
+            .partition(|socket| socket.state == State::Listens);
+        let remote = State::Connected("127.0.0.1:54321".parse().unwrap());
+        assert_eq!(others.iter().map(|socket| socket.state).collect::<Vec<_>>(), [remote]);
         let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
         assert_eq!(
             brief,
@@ -78,7 +86,7 @@ mod tests {
 
     #[test]
     fn reads_ipv6_addresses_word_by_word() {
-        let found = open(TCP6, Protocol::Tcp);
+        let found = sockets(TCP6, Protocol::Tcp);
         let brief: Vec<_> = found.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(brief, ["[::1]:3000", "[2001:db8::1]:443"]);
     }
@@ -90,15 +98,21 @@ mod tests {
 
     #[test]
     fn a_udp_socket_with_a_peer_takes_datagrams_from_nobody_else() {
-        let found = open(UDP, Protocol::Udp);
-        let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
-        assert_eq!(brief, [("127.0.0.53:53".to_owned(), 101, 20100)]);
-        assert_eq!(open(UDP, Protocol::Tcp), []);
+        let found = sockets(UDP, Protocol::Udp);
+        let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.state)).collect();
+        let connected = State::Connected("127.0.0.1:53".parse().unwrap());
+        assert_eq!(
+            brief,
+            [
+                ("127.0.0.53:53".to_owned(), State::Listens),
+                ("127.0.0.1:41156".to_owned(), connected)
+            ]
+        );
     }
 
     #[test]
     fn skips_what_it_does_not_understand() {
         let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
-        assert_eq!(open(text, Protocol::Tcp), []);
+        assert_eq!(sockets(text, Protocol::Tcp), []);
     }
 }
