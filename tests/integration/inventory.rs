@@ -252,7 +252,8 @@ fn capabilities_are_named_and_so_is_the_package() {
     let age = taken.host.taken.duration_since(holder.since.unwrap()).unwrap_or_default();
     assert!(age < Duration::from_secs(60), "{age:?}");
     let package = said.lines().find_map(|line| line.strip_prefix("DPKG:")?.split(':').next());
-    if std::path::Path::new("/var/lib/dpkg/info").exists() {
+    // On a very busy machine the time for the package lists ends, which is then told.
+    if !taken.unseen.iter().any(|told| told.contains("dpkg -S")) {
         assert_eq!(holder.package.as_deref(), package, "{said}");
     }
 }

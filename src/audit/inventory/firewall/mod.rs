@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Exposure, Listener, Protocol};
-use ruleset::Ruleset;
+use ruleset::{Alike, Ruleset};
 use walk::{Family, Packet};
 
 /// What the local firewall does with a stranger's first packet to a listener.
@@ -46,12 +46,27 @@ pub enum Passage {
     Open,
 }
 
+/// Rules looked at for all listeners together: a second's work.
+const STEPS: usize = 1_000_000;
+
+/// What is asked of the rules: ports by what is alike, and the families that are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    protocol: Protocol,
+    ports: usize,
+    v4: bool,
+    v6: bool,
+}
+
 /// The rules of this network namespace.
 pub(super) struct Firewalls {
     rules: Ruleset,
     /// Whether there are rules beside these that cannot be read.
     has_others: bool,
-    known: HashMap<(Protocol, u16, bool, bool), Option<Firewall>>,
+    alike: Alike,
+    known: HashMap<Asked, Option<Firewall>>,
+    /// Of [`STEPS`].
+    left: usize,
 }
 
 impl Firewalls {
@@ -59,9 +74,13 @@ impl Firewalls {
     /// Why the rules cannot be known and how to see them, a sentence.
     pub(super) fn read() -> Result<Self, String> {
         match Ruleset::read() {
-            Ok(rules) => {
-                Ok(Firewalls { rules, has_others: legacy::is_there(), known: HashMap::new() })
-            }
+            Ok(rules) => Ok(Firewalls {
+                alike: Alike::of(&rules),
+                rules,
+                has_others: legacy::is_there(),
+                known: HashMap::new(),
+                left: STEPS,
+            }),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(format!(
                 "The rules of the firewall may be read by root only{}. To see them: sudo \
                  portcullis audit, or sudo nft list ruleset",
@@ -85,27 +104,34 @@ impl Firewalls {
         let v6 = addresses.clone().any(IpAddr::is_ipv6);
         let covers = |ip: &IpAddr| ip.is_unspecified() && listener.v6_only != Some(true);
         let v4 = addresses.any(|ip| ip.is_ipv4() || covers(ip));
-        let key = (listener.protocol, listener.port, v4, v6);
-        if !self.known.contains_key(&key) {
-            let found = self.judge(listener.protocol, listener.port, v4, v6);
-            self.known.insert(key, found);
+        let ports = self.alike.number(listener.port);
+        let asked = Asked { protocol: listener.protocol, ports, v4, v6 };
+        if !self.known.contains_key(&asked) {
+            let found = self.judge(asked, listener.port);
+            self.known.insert(asked, found);
         }
-        self.known.get(&key).cloned().flatten()
+        self.known.get(&asked).cloned().flatten()
     }
 
     /// What cannot be known although the rules were read, a sentence.
     pub(super) fn unseen(&self) -> Option<String> {
-        let text = "The rules of iptables-legacy cannot be read. To see them: sudo \
-                    iptables-legacy-save; sudo ip6tables-legacy-save";
-        self.has_others.then(|| text.to_owned())
+        if self.has_others {
+            let text = "The rules of iptables-legacy cannot be read. To see them: sudo \
+                        iptables-legacy-save; sudo ip6tables-legacy-save";
+            return Some(text.to_owned());
+        }
+        let text = "The rules of the firewall are too many to say for every listener what they do \
+                    before it. To see them: sudo nft list ruleset";
+        self.known.values().any(Option::is_none).then(|| text.to_owned())
     }
 
     /// The wider of the two families.
-    fn judge(&mut self, protocol: Protocol, port: u16, v4: bool, v6: bool) -> Option<Firewall> {
-        let families = [(v4, Family::V4), (v6, Family::V6)];
+    fn judge(&mut self, asked: Asked, port: u16) -> Option<Firewall> {
+        let families = [(asked.v4, Family::V4), (asked.v6, Family::V6)];
         let mut widest: Option<Firewall> = None;
         for (_, family) in families.into_iter().filter(|(is_meant, _)| *is_meant) {
-            let found = walk::judge(&self.rules, Packet { family, protocol, port })?;
+            let packet = Packet { family, protocol: asked.protocol, port };
+            let found = walk::judge(&self.rules, packet, &mut self.left)?;
             if widest.as_ref().is_none_or(|widest| widest.passage < found.passage) {
                 widest = Some(found);
             }

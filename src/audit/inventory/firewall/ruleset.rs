@@ -101,6 +101,61 @@ impl Ruleset {
     }
 }
 
+/// Ports that no rule tells apart: a rule compares a port with constants, and between two
+/// neighbours of these all ports are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Alike {
+    /// Where something else may begin, in order.
+    borders: Vec<u16>,
+    /// Whether a rule takes ports apart into bits, and every port is by itself.
+    is_fine: bool,
+}
+
+impl Alike {
+    /// Of these rules.
+    pub(super) fn of(rules: &Ruleset) -> Self {
+        let mut borders = Vec::new();
+        let mut is_fine = false;
+        // Every constant counts that could be a port.
+        let mut constant = |bytes: &[u8]| {
+            if let [high, low] = *bytes {
+                borders.push(u16::from_be_bytes([high, low]));
+            }
+        };
+        let expressions = rules.rules.values().flatten().flat_map(|rule| &rule.expressions);
+        for expression in expressions {
+            match expression {
+                Expression::Compare { with, .. } => constant(with),
+                Expression::Range { low, high, .. } => {
+                    [low, high].into_iter().for_each(|it| constant(it));
+                }
+                Expression::Bits { mask, .. } => is_fine |= mask.len() == 2,
+                Expression::Extension { info, .. } => {
+                    let words = info.as_chunks::<2>().0.iter();
+                    words.for_each(|word| constant(&u16::from_ne_bytes(*word).to_be_bytes()));
+                }
+                _ => {}
+            }
+        }
+        for element in rules.sets.values().flat_map(|set| &set.elements) {
+            constant(&element.key);
+            element.last.iter().for_each(|last| constant(last));
+        }
+        borders.extend(borders.clone().into_iter().filter_map(|port| port.checked_add(1)));
+        borders.sort_unstable();
+        borders.dedup();
+        Alike { borders, is_fine }
+    }
+
+    /// The same number for ports that are alike.
+    pub(super) fn number(&self, port: u16) -> usize {
+        if self.is_fine {
+            return port.into();
+        }
+        self.borders.partition_point(|border| *border <= port)
+    }
+}
+
 /// The family and the attributes of a row.
 fn row(row: &[u8]) -> Option<(u8, &[u8])> {
     Some((*row.first()?, row.get(MESSAGE..)?))

@@ -1,8 +1,8 @@
 //! The way of a stranger's first packet through the rules.
 //!
 //! Of the packet some things are known: its family, protocol and destination port, that it begins
-//! a connection, and that it is for this host and does not come over loopback. Whatever else a rule asks for may be so
-//! or not: what such a rule decides is kept in mind, and the way goes on.
+//! a connection, and that it is for this host and does not come over loopback. Whatever else a
+//! rule asks for may be so or not: what such a rule decides is kept in mind, and the way goes on.
 
 use std::collections::HashMap;
 
@@ -26,9 +26,6 @@ const LOCAL: u32 = 2;
 
 /// Jumps within each other; the kernel allows as many (`NFT_JUMP_STACK_SIZE`).
 const DEPTH: usize = 16;
-
-/// Rules looked at for one packet: more are not to be understood by anybody.
-const RULES: usize = 20_000;
 
 /// A stranger's first packet to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +73,10 @@ impl Packet {
     }
 }
 
-/// What the rules do with a packet; `None` when there are too many of them to tell.
-pub(super) fn judge(rules: &Ruleset, packet: Packet) -> Option<Firewall> {
-    let mut walk = Walk { rules, packet, left: RULES, maybe: HashMap::new() };
+/// What the rules do with a packet, looking at no more of them than are `left`; `None` when these
+/// are too few to tell, or the rules go round.
+pub(super) fn judge(rules: &Ruleset, packet: Packet, left: &mut usize) -> Option<Firewall> {
+    let mut walk = Walk { rules, packet, left, maybe: HashMap::new() };
     let met = |hook| {
         let family = packet.family_number();
         rules.bases.iter().filter(move |base| {
@@ -123,7 +121,7 @@ enum Leaving {
 struct Walk<'a> {
     rules: &'a Ruleset,
     packet: Packet,
-    left: usize,
+    left: &'a mut usize,
     /// The first rule that would end the way so, under a condition.
     maybe: HashMap<End, String>,
 }
@@ -143,7 +141,7 @@ impl Walk<'_> {
         // Whether the packet is still here for certain: a return under a condition may have been.
         let mut here = Truth::Yes;
         for rule in self.rules.rules.get(place).map_or(&[][..], Vec::as_slice) {
-            self.left = self.left.checked_sub(1)?;
+            *self.left = self.left.checked_sub(1)?;
             let (truth, verdict) = self.rule(place, rule);
             let truth = truth.min(here);
             let of_chain = |name: &String| (place.0, place.1.clone(), name.clone());
@@ -179,19 +177,23 @@ impl Walk<'_> {
 
     /// Whether a rule is meant, and what it then does.
     fn rule(&self, place: &Place, rule: &Rule) -> (Truth, Verdict) {
-        let mut registers: HashMap<Register, Known> = HashMap::new();
+        // The last one written counts; there are a handful.
+        let mut registers: Vec<(Register, Known)> = Vec::new();
         let mut truth = Truth::Yes;
         let skipped = (Truth::No, Verdict::Continue);
         for expression in &rule.expressions {
-            let of = |register: &Register| registers.get(register).unwrap_or(&Known::Nothing);
+            let of = |wanted: &Register| {
+                let found = registers.iter().rfind(|(register, _)| register == wanted);
+                found.map_or(&Known::Nothing, |(_, known)| known)
+            };
             let step = match expression {
                 Expression::Load { to, what } => {
-                    registers.insert(*to, self.load(what));
+                    registers.push((*to, self.load(what)));
                     continue;
                 }
                 Expression::Bits { from, to, mask, flip } => {
                     let value = of(from).bits(mask, flip);
-                    registers.insert(*to, value);
+                    registers.push((*to, value));
                     continue;
                 }
                 Expression::Compare { from, how, with } => of(from).compare(*how, with),
@@ -316,6 +318,7 @@ fn name((family, table, chain): &Place, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ruleset::Alike;
     use super::*;
 
     fn to(protocol: Protocol, port: u16) -> Packet {
@@ -359,7 +362,7 @@ mod tests {
     const RETURN: Expression = Expression::Verdict(Verdict::Return);
 
     fn said(rules: &Ruleset, port: u16) -> (Passage, String) {
-        let found = judge(rules, to(Protocol::Tcp, port)).unwrap();
+        let found = judge(rules, to(Protocol::Tcp, port), &mut 100).unwrap();
         (found.passage, found.rule)
     }
 
@@ -412,7 +415,7 @@ mod tests {
         let goto = Expression::Verdict(Verdict::Goto("other".to_owned()));
         let [load, equal] = port(22);
         let only_22: &[&[Expression]] = &[&[load, equal, ACCEPT], &[RETURN]];
-        let rules_with = |way: &Expression| rules(&[&[way.clone()], &[ACCEPT]], only_22);
+        let rules_with = |way: &Expression| rules(&[std::slice::from_ref(way), &[ACCEPT]], only_22);
         assert_eq!(said(&rules_with(&jump), 22).1, "inet filter other, handle 101");
         assert_eq!(said(&rules_with(&jump), 80).1, "inet filter input, handle 2");
         assert_eq!(said(&rules_with(&goto), 80).0, Passage::Closed);
@@ -430,8 +433,9 @@ mod tests {
     #[test]
     fn a_ruleset_that_goes_round_is_not_understood() {
         let jump = Expression::Verdict(Verdict::Jump("other".to_owned()));
-        let rules = rules(&[&[jump.clone()]], &[&[jump]]);
-        assert_eq!(judge(&rules, to(Protocol::Udp, 53)), None);
+        let round: &[&[Expression]] = &[&[jump]];
+        let rules = rules(round, round);
+        assert_eq!(judge(&rules, to(Protocol::Udp, 53), &mut 100), None);
     }
 
     #[test]
@@ -444,6 +448,22 @@ mod tests {
             said(&rules, 80),
             (Passage::Forwarded, "inet filter other, handle 101".to_owned())
         );
+    }
+
+    #[test]
+    fn ports_are_alike_where_no_rule_tells_them_apart() {
+        let ([load, equal], range) =
+            (port(22), [8000_u16, 8010].map(|it| it.to_be_bytes().to_vec()));
+        let [low, high] = range;
+        let range = Expression::Range { from: 8, low, high, inverted: false };
+        let rules = rules(&[&[load.clone(), equal, ACCEPT], &[load, range, ACCEPT]], &[]);
+        let alike = Alike::of(&rules);
+        for (a, b) in [(0, 21), (23, 7999), (8001, 8009), (8011, 65535)] {
+            assert_eq!(alike.number(a), alike.number(b), "{a} {b}");
+        }
+        for (a, b) in [(21, 22), (22, 23), (7999, 8000), (8010, 8011)] {
+            assert_ne!(alike.number(a), alike.number(b), "{a} {b}");
+        }
     }
 
     #[test]
