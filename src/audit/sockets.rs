@@ -1,4 +1,4 @@
-//! Who listens here: the kernel's table of TCP sockets joined to the processes that hold them.
+//! Who listens here: the kernel's tables of sockets joined to the processes that hold them.
 
 mod holder;
 mod place;
@@ -10,9 +10,40 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::config::Listen;
 pub use holder::{Process, printable};
 pub use place::{Container, Place};
+
+pub(crate) use diag::v6_only;
+pub(crate) use holder::{Age, Holders, of as holders, pids, text};
+
+/// How a socket talks.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// In connections.
+    Tcp,
+    /// In datagrams.
+    Udp,
+}
+
+/// One socket as a table of the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Socket {
+    pub(crate) protocol: Protocol,
+    /// Where it listens; the unspecified address is every address.
+    pub(crate) address: SocketAddr,
+    pub(crate) state: State,
+    /// The number by which `/proc/PID/fd` names it, on this host one socket's only; 0 for none.
+    pub(crate) inode: u64,
+    /// Who created it.
+    pub(crate) uid: u32,
+}
 
 /// One TCP socket of this network namespace that has a port of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +67,7 @@ pub struct Listening {
 /// What a socket does with its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It accepts connections.
+    /// It accepts connections, or datagrams from everybody.
     Listens,
     /// It has the port and neither listens nor is connected.
     Bound,
@@ -83,8 +114,8 @@ impl Listening {
 
 /// The listening TCP sockets, by port and then address, without a duplicate.
 ///
-/// One pass over the kernel's tables and, until each socket has its holder, over the descriptors
-/// of the processes; at most 200,000 of these.
+/// One pass over the kernel's tables and one over the descriptors of the processes; at most
+/// 200,000 of these.
 ///
 /// # Errors
 /// When `/proc/net/tcp` cannot be read. A kernel without IPv6 has no second table: no error.
@@ -120,22 +151,55 @@ pub fn in_the_way(wanted: &[Listen], connected: bool) -> io::Result<Vec<Listenin
     Ok(sockets)
 }
 
+/// The sockets that strangers may talk to in the network namespace of a process (its number, or
+/// `self`): TCP that listens, UDP without a peer. None of them twice.
+///
+/// # Errors
+/// When the table of TCP over IPv4 cannot be read. What the kernel does not have is no error.
+pub(crate) fn open(process: &str) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for (protocol, names) in [(Protocol::Tcp, ["tcp", "tcp6"]), (Protocol::Udp, ["udp", "udp6"])] {
+        sockets.extend(tables(process, protocol, names)?);
+    }
+    sockets.retain(|socket| socket.state == State::Listens);
+    // A table that changes while it is read may give a line again.
+    let mut seen = HashSet::new();
+    sockets.retain(|socket| seen.insert((socket.inode, socket.protocol, socket.address)));
+    Ok(sockets)
+}
+
 fn table() -> io::Result<Vec<Listening>> {
-    let mut sockets = table::sockets(&std::fs::read_to_string("/proc/net/tcp")?);
-    match std::fs::read_to_string("/proc/net/tcp6") {
-        Ok(text) => sockets.extend(table::sockets(&text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    let sockets = tables("self", Protocol::Tcp, ["tcp", "tcp6"])?;
+    Ok(sockets.into_iter().map(Listening::from).collect())
+}
+
+fn tables(process: &str, protocol: Protocol, names: [&str; 2]) -> io::Result<Vec<Socket>> {
+    let mut sockets = Vec::new();
+    for name in names {
+        match std::fs::read_to_string(format!("/proc/{process}/net/{name}")) {
+            Ok(text) => sockets.extend(table::sockets(&text, protocol)),
+            Err(error) if name != "tcp" && error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(sockets)
 }
 
+/// Without what the table does not tell.
+impl From<Socket> for Listening {
+    fn from(Socket { address, state, inode, uid, .. }: Socket) -> Self {
+        Listening { address, v6_only: false, state, inode, uid, process: None }
+    }
+}
+
 /// Finds the holders, and puts the sockets in order.
 fn join(sockets: &mut Vec<Listening>) {
-    let inodes: HashSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
-    let holders: HashMap<u64, Process> = holder::of(&inodes);
+    let holders = holders(&sockets.iter().map(|socket| socket.inode).collect());
+    let mut processes = HashMap::new();
     for socket in sockets.iter_mut() {
-        socket.process = holders.get(&socket.inode).cloned();
+        let pids = holders.by_inode.get(&socket.inode).map_or(&[][..], Vec::as_slice);
+        let mut read = |pid| processes.entry(pid).or_insert_with(|| Process::read(pid)).clone();
+        socket.process = pids.iter().find_map(|pid| read(*pid));
     }
     sockets
         .sort_by_key(|socket| (socket.address.port(), socket.address, socket.state, socket.inode));

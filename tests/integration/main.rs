@@ -45,3 +45,4 @@ mod packaging;
 mod real_clients;
 mod up;
 mod demo;
+mod inventory;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,20 @@ const INTERPRETERS: &[&str] =
 const SHOWN: usize = 60;
 
 impl Process {
+    /// What `/proc` tells of a process; `None` when it is gone.
+    pub(super) fn read(pid: u32) -> Option<Self> {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        Some(Process {
+            pid,
+            comm: printable(text(pid, "comm")?.trim_end_matches('\n')),
+            exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
+            uid: text(pid, "status").and_then(|status| effective_user(&status)),
+            arguments: arguments.map(|word| OsString::from_vec(word.to_vec())).collect(),
+            place: Place::of(pid),
+        })
+    }
+
     /// Its name, or of an interpreter the command line: `python3 -m http.server 80`.
     #[must_use]
     pub fn title(&self) -> String {
@@ -58,28 +73,53 @@ impl Process {
     }
 }
 
-/// The holders of the sockets with these inodes, as far as this process may look.
-pub(super) fn of(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
-    let mut found = HashMap::new();
-    let mut budget = DESCRIPTORS;
-    for pid in pids() {
-        if found.len() == inodes.len() || budget == 0 {
-            break;
-        }
-        let held = sockets(pid, &mut budget, |inode| {
-            inodes.contains(&inode) && !found.contains_key(&inode)
-        });
-        if held.is_empty() {
-            continue;
-        }
-        let Some(process) = process(pid) else { continue };
-        found.extend(held.into_iter().map(|inode| (inode, process.clone())));
-    }
-    found
+/// Who holds what, as far as this process may look.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    /// The processes that hold a socket, by its inode, none of them twice. The first is the one to
+    /// name: this very process, else the oldest, a service manager (which keeps the sockets that
+    /// it passes on) last.
+    pub(crate) by_inode: HashMap<u64, Vec<u32>>,
+    /// Processes that did not let this one look.
+    pub(crate) closed: usize,
+    /// Whether there were more descriptors than are looked at.
+    pub(crate) is_cut: bool,
 }
 
-/// Every process: this one, then by number, the first of all last.
-fn pids() -> Vec<u32> {
+/// One pass over all processes for the sockets with these inodes. A process that ends meanwhile is
+/// passed over.
+pub(crate) fn of(wanted: &HashSet<u64>) -> Holders {
+    let mut holders = Holders::default();
+    if wanted.is_empty() {
+        return holders;
+    }
+    let mut ages = HashMap::new();
+    let mut budget = DESCRIPTORS;
+    let own = std::process::id();
+    for pid in pids() {
+        let held = match sockets(pid, &mut budget, wanted) {
+            Ok(held) if held.is_empty() => continue,
+            Ok(held) => held,
+            Err(error) => {
+                holders.closed += usize::from(error.kind() == ErrorKind::PermissionDenied);
+                continue;
+            }
+        };
+        let Some(age) = text(pid, "stat").and_then(|stat| Age::parse(&stat)) else { continue };
+        ages.insert(pid, (pid != own, age, pid));
+        for inode in held {
+            holders.by_inode.entry(inode).or_default().push(pid);
+        }
+    }
+    holders.is_cut = budget == 0;
+    for pids in holders.by_inode.values_mut() {
+        pids.sort_by_key(|pid| ages.get(pid));
+    }
+    holders
+}
+
+/// The numbers of all processes that this one is shown: this one first, the first of all last.
+pub(crate) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut pids: Vec<u32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -88,39 +128,52 @@ fn pids() -> Vec<u32> {
     pids
 }
 
+/// A file of a process as text, bytes that are no UTF-8 replaced: a process chooses its name and
+/// must not be able to hide by it.
+pub(crate) fn text(pid: u32, file: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What `/proc/PID/stat` says of a process's age; the one to name first sorts first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Age {
+    is_manager: bool,
+    /// In clock ticks since the kernel started.
+    pub(crate) started: u64,
+}
+
+impl Age {
+    /// `pid (comm) state …`, where the name may hold whatever its owner likes.
+    pub(crate) fn parse(stat: &str) -> Option<Self> {
+        let (before, after) = stat.rsplit_once(')')?;
+        let (_, comm) = before.split_once('(')?;
+        // The 22nd column of the file; the state, which comes first here, is the third.
+        let started = after.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
+        Some(Age { is_manager: comm == "systemd", started })
+    }
+}
+
 /// The inodes of the sockets that a process holds and that are `wanted`.
-fn sockets(pid: u32, budget: &mut usize, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return HashSet::new() };
+fn sockets(pid: u32, budget: &mut usize, wanted: &HashSet<u64>) -> io::Result<HashSet<u64>> {
     let mut held = HashSet::new();
-    for entry in entries.flatten() {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let Some(left) = budget.checked_sub(1) else { break };
         *budget = left;
-        let inode = fs::read_link(entry.path()).ok().and_then(|link| inode(&link));
-        held.extend(inode.filter(|inode| wanted(*inode)));
+        let link = match fs::read_link(entry.path()) {
+            Ok(link) => link,
+            // The folder of a process may be open when what its entries lead to is not.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => continue,
+        };
+        held.extend(inode(&link).filter(|inode| wanted.contains(inode)));
     }
-    held
+    Ok(held)
 }
 
 /// `socket:[31337]`
 fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-}
-
-/// What `/proc` tells of a process; `None` when it is gone.
-fn process(pid: u32) -> Option<Process> {
-    let of_process = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
-    let text =
-        |file: &str| of_process(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let arguments = of_process("cmdline").unwrap_or_default();
-    let arguments = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    Some(Process {
-        pid,
-        comm: printable(text("comm")?.trim_end()),
-        exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
-        uid: text("status").and_then(|status| effective_user(&status)),
-        arguments: arguments.map(|word| OsString::from_vec(word.to_vec())).collect(),
-        place: text("cgroup").map(|text| Place::parse(&text)).unwrap_or_default(),
-    })
 }
 
 /// `Uid: real effective saved filesystem`
@@ -129,10 +182,18 @@ fn effective_user(status: &str) -> Option<u32> {
     numbers.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// A process chooses its name, and the name is shown on the operator's terminal.
+/// A process chooses its name, and the name is shown on the operator's terminal: characters that
+/// control it, turn the direction of the text or hide in it are shown as `?`.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let is_hidden = |c: char| {
+        let marks = ['\u{ad}', '\u{61c}', '\u{180e}', '\u{feff}'];
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}')
+            || marks.contains(&c)
+    };
+    text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -173,5 +234,20 @@ mod tests {
     #[test]
     fn a_name_cannot_write_on_the_terminal() {
         assert_eq!(printable("evil\u{1b}[2J"), "evil?[2J");
+        assert_eq!(printable("\u{202e}dhss"), "?dhss");
+        assert_eq!(printable("grün"), "grün");
+    }
+
+    #[test]
+    fn the_oldest_comes_first_and_a_service_manager_last() {
+        let age = |comm: &str, started: u64| {
+            let columns = "S 1 7 7 0 -1 4194304 120 0 0 0 1 2 0 0 20 0 1 0";
+            Age::parse(&format!("7 ({comm}) {columns} {started} 1000 2 3\n")).unwrap()
+        };
+        assert_eq!(age("nginx", 512).started, 512);
+        assert_eq!(age("evil) S 1 (x", 512).started, 512);
+        assert!(age("nginx", 100) < age("nginx", 200));
+        assert!(age("nginx", 200) < age("systemd", 1));
+        assert_eq!(Age::parse("7 (cut"), None);
     }
 }

@@ -16,7 +16,7 @@ pub struct Place {
 /// A container and what runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// `docker`, `podman`, `lxc`, `machine` (systemd-machined) or `kubernetes`.
+    /// `docker`, `podman`, `lxc`, `machine` (systemd-machined), `kubernetes` or `containerd`.
     pub engine: &'static str,
     /// Its short id or its name.
     pub id: String,
@@ -31,6 +31,7 @@ impl Container {
             "lxc" => format!("lxc-stop -n {id}"),
             "machine" => format!("machinectl stop {id}"),
             "kubernetes" => format!("crictl stop {id}"),
+            "containerd" => format!("ctr tasks kill {id}"),
             engine => format!("{engine} stop {id}"),
         }
     }
@@ -46,13 +47,20 @@ impl fmt::Display for Container {
 }
 
 impl Place {
+    /// Of a process; of one that has ended, nothing.
+    pub(crate) fn of(pid: u32) -> Self {
+        super::text(pid, "cgroup").map(|text| Self::parse(&text)).unwrap_or_default()
+    }
+
     /// From the text of `/proc/PID/cgroup` (cgroups(7)).
     #[must_use]
     pub fn parse(cgroup: &str) -> Self {
         let paths = || cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
         let container = paths().find_map(|path| container(&path.split('/').collect::<Vec<_>>()));
         let systemd = cgroup.lines().find_map(|line| {
+            // Empty where systemd keeps its own hierarchy beside the unified one.
             line.strip_prefix("0::")
+                .filter(|path| *path != "/")
                 .or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
         });
         let (unit, of_user) = systemd.map_or((None, false), unit);
@@ -76,6 +84,7 @@ fn unit(path: &str) -> (Option<String>, bool) {
 fn container(parts: &[&str]) -> Option<Container> {
     let under = |at: usize| at.checked_sub(1).and_then(|at| parts.get(at)).copied().unwrap_or("");
     let of = |engine, id: &str| Some(Container { engine, id: super::printable(id) });
+    let is_lxc = |folder: &str| matches!(folder, "lxc" | "lxc.payload");
     let hex = |text: &str| {
         let is_id = text.len() >= 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_id.then(|| text.get(..12).unwrap_or(text).to_owned())
@@ -94,17 +103,21 @@ fn container(parts: &[&str]) -> Option<Container> {
             match under(at) {
                 "docker" => return of("docker", &id),
                 "libpod_parent" => return of("podman", &id),
+                // The namespace in which `ctr` and `nerdctl` put containers.
+                "default" => return of("containerd", &id),
                 pod if pod.starts_with("pod") || pod.contains("-pod") => {
                     return of("kubernetes", &id);
                 }
                 _ => {}
             }
         }
-        let lxc = name.strip_prefix("lxc.payload.").or((under(at) == "lxc").then_some(name));
+        let lxc = name.strip_prefix("lxc.payload.").or(is_lxc(under(at)).then_some(name));
         if let Some(lxc) = lxc {
             return of("lxc", lxc);
         }
         let machine = name.strip_prefix("machine-").filter(|_| part.ends_with(".scope"));
+        let service = || name.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
+        let machine = machine.or_else(service);
         machine.and_then(|machine| of("machine", &machine.replace("\\x2d", "-")))
     })
 }
@@ -123,6 +136,8 @@ mod tests {
         assert_eq!((nginx.unit.as_deref(), nginx.of_user), (Some("nginx.service"), false));
         let v1 = "12:pids:/x\n1:name=systemd:/system.slice/ssh.service\n0::/\n";
         assert_eq!(unit_of(v1).as_deref(), Some("ssh.service"));
+        let first = "0::/\n1:name=systemd:/system.slice/ssh.service\n";
+        assert_eq!(unit_of(first).as_deref(), Some("ssh.service"));
         let nested = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n";
         let nested = Place::parse(nested);
         assert_eq!((nested.unit.as_deref(), nested.of_user), (Some("web.service"), true));
@@ -155,13 +170,21 @@ mod tests {
             (format!("0::/kubepods/besteffort/pod12/{id}"), "kubernetes container 0a1b2c3d4e5f"),
             ("0::/lxc.payload.web/system.slice/nginx.service".to_owned(), "lxc container web"),
             ("3:cpu:/lxc/web".to_owned(), "lxc container web"),
+            (format!("0::/default/{id}"), "containerd container 0a1b2c3d4e5f"),
+            ("0::/machine.slice/systemd-nspawn@web.service/payload".to_owned(), "machine web"),
             (r"0::/machine.slice/machine-my\x2dbox.scope".to_owned(), "machine my-box"),
         ];
         for (text, expected) in table {
             let container = Place::parse(&text).container.map(|container| container.to_string());
             assert_eq!(container.as_deref(), Some(expected), "{text}");
         }
-        for none in ["0::/system.slice/docker.service", "0::/user.slice/session-1.scope", "0::/"] {
+        let monitor = format!("0::/machine.slice/libpod-conmon-{id}.scope");
+        for none in [
+            monitor.as_str(),
+            "0::/system.slice/docker.service",
+            "0::/user.slice/session-1.scope",
+            "0::/",
+        ] {
             assert_eq!(Place::parse(none).container, None, "{none}");
         }
     }
