@@ -35,6 +35,7 @@ mod errors;
 mod status;
 mod memory;
 mod install;
+mod services;
 mod packaging;
 mod real_clients;
 mod up;

@@ -16,6 +16,7 @@ pub mod socket;
 pub mod body;
 pub mod pki;
 pub mod tools;
+pub mod booted;
 
 use std::future::Future;
 use std::sync::OnceLock;
