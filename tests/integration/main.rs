@@ -41,6 +41,7 @@ mod sandbox;
 mod privileges;
 mod memory;
 mod install;
+mod services;
 mod packaging;
 mod real_clients;
 mod up;

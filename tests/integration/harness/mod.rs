@@ -17,6 +17,7 @@ pub mod body;
 pub mod pki;
 pub mod tools;
 pub mod load;
+pub mod booted;
 
 use std::future::Future;
 use std::sync::OnceLock;

@@ -60,7 +60,7 @@ pub fn alone(script: &str) -> Option<String> {
     find("ip")?;
     let folder = super::proxy::folder();
     let script = format!(
-        "{PROLOGUE}\ncd {home}; export HOME={home}\n\
+        "{PROLOGUE}\n{FUNCTIONS}\ncd {home}; export HOME={home}\n\
          ln -s {PORTCULLIS} portcullis; PATH={home}:$PATH\n{script}",
         home = folder.path().display(),
     );
@@ -76,7 +76,10 @@ pub fn alone(script: &str) -> Option<String> {
 const NOT_ALLOWED: i32 = 99;
 
 const PROLOGUE: &str = "\
-    mount -t tmpfs none /var/lib && mount -t tmpfs none /run && ip link set lo up || exit 99
+    mount -t tmpfs none /var/lib && mount -t tmpfs none /run && ip link set lo up || exit 99";
+
+/// What a script in namespaces of its own may call.
+pub(super) const FUNCTIONS: &str = "\
     # until COMMAND: tries it again and again, for ten seconds
     until_ok() { for _ in $(seq 200); do \"$@\" && return; sleep 0.05; done; echo \"no: $*\"; }
     # serve PORT: an app that speaks HTTP there
