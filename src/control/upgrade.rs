@@ -149,6 +149,7 @@ async fn attempt(
     tracing::info!("upgrading: process {pid} has been started");
     let heard = timeout(PATIENCE, hear(ours)).await;
     if heard.as_deref() == Ok(ready::YES) {
+        helper.dismiss().await;
         return Ok(pid);
     }
     let how = match helper.abandon().await {

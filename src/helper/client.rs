@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::launch::without_protocol;
@@ -29,6 +29,9 @@ const WAITING: usize = 64;
 
 /// How long an answer may take: a slow disk and the end of an unwanted program are counted in.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often to look whether a helper that was sent home has gone.
+const POLL: Duration = Duration::from_millis(5);
 
 /// A started helper that nobody attends to yet. When this is dropped the helper ends.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct Helper {
 pub struct Line {
     calls: Sender<Call>,
     gone: Arc<AtomicBool>,
+    dismissed: Arc<Notify>,
 }
 
 /// A question with its descriptors, and where the answer goes.
@@ -93,6 +97,16 @@ impl From<NoHelp> for io::Error {
     }
 }
 
+impl Line {
+    /// Has the helper end, and waits until it has. What it has started is from then on a child of
+    /// the process that adopts orphans: systemd waits in a stop only for a main process that is its
+    /// own child when it is told of it.
+    pub async fn dismiss(&self) {
+        self.dismissed.notify_one();
+        let _ = timeout(PATIENCE, self.calls.closed()).await;
+    }
+}
+
 impl Helper {
     /// Starts it: to be called when every right is given up, before the sandbox closes and before
     /// there is a thread. Nothing is waited for.
@@ -112,7 +126,7 @@ impl Helper {
         command.args(env::args_os()).stdin(Stdio::from(theirs)).process_group(0);
         let process = without_protocol(&mut command).spawn()?;
         let (calls, questions) = channel(WAITING);
-        let line = Line { calls, gone: Arc::default() };
+        let line = Line { calls, gone: Arc::default(), dismissed: Arc::default() };
         Ok(Self { process, pair, questions, line })
     }
 
@@ -124,7 +138,18 @@ impl Helper {
 
     /// Carries questions and answers until the helper dies, which is told once.
     pub async fn attend(mut self) {
-        carry(self.pair, self.questions, &self.line.gone).await;
+        let Line { gone, dismissed, .. } = self.line;
+        tokio::select! {
+            () = carry(self.pair, &mut self.questions, &gone) => {}
+            () = dismissed.notified() => {
+                gone.store(true, Ordering::Relaxed);
+                // The pair is closed by now, which ends it.
+                while self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+                    tokio::time::sleep(POLL).await;
+                }
+                return;
+            }
+        }
         let how = self.process.try_wait().ok().flatten();
         let how = how.map_or_else(String::new, |status| format!(" ({status})"));
         tracing::error!("{GONE}{how}");
@@ -132,8 +157,8 @@ impl Helper {
 }
 
 /// Carries until the other end is gone; whoever waits is told so.
-async fn carry(pair: OwnedFd, mut questions: Receiver<Call>, gone: &AtomicBool) {
-    if let Err(error) = converse(pair, &mut questions).await {
+async fn carry(pair: OwnedFd, questions: &mut Receiver<Call>, gone: &AtomicBool) {
+    if let Err(error) = converse(pair, questions).await {
         tracing::error!("no word reaches the helper: {error}");
     }
     gone.store(true, Ordering::Relaxed);
@@ -210,10 +235,10 @@ impl Line {
     #[cfg(test)]
     pub(super) fn over(pair: OwnedFd) -> Self {
         rustix::io::ioctl_fionbio(&pair, true).unwrap();
-        let (calls, questions) = channel(WAITING);
-        let line = Self { calls, gone: Arc::default() };
+        let (calls, mut questions) = channel(WAITING);
+        let line = Self { calls, gone: Arc::default(), dismissed: Arc::default() };
         let gone = Arc::clone(&line.gone);
-        tokio::spawn(async move { carry(pair, questions, &gone).await });
+        tokio::spawn(async move { carry(pair, &mut questions, &gone).await });
         line
     }
 

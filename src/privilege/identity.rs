@@ -141,11 +141,18 @@ impl Identity {
 /// # Errors
 /// When the kernel refuses, which it does to nobody.
 pub(super) fn settle() -> Result<(), PrivilegeError> {
-    let (uid, gid) = (unistd::geteuid(), unistd::getegid());
-    unistd::setresgid(gid, gid, gid)
-        .map_err(|error| PrivilegeError::refused("settle the group", error))?;
-    unistd::setresuid(uid, uid, uid)
-        .map_err(|error| PrivilegeError::refused("settle the user", error))
+    let read = |error| PrivilegeError::refused("read the process's own identity", error);
+    let (user, group) = (unistd::getresuid().map_err(read)?, unistd::getresgid().map_err(read)?);
+    // Asked only where there is something to do: the filter of a unit may refuse these calls.
+    if [group.real, group.saved] != [group.effective; 2] {
+        unistd::setresgid(group.effective, group.effective, group.effective)
+            .map_err(|error| PrivilegeError::refused("settle the group", error))?;
+    }
+    if [user.real, user.saved] != [user.effective; 2] {
+        unistd::setresuid(user.effective, user.effective, user.effective)
+            .map_err(|error| PrivilegeError::refused("settle the user", error))?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Identity {
