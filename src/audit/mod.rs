@@ -2,3 +2,6 @@
 
 pub mod sockets;
 pub mod inventory;
+pub mod facts;
+pub mod verdict;
+pub mod baseline;
