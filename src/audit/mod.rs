@@ -1,7 +1,10 @@
-//! What listens on this host: the sockets, and what is known of each.
+//! What listens on this host: the sockets and addresses, what is known of each listener, and what
+//! to think of it.
 
 pub mod sockets;
+pub mod addresses;
 pub mod inventory;
 pub mod facts;
 pub mod verdict;
 pub mod baseline;
+mod netlink;

@@ -16,10 +16,10 @@ use super::up::ListenArgs;
 use super::up::front::{Front, Urls};
 use super::{Stop, say};
 use crate::audit::sockets;
-use crate::config::Target;
 use crate::config::target::{Address, Protocol};
+use crate::config::{Listen, Target};
 use crate::exit;
-use crate::privilege::explain;
+use crate::privilege::explain::{self, Host, Wanted};
 
 /// The arguments of `portcullis demo`.
 #[derive(Args, Clone, Debug)]
@@ -70,9 +70,10 @@ fn prepare(listen: &super::up::ListenArgs) -> Result<(App, Front), Stop> {
     })?;
     say(&format!("A sample application on {}, which speaks plain HTTP.", app.address));
     if app.moved.is_some() {
-        let wanted = ([127, 0, 0, 1], 8080).into();
-        let why = explain::taken(wanted, &sockets::listening().unwrap_or_default());
-        say(why.lines().next().unwrap_or_default());
+        let listen = Listen::Addr(([127, 0, 0, 1], 8080).into());
+        let sockets = sockets::in_the_way(&[listen], false).unwrap_or_default();
+        let wanted = Wanted { key: "http", listen };
+        say(&explain::taken(wanted, &sockets, &Host::read()).why);
     }
     let ip = app.address.ip().to_string();
     let target = Target { protocol: Protocol::Http, address: Address::Tcp(ip, app.address.port()) };

@@ -126,6 +126,9 @@ section! {
         /// The longest silence within a request body.
         #[schemars(extend("default" = "60s"))]
         request_body_idle_timeout: Period,
+        /// The slowest request body, in bytes a second after the first ten; `"off"` for no limit.
+        #[schemars(extend("default" = "1KiB"))]
+        request_body_rate: BodySize,
         /// The longest silence between two requests, within a tunnel, or of a reader that takes
         /// nothing.
         #[schemars(extend("default" = "75s"))]

@@ -115,6 +115,17 @@ pub enum Listen {
     Addr(SocketAddr),
 }
 
+impl Listen {
+    /// The port.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Listen::Any(port) => port,
+            Listen::Addr(address) => address.port(),
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,6 +142,9 @@ pub struct Limits {
     pub request_header_timeout: Duration,
     /// The longest silence within a request body.
     pub request_body_idle_timeout: Duration,
+    /// The slowest request body, in bytes a second after the first ten seconds; `None` for no
+    /// limit.
+    pub request_body_rate: Option<u64>,
     /// The longest silence between two requests, within a tunnel, or of a reader that takes
     /// nothing.
     pub idle_timeout: Duration,

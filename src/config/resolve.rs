@@ -133,6 +133,11 @@ fn limits(file: &file::Limits, report: &mut Report<'_>) -> Limits {
             HEAD,
         ),
         request_body_idle_timeout: time("request_body_idle_timeout", body, 60, SILENCE),
+        request_body_rate: match file.request_body_rate.value() {
+            Some(BodySize::Off) => None,
+            Some(BodySize::AtMost(least)) => Some(least.0),
+            None => Some(1 << 10),
+        },
         idle_timeout: time("idle_timeout", &file.idle_timeout, 75, SILENCE),
         tls_handshake_timeout: time("tls_handshake_timeout", &file.tls_handshake_timeout, 10, HEAD),
         upstream_timeout: time("upstream_timeout", &file.upstream_timeout, 60, UPSTREAM_TIMEOUT),

@@ -73,7 +73,7 @@ fn limits(old: &Limits, new: &Limits, words: &mut Vec<String>) {
     each!(time, request_header_timeout request_body_idle_timeout idle_timeout);
     each!(time, tls_handshake_timeout upstream_timeout hold);
     each!(|size| Size(size as u64), header_size target_size);
-    each!(|size: Option<u64>| or_off(size.map(Size).as_ref()), body_size);
+    each!(|size: Option<u64>| or_off(size.map(Size).as_ref()), body_size request_body_rate);
     each!(|count| count, header_count connections connections_per_client);
 }
 

@@ -13,6 +13,7 @@ use crate::control::ConfigOrigin;
 use crate::downstream::bind::{BoundListener, ListenerKind, bind_beside, bind_one};
 use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
+use crate::privilege::explain::When;
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -142,7 +143,7 @@ impl Plane {
                 } else {
                     bind_beside(kind, listen, &leaving)
                 };
-                let bound = bound.map_err(|error| error.explain())?;
+                let bound = bound.map_err(|error| error.explain_when(When::Running))?;
                 listeners.extend(bound.into_iter().map(Arc::new));
             } else {
                 listeners.extend(old);

@@ -7,11 +7,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::audit::sockets;
 use crate::config::{Listen, Server};
 use crate::exit;
 use crate::privilege::caps;
-use crate::privilege::explain::{self, Rights};
+use crate::privilege::explain::{self, Explanation, Wanted, When};
 
 /// Connections that the kernel completes while nobody accepts them. The kernel lowers it to
 /// `net.core.somaxconn`, 4096 by default since Linux 5.4: more would be a wish, less would turn
@@ -138,31 +137,29 @@ impl BindError {
         lacks_ipv6(&self.source)
     }
 
-    /// The address as a value; every address is `[::]`.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        match self.listen {
-            Listen::Any(port) => (Ipv6Addr::UNSPECIFIED, port).into(),
-            Listen::Addr(address) => address,
-        }
-    }
-
     /// What happened and what to do, in a few lines for the operator, this error's own words first.
     #[must_use]
     pub fn explain(&self) -> String {
-        let address = self.address();
-        let detail = match self.source.kind() {
-            ErrorKind::PermissionDenied => Rights::read().explain(address.port()),
-            ErrorKind::AddrInUse => {
-                explain::taken(address, &sockets::listening().unwrap_or_default())
-            }
-            ErrorKind::AddrNotAvailable => format!(
-                "This host has no address {}. To see those that it has: ip -brief address",
-                address.ip()
-            ),
-            _ => return self.to_string(),
+        self.explain_when(When::Start)
+    }
+
+    /// The same for one that comes too late: rights are given up once the program serves.
+    #[must_use]
+    pub fn explain_when(&self, when: When) -> String {
+        match self.explanation(when) {
+            Some(explanation) => format!("{self}\n{explanation}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// What stands in the way; `None` where the error says it all.
+    #[must_use]
+    pub fn explanation(&self, when: When) -> Option<Explanation> {
+        let key = match self.kind {
+            ListenerKind::Http => "http",
+            ListenerKind::Https => "https",
         };
-        format!("{self}\n{detail}")
+        explain::failure(Wanted { key, listen: self.listen }, &self.source, when)
     }
 }
 
@@ -248,6 +245,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::privilege::explain::Rights;
 
     fn bind_http(listen: Listen) -> Result<BoundListener, BindError> {
         bind_one(ListenerKind::Http, listen).map(|mut bound| bound.remove(0))

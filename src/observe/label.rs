@@ -71,6 +71,8 @@ labels! {
         RequestHeaderTimeout = "request_header_timeout",
         /// `request_body_idle_timeout`.
         RequestBodyIdleTimeout = "request_body_idle_timeout",
+        /// `request_body_rate`.
+        RequestBodyRate = "request_body_rate",
         /// `idle_timeout`.
         IdleTimeout = "idle_timeout",
         /// `tls_handshake_timeout`.

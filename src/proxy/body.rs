@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::headers::hop;
+use super::patience::Patience;
 use super::record::Record;
 use crate::downstream::connection::Connection;
 use crate::upstream::h1;
@@ -37,8 +38,8 @@ pub struct RequestBody {
 #[derive(Debug)]
 pub struct Watch {
     deadline: Deadline,
-    /// The longest silence.
-    idle: Duration,
+    patience: RefCell<Patience>,
+    taken: Cell<u64>,
     pieces: Cell<u64>,
     is_waiting: Cell<bool>,
     error: RefCell<Option<RequestBodyError>>,
@@ -57,6 +58,21 @@ impl Watch {
         self.is_waiting.get() && !self.deadline.is_due()
     }
 
+    /// The answer has begun: the client may take its time.
+    pub fn relax(&self) {
+        let mut patience = self.patience.borrow_mut();
+        patience.relax();
+        self.deadline.set(patience.left().0);
+    }
+
+    /// Counts a piece, or that none is there, and sets the deadline for the next.
+    fn count(&self, taken: usize, is_waiting: bool) {
+        self.taken.set(self.taken.get() + taken as u64);
+        let mut patience = self.patience.borrow_mut();
+        patience.update(self.taken.get(), is_waiting, Instant::now());
+        self.deadline.set(patience.left().0);
+    }
+
     /// Why the body broke off, if it did.
     #[must_use]
     pub fn error(&self) -> Option<RequestBodyError> {
@@ -71,6 +87,8 @@ pub enum RequestBodyError {
     TooLarge,
     /// Nothing came for `limits.request_body_idle_timeout`.
     Idle,
+    /// It came more slowly than `limits.request_body_rate`.
+    Slow,
     /// The client gave its stream up, with an excuse that the HTTP library takes for an end.
     Abandoned,
     /// It is not as long as its head said.
@@ -84,6 +102,7 @@ impl fmt::Display for RequestBodyError {
         match self {
             RequestBodyError::TooLarge => f.write_str("the request body is over limits.body_size"),
             RequestBodyError::Idle => f.write_str("over limits.request_body_idle_timeout"),
+            RequestBodyError::Slow => f.write_str("under limits.request_body_rate"),
             RequestBodyError::Abandoned => f.write_str("the request body was given up"),
             RequestBodyError::Miscounted => {
                 f.write_str("the request body is not as long as its head says")
@@ -121,13 +140,18 @@ impl RequestBody {
         Self { source: Some(source), limit, seen: Some(seen), connection: None, watch: None }
     }
 
-    /// Fails when the client is silent for longer than `idle`; what becomes of it is told.
+    /// Fails when the client is waited for beyond `patience`; what becomes of it is told.
     #[must_use]
-    pub fn watched(mut self, deadline: Deadline, idle: Duration) -> (Self, Rc<Watch>) {
-        deadline.set(idle);
-        let (pieces, is_waiting) = (Cell::new(0), Cell::new(false));
-        let watch = Watch { deadline, idle, pieces, is_waiting, error: RefCell::new(None) };
-        let watch = Rc::new(watch);
+    pub fn watched(mut self, deadline: Deadline, patience: Patience) -> (Self, Rc<Watch>) {
+        deadline.set(patience.left().0);
+        let watch = Rc::new(Watch {
+            deadline,
+            patience: RefCell::new(patience),
+            taken: Cell::new(0),
+            pieces: Cell::new(0),
+            is_waiting: Cell::new(false),
+            error: RefCell::new(None),
+        });
         self.watch = Some(Rc::clone(&watch));
         (self, watch)
     }
@@ -177,16 +201,20 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = self.get_mut();
         let Some(watch) = this.watch.clone() else { return this.poll_source(cx) };
-        let frame = this.poll_source(cx);
-        watch.is_waiting.set(frame.is_pending());
-        let frame = match frame {
+        let frame = match this.poll_source(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
+                if !watch.is_waiting.replace(true) {
+                    watch.count(0, true);
+                }
                 ready!(watch.deadline.poll(cx));
-                Some(Err(RequestBodyError::Idle))
+                let (_, error) = watch.patience.borrow().left();
+                Some(Err(error))
             }
         };
-        watch.deadline.set(watch.idle);
+        watch.is_waiting.set(false);
+        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        watch.count(data.map_or(0, Bytes::len), false);
         watch.pieces.set(watch.pieces.get() + 1);
         if let Some(Err(error)) = &frame {
             watch.error.replace(Some(error.clone()));

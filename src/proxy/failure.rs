@@ -57,7 +57,7 @@ impl Failure {
             Failure::RedirectLoop => StatusCode::LOOP_DETECTED,
             Failure::Upstream(error) => match error {
                 SendError::Downstream(RequestBodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-                SendError::Downstream(RequestBodyError::Idle) | SendError::DownstreamTimeout => {
+                SendError::Downstream(RequestBodyError::Idle | RequestBodyError::Slow) => {
                     StatusCode::REQUEST_TIMEOUT
                 }
                 SendError::Downstream(_) => StatusCode::BAD_REQUEST,
@@ -76,9 +76,12 @@ impl Failure {
             Failure::Upstream(SendError::Downstream(RequestBodyError::TooLarge)) => {
                 Some(Limit::BodySize)
             }
-            Failure::Upstream(
-                SendError::Downstream(RequestBodyError::Idle) | SendError::DownstreamTimeout,
-            ) => Some(Limit::RequestBodyIdleTimeout),
+            Failure::Upstream(SendError::Downstream(RequestBodyError::Idle)) => {
+                Some(Limit::RequestBodyIdleTimeout)
+            }
+            Failure::Upstream(SendError::Downstream(RequestBodyError::Slow)) => {
+                Some(Limit::RequestBodyRate)
+            }
             Failure::Upstream(SendError::Timeout(_)) => Some(Limit::UpstreamTimeout),
             Failure::Upstream(SendError::Connect(_)) => Some(Limit::Hold),
             _ => None,

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::headers::authority::AuthorityRef;
 use super::headers::forwarded::Forwarded as ForwardedFields;
 use super::headers::{hop, request_head};
+use super::patience::Patience;
 use super::record::Record;
 use super::upgrade::{self, Upgrade};
 use crate::config::Route;
@@ -167,8 +168,14 @@ fn outgoing(
         body,
         expects_continue,
         first_byte: route.upstream_timeout,
-        body_idle: record.view.limits().request_body_idle_timeout,
+        patience: patience(record),
     }
+}
+
+/// How long the client is waited for within its body.
+fn patience(record: &Record) -> Patience {
+    let limits = record.view.limits();
+    Patience::new(limits.request_body_idle_timeout, limits.request_body_rate)
 }
 
 async fn over_http2(
@@ -184,8 +191,7 @@ async fn over_http2(
     let choice = choice(record, route, view);
     let backend = choice.reach_h2c().await?;
     let wheel = &record.connection().worker.wheel;
-    let idle = record.view.limits().request_body_idle_timeout;
-    let (body, watch) = body.watched(wheel.deadline(), idle);
+    let (body, watch) = body.watched(wheel.deadline(), patience(record));
     let forwarded = forwarded_fields(record, authority);
     let via = record.view.state.config.server.via;
     let request =
@@ -194,6 +200,7 @@ async fn over_http2(
     let (deadline, limit) = (wheel.deadline(), route.upstream_timeout);
     let answer = h2c::exchange(&backend, request, &watch, deadline, limit).await;
     let answer = answer.map_err(|error| choice.failed_h2c(error))?;
+    watch.relax();
     let (head, body) = answer.into_parts();
     let mut headers = head.headers;
     hop::strip_response(&mut headers);

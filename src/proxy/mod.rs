@@ -11,6 +11,7 @@ mod view;
 pub mod forward;
 pub mod upgrade;
 pub mod body;
+pub mod patience;
 pub mod failure;
 pub mod respond;
 pub mod answer;

@@ -170,6 +170,7 @@ pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
         limits: Limits {
             request_header_timeout: time,
             request_body_idle_timeout: time,
+            request_body_rate: None,
             idle_timeout: time,
             tls_handshake_timeout: time,
             upstream_timeout: time,

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -20,6 +20,7 @@ use super::io::Io;
 use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
 use crate::proxy::body::{RequestBody, RequestBodyError};
+use crate::proxy::patience::Patience;
 use crate::worker::deadline::Deadline;
 
 /// How long an application may think about `Expect: 100-continue` before the body goes out
@@ -62,8 +63,8 @@ pub struct Request {
     pub expects_continue: bool,
     /// How long the application may be silent before the first byte of its answer.
     pub first_byte: Duration,
-    /// How long the client may be silent within its body.
-    pub body_idle: Duration,
+    /// How long the client is waited for within its body.
+    pub patience: Patience,
 }
 
 /// Why there is no answer.
@@ -84,8 +85,6 @@ pub enum Error {
     Timeout,
     /// The client's body failed.
     Downstream(RequestBodyError),
-    /// The client was silent within its body for too long.
-    DownstreamTimeout,
 }
 
 impl Connection {
@@ -158,7 +157,7 @@ impl Connection {
         let mut flow = Flow {
             held: request.expects_continue,
             first_byte: request.first_byte,
-            body_idle: request.body_idle,
+            patience: request.patience.clone(),
             waiting: None,
             set_for: None,
             interim: 0,
@@ -214,7 +213,7 @@ impl Connection {
             }
             _ => {}
         }
-        flow.arm(&self.deadline, self.upload.progress());
+        flow.arm(&self.deadline, &self.upload);
         ready!(self.deadline.poll(cx));
         if flow.held {
             // It says nothing: the body goes out unasked.
@@ -223,7 +222,7 @@ impl Connection {
             return Poll::Pending;
         }
         Poll::Ready(Err(match flow.waiting {
-            Some(Waiting::Downstream) => Error::DownstreamTimeout,
+            Some(Waiting::Downstream) => Error::Downstream(flow.patience.left().1),
             _ => Error::Timeout,
         }))
     }
@@ -295,7 +294,7 @@ struct Flow {
     /// Whether the body waits for the application to ask for it.
     held: bool,
     first_byte: Duration,
-    body_idle: Duration,
+    patience: Patience,
     waiting: Option<Waiting>,
     /// What the deadline was last set for, and how far the upload was then.
     set_for: Option<(bool, Option<Waiting>, u64)>,
@@ -305,15 +304,19 @@ struct Flow {
 
 impl Flow {
     /// Sets the deadline for what is waited for now, unless it stands for just that already.
-    fn arm(&mut self, deadline: &Deadline, progress: u64) {
-        let waits_for = Some((self.held, self.waiting, progress));
+    fn arm(&mut self, deadline: &Deadline, upload: &Upload) {
+        let waits_for = Some((self.held, self.waiting, upload.progress()));
         if self.set_for == waits_for {
             return;
         }
         self.set_for = waits_for;
+        let is_waiting = self.waiting == Some(Waiting::Downstream);
+        if is_waiting || upload.taken() > 0 {
+            self.patience.update(upload.taken(), is_waiting, Instant::now());
+        }
         deadline.set(match self.waiting {
             _ if self.held => CONTINUE,
-            Some(Waiting::Downstream) => self.body_idle,
+            Some(Waiting::Downstream) => self.patience.left().0,
             Some(Waiting::Upstream) | None => self.first_byte,
         });
     }

@@ -203,7 +203,7 @@ mod tests {
             body: RequestBody::empty(),
             expects_continue: false,
             first_byte: Duration::from_secs(5),
-            body_idle: Duration::from_secs(5),
+            patience: crate::proxy::patience::Patience::new(Duration::from_secs(5), None),
         };
         let connection = lease.connection().unwrap();
         connection.exchange(&mut request, &mut HeaderMap::new(), |_, _| {}).await.unwrap();

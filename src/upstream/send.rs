@@ -41,8 +41,6 @@ pub enum SendError {
     Failed(String),
     /// The client's own body failed.
     Downstream(RequestBodyError),
-    /// The client's own body stopped coming.
-    DownstreamTimeout,
 }
 
 impl fmt::Display for SendError {
@@ -57,7 +55,6 @@ impl fmt::Display for SendError {
             }
             SendError::Failed(why) => f.write_str(why),
             SendError::Downstream(error) => error.fmt(f),
-            SendError::DownstreamTimeout => f.write_str("over limits.request_body_idle_timeout"),
         }
     }
 }
@@ -128,7 +125,6 @@ impl Choice<'_> {
     fn failed(&self, error: h1::Error) -> SendError {
         SendError::Failed(match error {
             h1::Error::Downstream(error) => return SendError::Downstream(error),
-            h1::Error::DownstreamTimeout => return SendError::DownstreamTimeout,
             h1::Error::Timeout => return SendError::Timeout(self.route.upstream_timeout),
             h1::Error::Closed { source: None, .. } => "it closed the connection unanswered".into(),
             h1::Error::Closed { source: Some(error), .. } => {

@@ -20,6 +20,8 @@ pub struct Upload {
     /// Bytes that the stream has taken, and pieces that the client has given.
     written: u64,
     pieces: u64,
+    /// Bytes of the body that the client has given.
+    taken: u64,
     /// Whether the stream may still hold some of them: TLS seals them first.
     is_unflushed: bool,
 }
@@ -66,7 +68,7 @@ impl Upload {
             None => Source::Chunked(body),
         };
         let queue = [head, Bytes::new(), Bytes::new()];
-        Self { queue, source, written: 0, pieces: 0, is_unflushed: false }
+        Self { queue, source, written: 0, pieces: 0, taken: 0, is_unflushed: false }
     }
 
     /// Whether everything has been handed over.
@@ -81,6 +83,12 @@ impl Upload {
     #[must_use]
     pub fn progress(&self) -> u64 {
         self.written + self.pieces
+    }
+
+    /// How many bytes of the body the client has given.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Whether the stream has taken nothing.
@@ -201,6 +209,7 @@ impl Upload {
 
     /// Queues a piece of the body; an empty one is its end.
     fn queue_piece(&mut self, data: Bytes) -> Result<(), RequestBodyError> {
+        self.taken += data.len() as u64;
         let is_last = match &mut self.source {
             Source::Counted(body, left) => {
                 let is_last = data.is_empty() || body.is_end_stream();

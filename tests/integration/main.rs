@@ -38,3 +38,4 @@ mod memory;
 mod real_clients;
 mod up;
 mod demo;
+mod inventory;

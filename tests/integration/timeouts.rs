@@ -121,6 +121,51 @@ fn a_body_that_comes_slowly_but_comes_is_taken() {
     assert_eq!(wire.read_answer().status(), 200);
 }
 
+/// Each byte within `request_body_idle_timeout`, all of them for ever.
+#[test]
+fn a_body_that_drips_gets_408() {
+    let origin = app();
+    let proxy = Proxy::plain_to(&origin).start();
+    let start = Instant::now();
+    let mut wire = proxy.wire();
+    wire.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 100000\r\n\r\n");
+    let answer = loop {
+        let (bytes, end) = wire.rest_within(Duration::from_millis(250));
+        if !bytes.is_empty() || end != End::Open {
+            break String::from_utf8_lossy(&bytes).into_owned();
+        }
+        assert!(start.elapsed() < PATIENCE, "it drips on");
+        let _ = wire.try_send("x");
+    };
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(start.elapsed() > Duration::from_secs(9), "{:?}: no grace", start.elapsed());
+    proxy.expect_words("request_body_rate");
+}
+
+/// An answer has begun: the two talk, and may take their time.
+#[test]
+fn a_slow_conversation_lives() {
+    let origin = Script::play(|scene| {
+        scene.hear_head();
+        scene.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n");
+        for _ in 0..60 {
+            scene.wire.read_exactly(1);
+            scene.wire.send("y");
+        }
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut wire = proxy.wire();
+    wire.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 60\r\n\r\n");
+    let mut heard = Vec::new();
+    for _ in 0..60 {
+        wire.send("x");
+        heard.extend(wire.rest_within(Duration::from_millis(200)).0);
+    }
+    heard.extend(wire.rest_within(Duration::from_secs(1)).0);
+    let heard = String::from_utf8(heard).unwrap();
+    assert!(heard.ends_with(&"y".repeat(60)), "{heard}");
+}
+
 #[test]
 fn a_stalled_body_over_http2_ends_its_stream_only() {
     let origin = app();

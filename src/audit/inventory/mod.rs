@@ -2,20 +2,33 @@
 
 mod exposure;
 mod holder;
+mod executable;
+mod capability;
+mod package;
+
+mod namespace;
+mod gather;
+mod unseen;
 mod moment;
 
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::sockets::Protocol;
+pub use executable::ExeState;
 pub use exposure::Exposure;
-pub use holder::{ExeState, Holder};
+pub use holder::Holder;
 
-use super::sockets;
+use gather::Gathered;
+use holder::Processes;
+use namespace::Namespaces;
+use package::Packages;
+use unseen::Obstacles;
 
 /// Everything that listens here, and what could not be seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -81,31 +94,43 @@ pub struct Options {
 ///
 /// # Errors
 /// When the kernel's table of TCP sockets cannot be read.
-pub fn take(_options: &Options) -> io::Result<Inventory> {
-    let listeners = sockets::listening()?
-        .into_iter()
-        .map(|socket| {
-            let ip = socket.address.ip();
-            Listener {
-                protocol: Protocol::Tcp,
-                port: socket.address.port(),
-                addresses: vec![ip],
-                v6_only: None,
-                exposure: Exposure::of(ip),
-                firewall: None,
-                namespace: None,
-                uid: socket.uid,
-                holder: None,
-            }
-        })
-        .collect();
+pub fn take(options: &Options) -> io::Result<Inventory> {
+    let is_root = rustix::process::geteuid().is_root();
+    let namespaces = Namespaces::see();
+    let looked_at = if options.all_namespaces { namespaces.others.as_slice() } else { &[] };
+    let mut processes = Processes::new();
+    let Gathered { mut listeners, closed, is_cut } = gather::gather(looked_at, &mut processes)?;
+    let packages_are_cut = add_packages(&mut listeners, &processes);
+
+    let names = |all: &[namespace::Namespace]| all.iter().map(|one| one.name.clone()).collect();
+    let unseen = Obstacles {
+        is_root,
+        closed,
+        is_cut,
+        namespaces: if options.all_namespaces { Vec::new() } else { names(&namespaces.others) },
+        hidden_namespaces: if options.all_namespaces { namespaces.closed } else { 0 },
+        packages_are_cut,
+        firewall: None,
+    };
+    let unseen = unseen.tell(&listeners);
     let system = rustix::system::uname();
     let host = Host {
         name: system.nodename().to_string_lossy().into_owned(),
         kernel: system.release().to_string_lossy().into_owned(),
-        is_root: rustix::process::geteuid().is_root(),
-        namespaces: Vec::new(),
+        is_root,
+        namespaces: names(looked_at),
         taken: SystemTime::now(),
     };
-    Ok(Inventory { listeners, unseen: Vec::new(), host })
+    Ok(Inventory { listeners, unseen, host })
+}
+
+/// Whether time was too short for some.
+fn add_packages(listeners: &mut [Listener], processes: &Processes) -> bool {
+    let files = processes.files();
+    let wanted = files.values().cloned().collect();
+    let packages = Packages::find(&wanted, Path::new(package::DATABASE));
+    for holder in listeners.iter_mut().filter_map(|listener| listener.holder.as_mut()) {
+        holder.package = files.get(&holder.pid).and_then(|file| packages.of.get(file)).cloned();
+    }
+    packages.is_cut
 }

@@ -1,8 +1,13 @@
 //! From a socket's inode to the process that holds it, by `/proc/PID/fd`.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+
+use super::Place;
 
 /// Descriptors looked at in one inventory. One costs less than ten microseconds, so that the
 /// inventory of a very busy server ends within two seconds; the sockets that are left then have no
@@ -18,50 +23,145 @@ pub struct Process {
     pub comm: String,
     /// The program file, where readable.
     pub exe: Option<PathBuf>,
-    /// The systemd service or container scope it runs in; `None` for a login session.
-    pub unit: Option<String>,
+    /// The effective user, where readable.
+    pub uid: Option<u32>,
+    /// Its command line.
+    pub arguments: Vec<OsString>,
+    /// The unit or container it runs in.
+    pub place: Place,
 }
 
-/// The holders of the sockets with these inodes, as far as this process may look.
-pub(super) fn of(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
-    let mut found = HashMap::new();
-    let mut budget = DESCRIPTORS;
-    for pid in pids() {
-        if found.len() == inodes.len() || budget == 0 {
-            break;
-        }
-        let held = sockets(pid, &mut budget, |inode| {
-            inodes.contains(&inode) && !found.contains_key(&inode)
-        });
-        if held.is_empty() {
-            continue;
-        }
-        let Some(process) = process(pid) else { continue };
-        found.extend(held.into_iter().map(|inode| (inode, process.clone())));
+/// Programs whose name says nothing of what they run.
+const INTERPRETERS: &[&str] =
+    &["bash", "bun", "deno", "dotnet", "java", "node", "perl", "php", "python", "ruby", "sh"];
+
+/// Characters of a command line that are shown: enough to recognise it by.
+const SHOWN: usize = 60;
+
+impl Process {
+    /// What `/proc` tells of a process; `None` when it is gone.
+    pub(super) fn read(pid: u32) -> Option<Self> {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        Some(Process {
+            pid,
+            comm: printable(text(pid, "comm")?.trim_end_matches('\n')),
+            exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
+            uid: text(pid, "status").and_then(|status| effective_user(&status)),
+            arguments: arguments.map(|word| OsString::from_vec(word.to_vec())).collect(),
+            place: Place::of(pid),
+        })
     }
-    found
+
+    /// Its name, or of an interpreter the command line: `python3 -m http.server 80`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let program = self.exe.as_ref().and_then(|exe| exe.file_name()).unwrap_or_default();
+        let program = program.to_string_lossy();
+        let name = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        if !INTERPRETERS.contains(&name) || self.arguments.len() < 2 {
+            return self.comm.clone();
+        }
+        let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
+        let line = printable(words.join(" ").trim());
+        if line.chars().count() <= SHOWN {
+            return line;
+        }
+        line.chars().take(SHOWN).chain(['…']).collect()
+    }
 }
 
-/// Every process, oldest number first, but the first of all last.
-fn pids() -> Vec<u32> {
+/// Who holds what, as far as this process may look.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    /// The processes that hold a socket, by its inode, none of them twice. The first is the one to
+    /// name: this very process, else the oldest, a service manager (which keeps the sockets that
+    /// it passes on) last.
+    pub(crate) by_inode: HashMap<u64, Vec<u32>>,
+    /// Processes that did not let this one look.
+    pub(crate) closed: usize,
+    /// Whether there were more descriptors than are looked at.
+    pub(crate) is_cut: bool,
+}
+
+/// One pass over all processes for the sockets with these inodes. A process that ends meanwhile is
+/// passed over.
+pub(crate) fn of(wanted: &HashSet<u64>) -> Holders {
+    let mut holders = Holders::default();
+    if wanted.is_empty() {
+        return holders;
+    }
+    let mut ages = HashMap::new();
+    let mut budget = DESCRIPTORS;
+    let own = std::process::id();
+    for pid in pids() {
+        let held = match sockets(pid, &mut budget, wanted) {
+            Ok(held) if held.is_empty() => continue,
+            Ok(held) => held,
+            Err(error) => {
+                holders.closed += usize::from(error.kind() == ErrorKind::PermissionDenied);
+                continue;
+            }
+        };
+        let Some(age) = text(pid, "stat").and_then(|stat| Age::parse(&stat)) else { continue };
+        ages.insert(pid, (pid != own, age, pid));
+        for inode in held {
+            holders.by_inode.entry(inode).or_default().push(pid);
+        }
+    }
+    holders.is_cut = budget == 0;
+    for pids in holders.by_inode.values_mut() {
+        pids.sort_by_key(|pid| ages.get(pid));
+    }
+    holders
+}
+
+/// The numbers of all processes that this one is shown: this one first, the first of all last.
+pub(crate) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut pids: Vec<u32> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    pids.sort_unstable_by_key(|pid| (*pid == 1, *pid));
+    let own = std::process::id();
+    pids.sort_unstable_by_key(|pid| (*pid == 1, *pid != own, *pid));
     pids
 }
 
+/// A file of a process as text, bytes that are no UTF-8 replaced: a process chooses its name and
+/// must not be able to hide by it.
+pub(crate) fn text(pid: u32, file: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What `/proc/PID/stat` says of a process's age; the one to name first sorts first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Age {
+    is_manager: bool,
+    /// In clock ticks since the kernel started.
+    pub(crate) started: u64,
+}
+
+impl Age {
+    /// `pid (comm) state …`, where the name may hold whatever its owner likes.
+    pub(crate) fn parse(stat: &str) -> Option<Self> {
+        let (before, after) = stat.rsplit_once(')')?;
+        let (_, comm) = before.split_once('(')?;
+        // The 22nd column of the file; the state, which comes first here, is the third.
+        let started = after.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
+        Some(Age { is_manager: comm == "systemd", started })
+    }
+}
+
 /// The inodes of the sockets that a process holds and that are `wanted`.
-fn sockets(pid: u32, budget: &mut usize, wanted: impl Fn(u64) -> bool) -> HashSet<u64> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return HashSet::new() };
+fn sockets(pid: u32, budget: &mut usize, wanted: &HashSet<u64>) -> io::Result<HashSet<u64>> {
     let mut held = HashSet::new();
-    for entry in entries.flatten() {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let Some(left) = budget.checked_sub(1) else { break };
         *budget = left;
         let inode = fs::read_link(entry.path()).ok().and_then(|link| inode(&link));
-        held.extend(inode.filter(|inode| wanted(*inode)));
+        held.extend(inode.filter(|inode| wanted.contains(inode)));
     }
-    held
+    Ok(held)
 }
 
 /// `socket:[31337]`
@@ -69,57 +169,29 @@ fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn process(pid: u32) -> Option<Process> {
-    let of_process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
-    Some(Process {
-        pid,
-        comm: printable(of_process("comm")?.trim_end()),
-        exe: fs::read_link(format!("/proc/{pid}/exe")).ok(),
-        unit: of_process("cgroup").and_then(|text| unit(&text)).map(|unit| printable(&unit)),
-    })
+/// `Uid: real effective saved filesystem`
+fn effective_user(status: &str) -> Option<u32> {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    numbers.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// A process chooses its name, and the name is shown on the operator's terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-/// The innermost service or scope of `/proc/PID/cgroup`, in the unified hierarchy or systemd's own.
-fn unit(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| {
-        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
-    })?;
-    let manages = |name: &&str| {
-        name.ends_with(".service")
-            || (name.ends_with(".scope") && !name.starts_with("session-") && *name != "init.scope")
+/// A process chooses its name, and the name is shown on the operator's terminal: characters that
+/// control it, turn the direction of the text or hide in it are shown as `?`.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let is_hidden = |c: char| {
+        let marks = ['\u{ad}', '\u{61c}', '\u{180e}', '\u{feff}'];
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}')
+            || marks.contains(&c)
     };
-    let unit = path.split('/').rfind(manages)?;
-    (!unit.starts_with("user@")).then(|| unit.to_owned())
+    text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_unit_is_the_innermost_service_or_scope() {
-        let of = |text: &str| unit(text);
-        assert_eq!(of("0::/system.slice/nginx.service\n").as_deref(), Some("nginx.service"));
-        let v1 = "12:pids:/x\n1:name=systemd:/system.slice/ssh.service\n";
-        assert_eq!(of(v1).as_deref(), Some("ssh.service"));
-        let nested = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n";
-        assert_eq!(of(nested).as_deref(), Some("web.service"));
-        let container = "0::/system.slice/docker-0a1b.scope/payload\n";
-        assert_eq!(of(container).as_deref(), Some("docker-0a1b.scope"));
-    }
-
-    #[test]
-    fn a_login_session_is_no_unit() {
-        assert_eq!(unit("0::/user.slice/user-1000.slice/session-3.scope\n"), None);
-        assert_eq!(unit("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n"), None);
-        assert_eq!(unit("0::/\n"), None);
-        assert_eq!(unit(""), None);
-    }
 
     #[test]
     fn reads_the_inode_of_a_socket_link_only() {
@@ -129,7 +201,46 @@ mod tests {
     }
 
     #[test]
+    fn the_effective_user_is_the_second_number() {
+        assert_eq!(effective_user("Name:\tx\nUid:\t1000\t33\t0\t0\n"), Some(33));
+        assert_eq!(effective_user("Uid:\t1000\n"), None);
+    }
+
+    #[test]
+    fn an_interpreter_is_known_by_what_it_runs() {
+        let process = |exe: &str, line: &str| Process {
+            pid: 7,
+            comm: "MainThread".to_owned(),
+            exe: Some(exe.into()),
+            uid: None,
+            arguments: line.split(' ').map(Into::into).collect(),
+            place: Place::default(),
+        };
+        let python = process("/usr/bin/python3.11", "python3 -m http.server 80");
+        assert_eq!(python.title(), "python3 -m http.server 80");
+        assert_eq!(process("/usr/sbin/nginx", "nginx -g x").title(), "MainThread");
+        assert_eq!(process("/usr/bin/node", "node").title(), "MainThread");
+        let long = format!("node {}", "x".repeat(200));
+        assert_eq!(process("/usr/bin/node", &long).title().chars().count(), SHOWN + 1);
+    }
+
+    #[test]
     fn a_name_cannot_write_on_the_terminal() {
         assert_eq!(printable("evil\u{1b}[2J"), "evil?[2J");
+        assert_eq!(printable("\u{202e}dhss"), "?dhss");
+        assert_eq!(printable("grün"), "grün");
+    }
+
+    #[test]
+    fn the_oldest_comes_first_and_a_service_manager_last() {
+        let age = |comm: &str, started: u64| {
+            let columns = "S 1 7 7 0 -1 4194304 120 0 0 0 1 2 0 0 20 0 1 0";
+            Age::parse(&format!("7 ({comm}) {columns} {started} 1000 2 3\n")).unwrap()
+        };
+        assert_eq!(age("nginx", 512).started, 512);
+        assert_eq!(age("evil) S 1 (x", 512).started, 512);
+        assert!(age("nginx", 100) < age("nginx", 200));
+        assert!(age("nginx", 200) < age("systemd", 1));
+        assert_eq!(Age::parse("7 (cut"), None);
     }
 }

@@ -1,28 +1,38 @@
-//! `/proc/net/tcp` and `/proc/net/tcp6` as text (proc_pid_net(5)).
+//! `/proc/net/tcp` and its three sisters as text (proc_pid_net(5)).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::Listening;
+use super::{Protocol, Socket, State};
 
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
 
-/// The listening sockets of one table, holders unknown. A line that is not understood is skipped:
-/// the kernel appends columns from time to time.
-pub(super) fn listening(text: &str) -> Vec<Listening> {
-    text.lines().skip(1).filter_map(line).collect()
+/// `TCP_TIME_WAIT`: no socket any more, and in nobody's way.
+const TIME_WAIT: &str = "06";
+
+/// `TCP_CLOSE`, which for UDP means that there is no peer.
+const UNCONNECTED: &str = "07";
+
+/// The sockets of one table. A line that is not understood is skipped: the kernel
+/// appends columns from time to time.
+pub(super) fn sockets(text: &str, protocol: Protocol) -> Vec<Socket> {
+    text.lines().skip(1).filter_map(|text| line(text, protocol)).collect()
 }
 
 /// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`
-fn line(line: &str) -> Option<Listening> {
+fn line(line: &str, protocol: Protocol) -> Option<Socket> {
     let mut columns = line.split_ascii_whitespace();
     let local = columns.nth(1)?;
-    if columns.nth(1)? != LISTEN {
-        return None;
-    }
+    let remote = columns.next()?;
+    let state = match (protocol, columns.next()?) {
+        (Protocol::Tcp, LISTEN) | (Protocol::Udp, UNCONNECTED) => State::Listens,
+        (Protocol::Tcp, TIME_WAIT) => return None,
+        _ => State::Connected(address(remote)?),
+    };
     let uid = columns.nth(3)?.parse().ok()?;
     let inode = columns.nth(1)?.parse().ok()?;
-    Some(Listening { address: address(local)?, inode, uid, process: None })
+    let address = address(local)?;
+    Some(Socket { protocol, address, state, inode, uid })
 }
 
 /// `0100007F:1F90`: the address as 32-bit words in the host's byte order, the port as a number.
@@ -61,8 +71,12 @@ mod tests {
 ";
 
     #[test]
-    fn reads_the_listening_sockets_and_leaves_the_connections() {
-        let found = listening(TCP);
+    fn reads_the_listening_sockets_and_tells_the_connections_from_them() {
+        let (found, others): (Vec<_>, Vec<_>) = sockets(TCP, Protocol::Tcp)
+            .into_iter()
+            .partition(|socket| socket.state == State::Listens);
+        let remote = State::Connected("127.0.0.1:54321".parse().unwrap());
+        assert_eq!(others.iter().map(|socket| socket.state).collect::<Vec<_>>(), [remote]);
         let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
         assert_eq!(
             brief,
@@ -72,14 +86,33 @@ mod tests {
 
     #[test]
     fn reads_ipv6_addresses_word_by_word() {
-        let found = listening(TCP6);
+        let found = sockets(TCP6, Protocol::Tcp);
         let brief: Vec<_> = found.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(brief, ["[::1]:3000", "[2001:db8::1]:443"]);
+    }
+
+    const UDP: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  512: 3500007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 20100 2 0000000000000000 0
+  900: 0100007F:A0C4 0100007F:0035 01 00000000:00000000 00:00000000 00000000  1000        0 20101 2 0000000000000000 0
+";
+
+    #[test]
+    fn a_udp_socket_with_a_peer_takes_datagrams_from_nobody_else() {
+        let found = sockets(UDP, Protocol::Udp);
+        let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.state)).collect();
+        let connected = State::Connected("127.0.0.1:53".parse().unwrap());
+        assert_eq!(
+            brief,
+            [
+                ("127.0.0.53:53".to_owned(), State::Listens),
+                ("127.0.0.1:41156".to_owned(), connected)
+            ]
+        );
     }
 
     #[test]
     fn skips_what_it_does_not_understand() {
         let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
-        assert_eq!(listening(text), []);
+        assert_eq!(sockets(text, Protocol::Tcp), []);
     }
 }

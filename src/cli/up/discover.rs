@@ -140,9 +140,12 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::audit::sockets::State;
 
     fn at(address: &str) -> Listening {
-        Listening { address: address.parse().unwrap(), inode: 1, uid: 0, process: None }
+        let address = address.parse().unwrap();
+        let state = State::Listens;
+        Listening { address, v6_only: false, state, inode: 1, uid: 0, process: None }
     }
 
     fn addresses(listening: &[Listening]) -> Vec<String> {

@@ -1,15 +1,13 @@
 //! Where `up` and `demo` listen: 80 and 443 when they may, 8000 and 8443 when not.
 
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::audit::sockets;
 use crate::cli::Stop;
 use crate::config::target::Address;
 use crate::config::{Listen, Target};
 use crate::downstream::bind::{BindError, ListenerKind, bind_one, shown};
 use crate::exit;
-use crate::privilege::explain::{self, Rights};
+use crate::privilege::explain::{Rights, When};
 
 /// Neighbours of 8000 and 8443 that are tried when these are taken as well.
 const NEIGHBOURS: u16 = 10;
@@ -147,16 +145,16 @@ impl Ports {
                 rights.missing(),
                 words(instead)
             ));
-            lines.push(format!("To allow it: {}", rights.remedy()));
+            for error in denied.iter().take(1) {
+                let explanation = error.explanation(When::Start).unwrap_or_default();
+                lines.push(format!("To allow it: {}", explanation.remedy()));
+            }
         }
-        let listening =
-            if taken.is_empty() { Vec::new() } else { sockets::listening().unwrap_or_default() };
         for error in taken {
-            let why = match error.source.kind() {
-                ErrorKind::AddrInUse => explain::taken(error.address(), &listening),
-                _ => error.to_string(),
+            let why = match error.explanation(When::Start) {
+                Some(explanation) => explanation.why,
+                None => error.to_string(),
             };
-            let why = why.lines().next().unwrap_or_default();
             let instead = self.instead_of(error).map(|port| format!(" On {port} instead."));
             lines.push(format!("{why}{}", instead.unwrap_or_default()));
         }
@@ -213,6 +211,7 @@ fn words(mut ports: Vec<u16>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::net::TcpListener;
 
     use super::*;

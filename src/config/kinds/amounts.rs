@@ -98,10 +98,7 @@ impl Text for BodySize {
         match text {
             "off" => Ok(Self::Off),
             _ => match Size::parse(text)? {
-                Size(0) => wrong_but(
-                    "a limit of 0 would refuse every body",
-                    "write `\"off\"` for no limit",
-                ),
+                Size(0) => wrong_but("0 is no limit of this kind", "write `\"off\"` for no limit"),
                 size => Ok(Self::AtMost(size)),
             },
         }
@@ -110,7 +107,7 @@ impl Text for BodySize {
     fn from_integer(number: i64) -> Result<Self, Option<String>> {
         match u64::try_from(number) {
             Ok(0) => {
-                Err(Some("0 would refuse every body; write `\"off\"` for no limit".to_owned()))
+                Err(Some("0 is no limit of this kind; write `\"off\"` for no limit".to_owned()))
             }
             Ok(number) => Ok(Self::AtMost(Size(number))),
             Err(_) => Err(None),

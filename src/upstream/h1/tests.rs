@@ -95,7 +95,7 @@ fn request(body: RequestBody) -> Request {
         body,
         expects_continue: false,
         first_byte: Duration::from_secs(10),
-        body_idle: Duration::from_secs(5),
+        patience: Patience::new(Duration::from_secs(5), None),
     }
 }
 
@@ -316,7 +316,7 @@ fn a_client_that_is_silent_within_its_body_is_told_apart() {
             }
         };
         let (passed, result) = scene.exchange_in_time(&mut request, each).await;
-        assert!(matches!(result, Err(Error::DownstreamTimeout)), "{result:?}");
+        assert!(matches!(result, Err(Error::Downstream(RequestBodyError::Idle))), "{result:?}");
         assert!((13..=14).contains(&passed.as_secs()), "{passed:?}");
         assert!(!scene.connection.is_reusable());
     });

@@ -48,7 +48,7 @@ fn request(method: Method) -> h1::Request {
         body: RequestBody::empty(),
         expects_continue: false,
         first_byte: Duration::from_secs(10),
-        body_idle: Duration::from_secs(10),
+        patience: crate::proxy::patience::Patience::new(Duration::from_secs(10), None),
     }
 }
 

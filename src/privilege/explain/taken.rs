@@ -1,0 +1,200 @@
+//! An address that somebody else has: who that is, and how to have it free.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::host::{Host, quote};
+use super::{Explanation, Wanted};
+use crate::audit::sockets::{Listening, Process, State, activation};
+
+/// Programs that are services under the name of their program on every distribution that has them.
+const SERVICES: &[&str] =
+    &["apache2", "caddy", "haproxy", "httpd", "lighttpd", "nginx", "varnishd"];
+
+/// Helpers of container engines that hold the port which a container publishes.
+const PUBLISHERS: &[(&str, &str)] =
+    &[("docker-proxy", "docker"), ("rootlessport", "podman"), ("conmon", "podman")];
+
+/// Who holds the address, and how to make room. `sockets` are those that stand in the way, in
+/// order; others among them are passed over.
+#[must_use]
+pub fn taken(wanted: Wanted<'_>, sockets: &[Listening], host: &Host) -> Explanation {
+    let port = wanted.listen.port();
+    let mut seen = HashSet::new();
+    let mut holders: Vec<Listening> =
+        sockets.iter().filter(|socket| socket.collides_with(wanted.listen)).cloned().collect();
+    holders.retain(|socket| seen.insert(who(socket)));
+    if holders.is_empty() {
+        let mut explanation = Explanation::new(format!(
+            "Port {port} is taken, but no socket that this process can see holds it: one that went \
+             away just now, or one that is bound without listening, which this kernel does not \
+             tell."
+        ));
+        explanation.way("try again", "");
+        return explanation;
+    }
+    let names: Vec<String> = holders.iter().map(named).collect();
+    let mut explanation =
+        Explanation::new(format!("Port {port} is held by {}.", names.join(" and by ")));
+    for socket in &holders {
+        make_room(&mut explanation, socket, host);
+    }
+    explanation.ways.dedup();
+    if !holders.iter().any(is_ours) {
+        explanation.way(wanted.elsewhere(0), "another port");
+    }
+    explanation.holders = holders;
+    explanation
+}
+
+/// What tells one holder from another.
+fn who(socket: &Listening) -> (Option<u32>, Option<std::net::SocketAddr>) {
+    match &socket.process {
+        // Systemd holds the sockets of many.
+        Some(process) if process.pid != 1 => (Some(process.pid), None),
+        _ => (None, Some(socket.address)),
+    }
+}
+
+fn is_ours(socket: &Listening) -> bool {
+    socket.process.as_ref().is_some_and(|process| process.pid == std::process::id())
+}
+
+/// `nginx (pid 812, user root, nginx.service) on [::]:80`
+fn named(socket: &Listening) -> String {
+    let (holder, address) = (socket.holder(), socket.address);
+    match socket.state {
+        State::Listens => format!("{holder} on {address}"),
+        State::Bound => format!("{holder} on {address}, bound without listening"),
+        State::Connected(other) => {
+            format!("{holder}, whose connection to {other} goes out from it")
+        }
+    }
+}
+
+fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
+    let port = socket.address.port();
+    let root = |command: String| host.as_root(&[command]);
+    let Some(process) = &socket.process else {
+        return hidden(explanation, socket, host);
+    };
+    let disable = |units: &str| root(format!("systemctl disable --now {units}"));
+    let for_good = "stops it now and at every start of the host";
+    if let State::Connected(_) = socket.state {
+        explanation.way("try again", "when the connection has ended");
+        let reserve = format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}");
+        explanation.way(root(reserve), "then the kernel gives this port to no connection");
+    } else if is_ours(socket) {
+        explanation.way("leave one of them out", "it is this very process: two addresses overlap");
+    } else if let Some((_, engine)) = PUBLISHERS.iter().find(|(name, _)| process.comm == *name) {
+        let which = format!("{engine} ps --filter publish={port}");
+        let note = format!("it publishes the port of {}", container(process));
+        if process.uid == Some(0) {
+            let stop = format!("{engine} stop $({}{which} -q)", root_word(host));
+            explanation.way(root(stop), note);
+        } else {
+            explanation.way(format!("{engine} stop $({which} -q)"), note + ", as that user");
+        }
+    } else if let Some(container) = &process.place.container {
+        explanation.way(root(container.stop()), "");
+    } else if process.pid == 1 {
+        match activation::units_at(socket.address).as_slice() {
+            [] => explanation.way("systemctl list-sockets", "names the unit whose socket it is"),
+            units => {
+                let names: Vec<_> =
+                    units.iter().map(|unit| format!("{} {}", unit.name, unit.service)).collect();
+                explanation.way(disable(&names.join(" ")), for_good);
+            }
+        }
+    } else if let Some(unit) = service(process) {
+        let units = with_socket(unit, socket);
+        if process.place.of_user {
+            explanation.way(format!("systemctl --user disable --now {units}"), "as that user");
+        } else {
+            explanation.way(disable(&units), for_good);
+        }
+    } else if SERVICES.contains(&process.comm.as_str()) && host.systemd {
+        explanation.way(disable(&process.comm), for_good);
+    } else if SERVICES.contains(&process.comm.as_str()) && host.inside.is_none() {
+        explanation.way(root(format!("service {} stop", process.comm)), "");
+    } else {
+        stop(explanation, process, host);
+    }
+    if is_portcullis(process) && !is_ours(socket) {
+        let file =
+            config_of(process).map(|file| format!(" -c {}", quote(file))).unwrap_or_default();
+        explanation.way(
+            format!("portcullis reload{file}"),
+            "if that one is meant to serve: it takes its file anew without being stopped",
+        );
+    }
+}
+
+/// A program that nothing is known of.
+fn stop(explanation: &mut Explanation, process: &Process, host: &Host) {
+    let kill = format!("kill {}", process.pid);
+    let is_own = process.uid == Some(rustix::process::geteuid().as_raw());
+    explanation.way(if is_own { kill } else { host.as_root(&[kill]) }, "stops that program");
+}
+
+/// The holder is out of sight: another user's, another container's, or the kernel's own.
+fn hidden(explanation: &mut Explanation, socket: &Listening, host: &Host) {
+    let see = format!("ss -ltnp 'sport = :{}'", socket.address.port());
+    if host.root_by != super::host::RootBy::Nothing {
+        explanation.way(host.as_root(&[see]), "names it");
+    } else if host.inside.is_some() {
+        explanation.way(format!("sudo {see}"), "on the host, whose network this container shares");
+    } else {
+        let note = "no process here has it: one in a container with this host's network, or the \
+                    kernel itself (NFS)";
+        explanation.way(see, note);
+    }
+}
+
+fn root_word(host: &Host) -> &'static str {
+    match host.root_by {
+        super::host::RootBy::Sudo => "sudo ",
+        super::host::RootBy::Doas => "doas ",
+        super::host::RootBy::Nothing | super::host::RootBy::Su => "",
+    }
+}
+
+/// Of `docker-proxy ... -container-ip 172.17.0.2 -container-port 80`.
+fn container(process: &Process) -> String {
+    let value = |name: &str| {
+        let mut words = process.arguments.iter().skip_while(|word| *word != name).skip(1);
+        words.next().map(|value| value.to_string_lossy().into_owned())
+    };
+    match (value("-container-ip"), value("-container-port")) {
+        (Some(ip), Some(port)) => format!("the container at {ip}:{port}"),
+        _ => "a container".to_owned(),
+    }
+}
+
+fn service(process: &Process) -> Option<&str> {
+    process.place.unit.as_deref().filter(|unit| unit.ends_with(".service"))
+}
+
+/// A service whose socket systemd would only take again is stopped together with the socket.
+fn with_socket(service: &str, socket: &Listening) -> String {
+    let units = activation::units_at(socket.address);
+    let its = units.iter().find(|unit| unit.service == service);
+    its.map_or_else(|| service.to_owned(), |unit| format!("{} {service}", unit.name))
+}
+
+/// Whether a process is this program too.
+fn is_portcullis(process: &Process) -> bool {
+    process.comm == "portcullis"
+        || process.exe.as_deref().is_some_and(|exe| exe.file_name() == Some("portcullis".as_ref()))
+}
+
+/// The value of `-c` on a command line.
+fn config_of(process: &Process) -> Option<&Path> {
+    let mut words = process.arguments.iter().map(OsStr::new);
+    words.find(|word| *word == "-c" || *word == "--config")?;
+    words.next().map(Path::new)
+}
+
+#[cfg(test)]
+mod tests;
