@@ -1,3 +1,4 @@
-//! The sockets of this host.
+//! The sockets of this host, and what ports are for.
 
 pub mod sockets;
+pub mod registry;
