@@ -37,3 +37,4 @@ mod memory;
 mod real_clients;
 mod up;
 mod demo;
+mod ports;

@@ -68,6 +68,12 @@ impl Knowledge {
         self.holders.iter().any(|holder| holder.package.as_deref() == Some(name))
     }
 
+    /// Whether it is about this port and protocol.
+    #[must_use]
+    pub fn is_about(&self, port: u16, protocol: Protocol) -> bool {
+        self.port == port && self.protocols.has(protocol)
+    }
+
     /// Its own name, and the others.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.service).chain(&self.also).map(String::as_str)
@@ -236,19 +242,15 @@ words! {
 
 words! {
     /// Whether a service should still be used.
+    #[derive(Default)]
     Status {
         /// Yes.
+        #[default]
         Current = "current",
         /// Where it must be; there is something better.
         Legacy = "legacy",
         /// No.
         Obsolete = "obsolete",
-    }
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        Self::Current
     }
 }
 
@@ -263,14 +265,6 @@ words! {
         Loopback = "loopback",
         /// Nobody: nothing should listen there.
         Nowhere = "nowhere",
-    }
-}
-
-impl Knowledge {
-    /// Whether it is about this port and protocol.
-    #[must_use]
-    pub fn is_about(&self, port: u16, protocol: Protocol) -> bool {
-        self.port == port && self.protocols.has(protocol)
     }
 }
 

@@ -89,6 +89,17 @@ impl Registry {
     pub fn knowledge(&self) -> &[Knowledge] {
         &self.knowledge
     }
+
+    /// The entries of these ports, each once.
+    #[must_use]
+    pub fn overview(&self) -> Vec<Entry<'_>> {
+        let mut ports = std::collections::BTreeMap::<u16, Protocols>::new();
+        for known in &self.knowledge {
+            let protocols = ports.entry(known.port).or_default();
+            *protocols = protocols.with(known.protocols);
+        }
+        ports.into_iter().map(|(port, protocols)| self.narrowed(port, protocols)).collect()
+    }
 }
 
 /// What is known of one port, on the protocols that were asked for.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::knowledge::{Category, Knowledge};
-use super::protocol::Protocols;
+use super::protocol::{Protocol, Protocols};
 use super::query::{Item, Query, What};
 use super::{Entry, Registry};
 
@@ -64,7 +66,7 @@ pub struct Found<'r> {
 }
 
 /// A slip that was put right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Taken {
     /// What was asked.
     pub asked: String,
@@ -73,7 +75,7 @@ pub struct Taken {
 }
 
 /// Words without an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missed {
     /// What was asked, with its protocol.
     pub asked: String,
@@ -84,46 +86,71 @@ pub struct Missed {
 /// Ports, with the protocols on which they answer the question.
 type Hits = BTreeMap<u16, Protocols>;
 
+/// What has been found so far.
+#[derive(Default)]
+struct Search {
+    all: bool,
+    hits: Hits,
+    mentioned: Hits,
+    taken: Vec<Taken>,
+    missed: Vec<Missed>,
+}
+
 impl Registry {
     /// Answers a question. A word is looked for among the names of services and the kinds; where it
     /// is none of these, in descriptions and names of programs; where it is not there either, among
-    /// names that differ by a slip. With `all`, descriptions are looked at in any case.
+    /// names that differ by a slip. Several words are one name, or names each, or stand in one
+    /// description, or else are looked for one by one. With `all`, descriptions are looked at in any case.
     #[must_use]
     pub fn find(&self, query: &Query, all: bool) -> Found<'_> {
-        let (mut hits, mut mentioned) = (Hits::new(), Hits::new());
-        let (mut taken, mut missed) = (Vec::new(), Vec::new());
+        let mut search = Search { all, ..Search::default() };
         for item in &query.items {
-            let words = match &item.what {
+            match &item.what {
                 What::Ports(ports) => {
                     let protocols = item.protocol.map_or(Protocols::ALL, Protocols::from);
-                    ports.clone().for_each(|port| add(&mut hits, port, protocols));
-                    continue;
+                    ports.clone().for_each(|port| add(&mut search.hits, port, protocols));
                 }
-                What::Words(words) => words,
-            };
-            let named = narrow(self.named(words), item);
-            let mentions = narrow(self.mentioning(words), item);
-            if all || named.is_empty() {
-                merge(&mut hits, &mentions);
-            }
-            merge(&mut mentioned, &mentions);
-            merge(&mut hits, &named);
-            if !named.is_empty() || !mentions.is_empty() {
-                continue;
-            }
-            let near = self.near(words);
-            match near.meant.as_ref().map(|name| (name, narrow(self.named(name), item))) {
-                Some((name, named)) if !named.is_empty() => {
-                    merge(&mut hits, &named);
-                    taken.push(Taken { asked: words.clone(), answered: name.clone() });
-                }
-                _ => missed.push(Missed { asked: item.to_string(), near: near.names }),
+                What::Words(words) => self.find_words(words, item.protocol, &mut search),
             }
         }
+        let Search { hits, mentioned, taken, missed, .. } = search;
         let mentions = mentioned.keys().filter(|port| !hits.contains_key(port)).count();
         let entries =
             hits.into_iter().map(|(port, protocols)| self.narrowed(port, protocols)).collect();
         Found { entries, taken, missed, mentions }
+    }
+
+    fn find_words(&self, words: &str, protocol: Option<Protocol>, search: &mut Search) {
+        let named = narrow(self.named(words), protocol);
+        let are_names = || words.split(' ').all(|word| !self.named(word).is_empty());
+        if named.is_empty() && words.contains(' ') && are_names() {
+            return words.split(' ').for_each(|word| self.find_words(word, protocol, search));
+        }
+        let mentions = narrow(self.mentioning(words), protocol);
+        merge(&mut search.mentioned, &mentions);
+        if !named.is_empty() || !mentions.is_empty() {
+            merge(&mut search.hits, &named);
+            if search.all || named.is_empty() {
+                merge(&mut search.hits, &mentions);
+            }
+            return;
+        }
+        let near = self.near(words);
+        let meant = near.meant.map(|name| (narrow(self.named(&name), protocol), name));
+        match meant {
+            Some((named, answered)) if !named.is_empty() => {
+                merge(&mut search.hits, &named);
+                search.taken.push(Taken { asked: words.to_owned(), answered });
+            }
+            _ if words.contains(' ') => {
+                words.split(' ').for_each(|word| self.find_words(word, protocol, search));
+            }
+            _ => {
+                let what = What::Words(words.to_owned());
+                let asked = Item { what, protocol }.to_string();
+                search.missed.push(Missed { asked, near: near.names });
+            }
+        }
     }
 
     /// The services of this name, and those of this kind.
@@ -272,9 +299,9 @@ fn merge(hits: &mut Hits, more: &Hits) {
     more.iter().for_each(|(port, protocols)| add(hits, *port, *protocols));
 }
 
-/// Only what is on the protocol that the question names.
-fn narrow(hits: Hits, item: &Item) -> Hits {
-    let Some(protocol) = item.protocol else { return hits };
+/// Only what is on this protocol, if one is named.
+fn narrow(hits: Hits, protocol: Option<Protocol>) -> Hits {
+    let Some(protocol) = protocol else { return hits };
     let on_it = hits.into_iter().filter(|(_, protocols)| protocols.has(protocol));
     on_it.map(|(port, _)| (port, protocol.into())).collect()
 }
@@ -321,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_kind_finds_its_services() {
-        assert_eq!(ports("mail"), [25, 109, 110, 143, 465, 587, 993, 995]);
+        assert_eq!(ports("mail"), [25, 109, 110, 143, 465, 587, 993, 995, 4190]);
         assert!(ports("directory").contains(&389) && ports("directory").contains(&636));
         assert!(ports("db").contains(&5432) && ports("database").contains(&27017));
         assert!(ports("remote-access").starts_with(&[22, 23]));
@@ -337,13 +364,21 @@ mod tests {
     #[test]
     fn a_word_is_found_in_descriptions_and_programs() {
         assert!(ports("amanda").contains(&10080));
-        assert_eq!(ports("openssh-server"), [22]);
+        assert_eq!(ports("openssh-server"), [22, 2222]);
         assert!(ports("nginx").starts_with(&[80, 443]));
         assert!(ports("printing protocol").contains(&631));
         assert!(found("ssh", |found| found.mentions > 3));
         let all = Registry::read();
         let all = all.find(&Query::parse("ssh").unwrap(), true);
         assert!(all.entries.len() > 4 && all.mentions == 0);
+    }
+
+    #[test]
+    fn several_words_are_a_name_or_a_description_or_looked_for_one_by_one() {
+        assert_eq!(ports("remote desktop"), [3389]);
+        assert_eq!(ports("ssh telnet"), [22, 23]);
+        let (taken, missed) = found("ssh qqqzzzxxx", |all| (all.taken.len(), all.missed.len()));
+        assert_eq!((taken, missed), (0, 1));
     }
 
     #[test]
