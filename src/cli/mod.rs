@@ -6,6 +6,7 @@ pub mod check;
 pub mod reload;
 pub mod status;
 pub mod certs;
+pub mod ports;
 pub mod demo;
 pub mod completions;
 
@@ -87,6 +88,8 @@ enum Verb {
     Certs(certs::CertsArgs),
     /// Front one app, no file needed
     Up(up::UpArgs),
+    /// What a port is for, who should reach it, and who listens on it here; works offline
+    Ports(ports::PortsArgs),
     /// Show a sample application with the proxy in front
     Demo(demo::DemoArgs),
     /// Print the script that completes this program's command line in a shell
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Reload(args)) => reload::run(&args),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Certs(args)) => certs::run(&args),
+        Some(Verb::Ports(args)) => ports::run(&args),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::completions(&args, Cli::command()),
         Some(Verb::Man(args)) => completions::man(&args, Cli::command()),

@@ -39,3 +39,4 @@ mod real_clients;
 mod up;
 mod demo;
 mod inventory;
+mod ports;

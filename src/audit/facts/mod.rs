@@ -24,10 +24,13 @@ pub use tls::{Shown, TlsAnswer};
 
 use super::baseline::Comparison;
 use super::inventory::Inventory;
+use super::registry::Registry;
 
 /// What is known of this host beyond its sockets. What is unknown is empty.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Facts {
+    /// What ports are for.
+    pub registry: Registry,
     /// When this was gathered.
     pub now: SystemTime,
     /// What listeners of this network namespace answered to plain HTTP, by port.
@@ -55,6 +58,7 @@ pub struct Facts {
 impl Default for Facts {
     fn default() -> Self {
         Self {
+            registry: Registry::read(),
             now: SystemTime::UNIX_EPOCH,
             http: BTreeMap::new(),
             tls: BTreeMap::new(),
@@ -91,6 +95,7 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
     let mut fronted = proxies::fronted(&fronts, inventory);
     fronted.extend(connections::fronted(inventory, &fronted));
     Facts {
+        registry: Registry::read(),
         now: SystemTime::now(),
         http: answers.http,
         tls: answers.tls,

@@ -5,15 +5,16 @@ use std::time::SystemTime;
 use super::reach;
 use crate::audit::facts::Facts;
 use crate::audit::inventory::{ExeState, Exposure, Holder, Inventory, Listener, Protocol};
+use crate::audit::registry::{self, Knowledge, Range};
 use crate::audit::verdict::{Severity, Verdict, remedy};
 
-pub(super) fn unexpected(listener: &Listener, _: &Inventory, _: &Facts) -> Option<Verdict> {
+pub(super) fn unexpected(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
     let holder = listener.holder.as_ref()?;
-    let usual = usual(listener.port, listener.protocol);
+    let known = knowledge(listener, facts)?;
     // Who listens for others, and what a container holds, says nothing of the program.
     let is_other = !["systemd", "init", "docker-proxy", "inetd", "inetutils-inetd", "xinetd"]
         .contains(&holder.comm.as_str());
-    if usual.is_empty() || !is_other || holder.container.is_some() || is_usual(holder, usual) {
+    if !is_other || holder.container.is_some() || is_usual(holder, known) {
         return None;
     }
     let public = match listener.port {
@@ -31,7 +32,7 @@ pub(super) fn unexpected(listener: &Listener, _: &Inventory, _: &Facts) -> Optio
         reason: format!(
             "{} ({package}) holds a port that {} usually holds.",
             holder.comm,
-            usual.first().unwrap_or(&""),
+            known.holders.first().map_or("nobody", |holder| &holder.program),
         ),
         reference: "RFC 6335 §8.1 (registered ports); MITRE ATT&CK T1036 (masquerading)",
         remedy: format!(
@@ -42,75 +43,22 @@ pub(super) fn unexpected(listener: &Listener, _: &Inventory, _: &Facts) -> Optio
     })
 }
 
-/// Programs and packages that usually hold a well-known port; empty where many kinds do.
-fn usual(port: u16, protocol: Protocol) -> &'static [&'static str] {
-    const WEB: &[&str] = &[
-        "nginx",
-        "portcullis",
-        "apache2",
-        "httpd",
-        "caddy",
-        "haproxy",
-        "lighttpd",
-        "traefik",
-        "envoy",
-        "varnishd",
-        "h2o",
-        "openresty",
-        "angie",
-        "rpxy",
-        "squid",
-        "node",
-        "gunicorn",
-    ];
-    const MAIL: &[&str] = &["postfix", "master", "smtpd", "exim4", "sendmail", "opensmtpd"];
-    const BOX: &[&str] = &["dovecot", "dovecot-core", "courier", "cyrus", "imapd", "pop3d"];
-    const NAMES: &[&str] = &[
-        "named",
-        "bind9",
-        "unbound",
-        "dnsmasq",
-        "systemd-resolve",
-        "systemd",
-        "systemd-resolved",
-        "knotd",
-        "kresd",
-        "pdns_server",
-        "pdns_recursor",
-        "coredns",
-        "pihole-FTL",
-        "AdGuardHome",
-        "dnsdist",
-        "nsd",
-        "connmand",
-    ];
-    const FILES: &[&str] = &["smbd", "nmbd", "samba"];
-    match (port, protocol) {
-        (22, Protocol::Tcp) => &["sshd", "openssh-server", "dropbear", "tinysshd"],
-        (21, Protocol::Tcp) => &["vsftpd", "proftpd", "proftpd-core", "pure-ftpd", "ftpd"],
-        (25 | 465 | 587, Protocol::Tcp) => MAIL,
-        (53, _) => NAMES,
-        (80 | 443, Protocol::Tcp) => WEB,
-        (110 | 143 | 993 | 995, Protocol::Tcp) => BOX,
-        (123, Protocol::Udp) => {
-            &["chronyd", "chrony", "ntpd", "ntpsec", "systemd-timesyn", "openntpd"]
-        }
-        (67, Protocol::Udp) => {
-            &["dnsmasq", "dhcpd", "kea-dhcp4", "isc-dhcp-server", "systemd-network"]
-        }
-        (111, _) => &["rpcbind"],
-        (161, Protocol::Udp) => &["snmpd"],
-        (389 | 636, Protocol::Tcp) => &["slapd", "ns-slapd", "samba"],
-        (445 | 139, Protocol::Tcp) | (137 | 138, Protocol::Udp) => FILES,
-        (631, _) => &["cupsd", "cups-daemon", "cups-browsed", "systemd"],
-        _ => &[],
-    }
+/// What the reference of ports knows of a well-known port, where it names programs.
+fn knowledge<'f>(listener: &Listener, facts: &'f Facts) -> Option<&'f Knowledge> {
+    let protocol = match listener.protocol {
+        Protocol::Tcp => registry::Protocol::Tcp,
+        Protocol::Udp => registry::Protocol::Udp,
+    };
+    let entry = facts.registry.lookup(listener.port, protocol);
+    let is_well_known = entry.range() == Range::WellKnown;
+    entry.knowledge.into_iter().find(|known| is_well_known && !known.holders.is_empty())
 }
 
-fn is_usual(holder: &Holder, usual: &[&str]) -> bool {
+fn is_usual(holder: &Holder, known: &Knowledge) -> bool {
     let file = holder.exe.as_ref().and_then(|exe| exe.file_name()?.to_str());
-    let names = [Some(holder.comm.as_str()), holder.package.as_deref(), file];
-    names.into_iter().flatten().any(|name| usual.contains(&name))
+    let is_program = [Some(holder.comm.as_str()), file];
+    is_program.into_iter().flatten().any(|name| known.expects_program(name))
+        || holder.package.as_deref().is_some_and(|package| known.expects_package(package))
 }
 
 pub(super) fn replaced(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
