@@ -8,4 +8,6 @@ pub mod inventory;
 pub mod facts;
 pub mod verdict;
 pub mod baseline;
+pub mod report;
+pub mod plan;
 mod netlink;

@@ -6,6 +6,7 @@ pub mod check;
 pub mod reload;
 pub mod status;
 pub mod certs;
+pub mod audit;
 pub mod ports;
 pub mod demo;
 pub mod completions;
@@ -88,6 +89,8 @@ enum Verb {
     Certs(certs::CertsArgs),
     /// Front one app, no file needed
     Up(up::UpArgs),
+    /// What listens on this host, who holds it, what is wrong with it, and what mends it
+    Audit(audit::AuditArgs),
     /// What a port is for, who should reach it, and who listens on it here; works offline
     Ports(ports::PortsArgs),
     /// Show a sample application with the proxy in front
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Reload(args)) => reload::run(&args),
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Certs(args)) => certs::run(&args),
+        Some(Verb::Audit(args)) => audit::run(&args),
         Some(Verb::Ports(args)) => ports::run(&args),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Completions(args)) => completions::completions(&args, Cli::command()),

@@ -14,6 +14,7 @@ mod sshd;
 mod needs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -51,6 +52,8 @@ pub struct Facts {
     pub needed_sockets: BTreeSet<String>,
     /// The users of the system, by name.
     pub users: BTreeSet<String>,
+    /// What could not be read and how to read it, a sentence each.
+    pub unseen: Vec<String>,
     /// What changed against the baseline, where one was given.
     pub baseline: Option<Comparison>,
 }
@@ -69,6 +72,7 @@ impl Default for Facts {
             sshd: Sshd::default(),
             needed_sockets: BTreeSet::new(),
             users: BTreeSet::new(),
+            unseen: Vec::new(),
             baseline: None,
         }
     }
@@ -106,8 +110,25 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         sshd: sshd::settings(root),
         needed_sockets: needs::sockets(root),
         users: users(root),
+        unseen: unseen(&sources.config, root),
         baseline: None,
     }
+}
+
+/// Files that say who stands in front of whom, and may not be read.
+fn unseen(config: &Path, root: &Path) -> Vec<String> {
+    let closed = |file: &Path| {
+        std::fs::File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    let files = [config.to_owned(), root.join("etc/nginx/nginx.conf"), root.join("etc/haproxy")];
+    let tell = |file: PathBuf| {
+        format!(
+            "{} may not be read, so that an application beside its proxy may go unnoticed. To see \
+             it: sudo portcullis audit",
+            file.display()
+        )
+    };
+    files.into_iter().filter(|file| closed(file)).map(tell).collect()
 }
 
 fn users(root: &Path) -> BTreeSet<String> {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use remedy::{drop_in, quoted};
+pub(crate) use rules::user_for;
 pub use rules::{RULES, Rule};
 pub use services::{Kind, SERVICES, Service};
 pub use severity::Severity;

@@ -13,6 +13,11 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
+/// A command line whose words are told apart by spaces alone, each safe in a shell.
+pub(super) fn words(command: &str) -> String {
+    command.split_ascii_whitespace().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// Ends the program and keeps it from starting again.
 pub(super) fn stop(listener: &Listener) -> String {
     let Some(holder) = &listener.holder else { return find(listener) };
@@ -62,7 +67,7 @@ pub(super) fn restart(holder: &Holder) -> String {
         (Some(container), _) => format!("{} restart {}", engine(container), id(container)),
         (None, Some(unit)) => format!("systemctl restart {}", quoted(unit)),
         (None, None) => {
-            format!("kill {}   # and start it again: {}", holder.pid, holder.command)
+            format!("kill {}   # and start it again: {}", holder.pid, words(&holder.command))
         }
     }
 }
@@ -171,6 +176,7 @@ mod tests {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("$(x)'"), "'$(x)'\\'''");
         assert_eq!(quoted(""), "''");
+        assert_eq!(words("a -x; rm  $(y)"), "a '-x;' rm '$(y)'");
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod socket_unit;
 mod brute_force;
 mod baseline;
 
+pub(crate) use rights::user_for;
+
 use super::Verdict;
 use crate::audit::facts::Facts;
 use crate::audit::inventory::{Inventory, Listener};

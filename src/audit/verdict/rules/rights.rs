@@ -104,7 +104,7 @@ fn has_workers(holder: &Holder) -> bool {
 }
 
 /// The user that the daemon should be.
-pub(in crate::audit) fn user_for(holder: &Holder, facts: &Facts) -> String {
+pub(crate) fn user_for(holder: &Holder, facts: &Facts) -> String {
     let known = USERS.iter().find(|(comm, _)| *comm == holder.comm).map(|(_, user)| *user);
     if let Some(user) = known.filter(|user| facts.users.is_empty() || facts.users.contains(*user)) {
         return user.to_owned();
@@ -137,7 +137,7 @@ fn unprivileged(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
     format!(
         "systemd-run --unit={} -p DynamicUser=yes -p NoNewPrivileges=yes{bind} -- {}   # after: kill {}",
         quoted(&holder.comm),
-        holder.command,
+        remedy::words(&holder.command),
         holder.pid,
     )
 }
