@@ -75,15 +75,20 @@ fn refusal(body: &[u8]) -> io::Error {
 }
 
 /// The value of the attribute `wanted` (`struct nlattr`) among `bytes`.
-pub(super) fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
+pub(super) fn attribute(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// The attributes (`struct nlattr`) in `bytes` by their kinds; a torn one ends them.
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
         let value = bytes.get(4..length)?;
-        if u16_at(bytes, 2)? == wanted {
-            return Some(value);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..)?;
-    }
+        // Two bits say how the value is written (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
+        let kind = u16_at(bytes, 2)? & 0x3fff;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
 /// A number in the host's byte order.

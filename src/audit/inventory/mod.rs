@@ -7,6 +7,7 @@ mod capability;
 mod package;
 
 mod namespace;
+mod firewall;
 mod gather;
 mod unseen;
 mod moment;
@@ -22,8 +23,10 @@ use serde::{Deserialize, Serialize};
 pub use super::sockets::Protocol;
 pub use executable::ExeState;
 pub use exposure::Exposure;
+pub use firewall::{Firewall, Passage};
 pub use holder::Holder;
 
+use firewall::Firewalls;
 use gather::Gathered;
 use holder::Processes;
 use namespace::Namespaces;
@@ -55,8 +58,9 @@ pub struct Listener {
     pub v6_only: Option<bool>,
     /// From where it can be reached, as far as its addresses say: the widest of them.
     pub exposure: Exposure,
-    /// What the local firewall is configured to do with this port, as far as that can be read.
-    pub firewall: Option<String>,
+    /// What the local firewall does before it; `None` where that is not known or, on loopback,
+    /// does not matter.
+    pub firewall: Option<Firewall>,
     /// The network namespace; `None` is this one.
     pub namespace: Option<String>,
     /// The user whose process made the socket, by number.
@@ -102,6 +106,8 @@ pub fn take(options: &Options) -> io::Result<Inventory> {
     let Gathered { mut listeners, closed, is_cut } = gather::gather(looked_at, &mut processes)?;
     let packages_are_cut = add_packages(&mut listeners, &processes);
 
+    let firewall = add_firewall(&mut listeners);
+
     let names = |all: &[namespace::Namespace]| all.iter().map(|one| one.name.clone()).collect();
     let unseen = Obstacles {
         is_root,
@@ -110,7 +116,7 @@ pub fn take(options: &Options) -> io::Result<Inventory> {
         namespaces: if options.all_namespaces { Vec::new() } else { names(&namespaces.others) },
         hidden_namespaces: if options.all_namespaces { namespaces.closed } else { 0 },
         packages_are_cut,
-        firewall: None,
+        firewall,
     };
     let unseen = unseen.tell(&listeners);
     let system = rustix::system::uname();
@@ -133,4 +139,20 @@ fn add_packages(listeners: &mut [Listener], processes: &Processes) -> bool {
         holder.package = files.get(&holder.pid).and_then(|file| packages.of.get(file)).cloned();
     }
     packages.is_cut
+}
+
+/// What is not known of the firewall, where somebody could be kept out.
+fn add_firewall(listeners: &mut [Listener]) -> Option<String> {
+    if listeners.iter().all(|listener| listener.exposure == Exposure::Loopback) {
+        return None;
+    }
+    match Firewalls::read() {
+        Ok(mut firewalls) => {
+            for listener in listeners {
+                listener.firewall = firewalls.before(listener);
+            }
+            firewalls.unseen()
+        }
+        Err(why) => Some(why),
+    }
 }

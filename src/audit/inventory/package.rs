@@ -95,7 +95,10 @@ impl Wanted {
     /// The files that a package's list has; they are wanted no more.
     fn take_from(&mut self, list: &[u8], package: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for line in list.split(|byte| *byte == b'\n') {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', list) {
+            let line = list.get(start..end).unwrap_or_default();
+            start = end + 1;
             let Some(wishes) = self.0.get_mut(line) else { continue };
             wishes.retain(|wish| {
                 let is_it = wish.only.as_deref().is_none_or(|only| only == package)

@@ -40,9 +40,13 @@ impl Obstacles {
             ));
         }
         if self.hidden_namespaces > 0 {
+            let how = if self.is_root {
+                "run this outside of the container, or with CAP_SYS_PTRACE"
+            } else {
+                "sudo portcullis audit --all-namespaces"
+            };
             told.push(format!(
-                "The network namespaces of {} could not be seen. To see them: sudo portcullis \
-                 audit --all-namespaces",
+                "The network namespaces of {} could not be seen. To see them: {how}",
                 count(self.hidden_namespaces, "process")
             ));
         }

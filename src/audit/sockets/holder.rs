@@ -158,8 +158,13 @@ fn sockets(pid: u32, budget: &mut usize, wanted: &HashSet<u64>) -> io::Result<Ha
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let Some(left) = budget.checked_sub(1) else { break };
         *budget = left;
-        let inode = fs::read_link(entry.path()).ok().and_then(|link| inode(&link));
-        held.extend(inode.filter(|inode| wanted.contains(inode)));
+        let link = match fs::read_link(entry.path()) {
+            Ok(link) => link,
+            // The folder of a process may be open when what its entries lead to is not.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => continue,
+        };
+        held.extend(inode(&link).filter(|inode| wanted.contains(inode)));
     }
     Ok(held)
 }
