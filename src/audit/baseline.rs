@@ -8,7 +8,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::inventory::{Exposure, Holder, Listener, Protocol};
+use super::inventory::{Exposure, Holder, Listener, Passage, Protocol};
 
 /// What a file of a former report says: any that `--save` or `--json` wrote.
 #[derive(Clone, Debug, Deserialize)]
@@ -159,6 +159,10 @@ fn differences(old: &Listener, new: &Listener) -> Vec<String> {
         all.join(", ")
     };
     compare("addresses", addresses(old), addresses(new));
+    // Not everybody may read the rules.
+    if let (Some(old), Some(new)) = (&old.firewall, &new.firewall) {
+        compare("firewall", passage(old.passage), passage(new.passage));
+    }
     // Who may not look now, or could not then, has nothing to compare.
     if let (Some(old), Some(new)) = (&old.holder, &new.holder) {
         let known = |word: &Option<String>| word.clone().unwrap_or_else(|| "none".to_owned());
@@ -178,6 +182,16 @@ fn exposure(listener: &Listener) -> String {
         Exposure::Loopback => "loopback",
         Exposure::Private => "private",
         Exposure::Public => "public",
+    };
+    word.to_owned()
+}
+
+fn passage(passage: Passage) -> String {
+    let word = match passage {
+        Passage::Closed => "closed",
+        Passage::Partly => "open to some",
+        Passage::Forwarded => "forwarded",
+        Passage::Open => "open",
     };
     word.to_owned()
 }

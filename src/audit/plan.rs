@@ -204,7 +204,12 @@ fn by_hand(out: &mut String, findings: &[Finding], steps: &[Step]) {
         return;
     }
     out.push_str("\n# By hand, each after a look:\n");
+    let mut told = BTreeSet::new();
     for finding in rest {
+        // Said once of a program, whatever the number of its ports.
+        if !told.insert((finding.rule, &finding.remedy)) {
+            continue;
+        }
         let (port, severity) = (finding.port, finding.severity);
         let _ = writeln!(out, "#\n# {severity}, port {port}: {}", one_line(&finding.reason));
         let _ = writeln!(out, "#   {}", one_line(&finding.remedy));

@@ -52,6 +52,8 @@ pub struct Facts {
     pub needed_sockets: BTreeSet<String>,
     /// The users of the system, by name.
     pub users: BTreeSet<String>,
+    /// The service units that are installed, by name.
+    pub units: BTreeSet<String>,
     /// What could not be read and how to read it, a sentence each.
     pub unseen: Vec<String>,
     /// What changed against the baseline, where one was given.
@@ -72,6 +74,7 @@ impl Default for Facts {
             sshd: Sshd::default(),
             needed_sockets: BTreeSet::new(),
             users: BTreeSet::new(),
+            units: BTreeSet::new(),
             unseen: Vec::new(),
             baseline: None,
         }
@@ -110,9 +113,18 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         sshd: sshd::settings(root),
         needed_sockets: needs::sockets(root),
         users: users(root),
+        units: units(root),
         unseen: unseen(&sources.config, root),
         baseline: None,
     }
+}
+
+fn units(root: &Path) -> BTreeSet<String> {
+    let folders = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(root.join(folder)));
+    let names =
+        entries.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".service")).collect()
 }
 
 /// Files that say who stands in front of whom, and may not be read.

@@ -1,7 +1,7 @@
 //! The table of listeners: one row each, many alike in one.
 
 use super::{Entry, Report};
-use crate::audit::inventory::{Exposure, Listener, Protocol};
+use crate::audit::inventory::{Exposure, Listener, Passage, Protocol};
 
 /// The names of the columns.
 pub(super) const COLUMNS: [&str; 7] =
@@ -79,7 +79,7 @@ fn row(first: &Entry, last: &Entry, count: usize) -> Row {
     Row { cells, exposure: listener.exposure }
 }
 
-/// `everywhere`, `10.0.0.1`, `this host`
+/// `everywhere`, `10.0.0.1`, `this host`; with what the firewall does in brackets: `(closed)`.
 fn from(listener: &Listener) -> String {
     let is_every = listener.addresses.iter().any(|ip| ip.to_canonical().is_unspecified());
     let from = match (listener.exposure, listener.addresses.as_slice()) {
@@ -89,9 +89,12 @@ fn from(listener: &Listener) -> String {
         (_, [first, rest @ ..]) => format!("{first} +{}", rest.len()),
         (_, []) => "?".to_owned(),
     };
-    match &listener.firewall {
-        Some(_) if listener.exposure > Exposure::Loopback => from + ", firewall",
-        _ => from,
+    let passage = listener.firewall.as_ref().map(|firewall| firewall.passage);
+    match passage {
+        Some(Passage::Closed) => from + " (closed)",
+        Some(Passage::Partly) => from + " (partly)",
+        Some(Passage::Forwarded) => from + " (forwarded)",
+        Some(Passage::Open) | None => from,
     }
 }
 

@@ -13,9 +13,19 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// A command line whose words are told apart by spaces alone, each safe in a shell.
-pub(super) fn words(command: &str) -> String {
-    command.split_ascii_whitespace().map(quoted).collect::<Vec<_>>().join(" ")
+/// The command that started a program, each word safe in a shell. Only spaces tell its words
+/// apart, and what it says of itself need not be true: what is clearly no command line is left
+/// to the operator.
+pub(super) fn start(holder: &Holder) -> String {
+    let command = &holder.command;
+    let first = command.split_ascii_whitespace().next().unwrap_or_default();
+    let is_title = first.ends_with(':') || first.starts_with(['[', '-']);
+    match &holder.exe {
+        Some(exe) if is_title || command.contains(['?', '…']) => {
+            format!("{} ARGUMENTS", quoted(&exe.to_string_lossy()))
+        }
+        _ => command.split_ascii_whitespace().map(quoted).collect::<Vec<_>>().join(" "),
+    }
 }
 
 /// Ends the program and keeps it from starting again.
@@ -67,7 +77,7 @@ pub(super) fn restart(holder: &Holder) -> String {
         (Some(container), _) => format!("{} restart {}", engine(container), id(container)),
         (None, Some(unit)) => format!("systemctl restart {}", quoted(unit)),
         (None, None) => {
-            format!("kill {}   # and start it again: {}", holder.pid, words(&holder.command))
+            format!("kill {}   # and start it again: {}", holder.pid, start(holder))
         }
     }
 }
@@ -176,7 +186,18 @@ mod tests {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("$(x)'"), "'$(x)'\\'''");
         assert_eq!(quoted(""), "''");
-        assert_eq!(words("a -x; rm  $(y)"), "a '-x;' rm '$(y)'");
+    }
+
+    #[test]
+    fn a_command_line_is_shown_as_far_as_it_is_one() {
+        let of = |command: &str| {
+            let mut app = holder("app");
+            command.clone_into(&mut app.command);
+            start(&app)
+        };
+        assert_eq!(of("a -x; rm  $(y)"), "a '-x;' rm '$(y)'");
+        assert_eq!(of("nginx: master process nginx"), "/usr/sbin/app ARGUMENTS");
+        assert_eq!(of("python3 -c import?x"), "/usr/sbin/app ARGUMENTS");
     }
 
     #[test]

@@ -48,6 +48,8 @@ const NEED_ROOT: &[&str] = &[
     "bgpd",
     "zebra",
     "openvswitch",
+    "vsftpd",
+    "pure-ftpd",
 ];
 
 /// The user that Debian's packages make for a daemon.
@@ -99,8 +101,7 @@ pub(super) fn root(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<
 
 /// Servers whose workers leave root by themselves.
 fn has_workers(holder: &Holder) -> bool {
-    ["nginx", "apache2", "haproxy", "lighttpd", "named", "dnsmasq", "vsftpd"]
-        .contains(&holder.comm.as_str())
+    ["nginx", "apache2", "haproxy", "lighttpd", "named", "dnsmasq"].contains(&holder.comm.as_str())
 }
 
 /// The user that the daemon should be.
@@ -129,6 +130,12 @@ fn unprivileged(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
         let user = user_for(holder, facts);
         return remedy::write_drop_in(unit, &user, &remedy::drop_in(&user, is_low));
     }
+    // Started by hand, though its package brings a unit, with a user and folders of its own.
+    let own = [Some(&holder.comm), holder.package.as_ref()];
+    let own = own.into_iter().flatten().map(|name| format!("{name}.service"));
+    if let Some(unit) = own.into_iter().find(|unit| facts.units.contains(unit)) {
+        return format!("kill {} && systemctl enable --now {}", holder.pid, quoted(&unit));
+    }
     let bind = if is_low {
         " -p AmbientCapabilities=CAP_NET_BIND_SERVICE -p CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
     } else {
@@ -137,7 +144,7 @@ fn unprivileged(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
     format!(
         "systemd-run --unit={} -p DynamicUser=yes -p NoNewPrivileges=yes{bind} -- {}   # after: kill {}",
         quoted(&holder.comm),
-        remedy::words(&holder.command),
+        remedy::start(holder),
         holder.pid,
     )
 }
@@ -258,6 +265,11 @@ mod tests {
         bare.holder.as_mut().unwrap().unit = None;
         let bare = root(&bare, &host(vec![]), &nothing()).unwrap();
         assert!(bare.remedy.starts_with("systemd-run --unit=app"), "{bare:?}");
+        let units = ["app.service".to_owned()].into();
+        let mut by_hand = held(tcp(80), as_root("app"));
+        by_hand.holder.as_mut().unwrap().unit = None;
+        let verdict = root(&by_hand, &host(vec![]), &Facts { units, ..nothing() }).unwrap();
+        assert_eq!(verdict.remedy, "kill 812 && systemctl enable --now app.service");
     }
 
     #[test]
