@@ -39,4 +39,5 @@ mod real_clients;
 mod up;
 mod demo;
 mod inventory;
+mod audit;
 mod ports;

@@ -82,12 +82,17 @@ fn row(first: &Entry, last: &Entry, count: usize) -> Row {
 /// `everywhere`, `10.0.0.1`, `this host`; with what the firewall does in brackets: `(closed)`.
 fn from(listener: &Listener) -> String {
     let is_every = listener.addresses.iter().any(|ip| ip.to_canonical().is_unspecified());
-    let from = match (listener.exposure, listener.addresses.as_slice()) {
+    let from = match (listener.exposure, &listener.addresses) {
         (Exposure::Loopback, _) => "this host".to_owned(),
         (Exposure::Public, _) if is_every => "everywhere".to_owned(),
-        (_, [first]) => first.to_string(),
-        (_, [first, rest @ ..]) => format!("{first} +{}", rest.len()),
-        (_, []) => "?".to_owned(),
+        (_, addresses) => {
+            let widest = addresses.iter().max_by_key(|ip| (Exposure::of(**ip), ip.is_ipv4()));
+            let widest = widest.map_or_else(|| "?".to_owned(), ToString::to_string);
+            match addresses.len() {
+                0 | 1 => widest,
+                count => format!("{widest} +{}", count - 1),
+            }
+        }
     };
     let passage = listener.firewall.as_ref().map(|firewall| firewall.passage);
     match passage {

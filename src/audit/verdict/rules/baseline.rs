@@ -25,7 +25,9 @@ pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option
             && change.namespace == listener.namespace
     })?;
     // Wider than it was is as bad as new.
-    let opened = change.what.iter().any(|what| what.starts_with("exposure:"));
+    let opens =
+        |what: &&String| what.starts_with("exposure:") || what.starts_with("firewall: open");
+    let opened = change.what.iter().any(|what| opens(&what));
     let public = if opened { Severity::High } else { Severity::Medium };
     let severity = reach::severity(listener, public).unwrap_or(Severity::Info);
     let reason = format!("It is not what the baseline knows: {}.", change.what.join("; "));

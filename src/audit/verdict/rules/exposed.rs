@@ -2,7 +2,7 @@
 
 use super::reach;
 use crate::audit::facts::Facts;
-use crate::audit::inventory::{Exposure, Inventory, Listener};
+use crate::audit::inventory::{Inventory, Listener};
 use crate::audit::verdict::{Kind, Service, Severity, Verdict, remedy};
 
 pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
@@ -30,14 +30,15 @@ pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option
     Some(Verdict { severity, reason, reference: service.reference, remedy })
 }
 
+/// What runs a service of many kinds, or listens for one.
+const ANYTHING: &[&str] = &["systemd", "docker-proxy", "java", "beam.smp"];
+
 /// The name of the holder, where it is known and none of the service's programs.
 fn other_program(service: &Service, listener: &Listener) -> Option<String> {
-    debug_assert!(listener.exposure >= Exposure::Loopback);
     let holder = listener.holder.as_ref()?;
-    let is_other = !service.programs.is_empty()
-        && !service.is_run_by(holder)
-        && !["systemd", "docker-proxy", "java", "beam.smp"].contains(&holder.comm.as_str());
-    is_other.then(|| holder.comm.clone())
+    let is_known = !service.programs.is_empty() || service.shares(listener.port);
+    let is_other = is_known && !service.is_run_by(holder);
+    (is_other && !ANYTHING.contains(&holder.comm.as_str())).then(|| holder.comm.clone())
 }
 
 #[cfg(test)]
@@ -78,6 +79,10 @@ mod tests {
         let node = judged(&held(tcp(9090), holder("node")), &nothing()).unwrap();
         assert_eq!(node.severity, Severity::Medium);
         assert!(node.reason.starts_with("node listens"), "{node:?}");
+        let cassandra = judged(&held(tcp(7000), holder("java")), &nothing()).unwrap();
+        assert_eq!(cassandra.severity, Severity::High);
+        let python = judged(&held(tcp(7000), holder("python3")), &nothing()).unwrap();
+        assert_eq!(python.severity, Severity::Medium);
         let own = judged(&held(tcp(6379), holder("node")), &nothing()).unwrap();
         assert_eq!(own.severity, Severity::High);
     }

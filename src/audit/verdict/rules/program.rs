@@ -24,7 +24,7 @@ pub(super) fn unexpected(listener: &Listener, _: &Inventory, facts: &Facts) -> O
     };
     let severity = reach::severity(listener, public).unwrap_or(Severity::Low);
     let package = holder.package.as_ref().map_or_else(
-        || "of no Debian package".to_owned(),
+        || "of no Debian package that is known".to_owned(),
         |package| format!("of the package {package}"),
     );
     Some(Verdict {
