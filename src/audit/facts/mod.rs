@@ -90,8 +90,8 @@ pub struct Sources {
     pub root: PathBuf,
 }
 
-/// Gathers all of it. Lasts as long as the slowest answer, at most [`ask::PATIENCE`] and a little:
-/// all questions are put at once. Only listeners of this network namespace are asked, and only
+/// Gathers all of it. Lasts as long as the slowest answer, at most half a second and a little: all
+/// questions are put at once. Only listeners of this network namespace are asked, and only
 /// those on loopback or on every address, over loopback: nothing leaves the host.
 #[must_use]
 pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {

@@ -79,7 +79,8 @@ fn table(out: &mut String, report: &Report) {
         };
         let _ = write!(out, "<tr class=\"{class}\">");
         for (column, cell) in COLUMNS.iter().zip(&row.cells) {
-            let _ = write!(out, "<td data-label=\"{column}\">{}</td>", escaped(cell));
+            let class = if cell == "-" { " class=\"none\"" } else { "" };
+            let _ = write!(out, "<td data-label=\"{column}\"{class}>{}</td>", escaped(cell));
         }
         out.push_str("</tr>\n");
     }

@@ -3,7 +3,7 @@
 use super::reach;
 use crate::audit::facts::{Facts, HttpAnswer};
 use crate::audit::inventory::{Exposure, Inventory, Listener, Protocol};
-use crate::audit::verdict::{Severity, Verdict};
+use crate::audit::verdict::{Severity, Verdict, quoted};
 
 /// What this host's listener answered; those of other namespaces were not asked.
 fn answer<'a>(listener: &Listener, facts: &'a Facts) -> Option<&'a HttpAnswer> {
@@ -42,7 +42,7 @@ pub(super) fn plain_http(listener: &Listener, _: &Inventory, facts: &Facts) -> O
         severity: reach::severity(listener, public)?,
         reason,
         reference: "RFC 6797 §7.2; Mozilla Web Security Guidelines, \"HTTP redirections\"",
-        remedy: redirect(listener),
+        remedy: redirect(listener, &quoted(&answer.host)),
     })
 }
 
@@ -52,28 +52,27 @@ fn shown(text: &str) -> String {
 }
 
 /// For the server that it is.
-fn redirect(listener: &Listener) -> String {
+fn redirect(listener: &Listener, name: &str) -> String {
     let comm = listener.holder.as_ref().map_or("", |holder| holder.comm.as_str());
-    let text = match comm {
-        "nginx" => {
-            "printf 'server { listen 80 default_server; listen [::]:80 default_server; return 308 \
-             https://$host$request_uri; }\\n' >/etc/nginx/conf.d/to-https.conf && nginx -t && nginx \
-             -s reload   # and take `listen 80` out of the other servers"
-        }
-        "apache2" => {
-            "a2enmod rewrite && printf 'RewriteEngine On\\nRewriteCond %%{HTTPS} off\\nRewriteRule ^ \
-             https://%%{HTTP_HOST}%%{REQUEST_URI} [R=308,L]\\n' >/etc/apache2/conf-available/\
-             to-https.conf && a2enconf to-https && systemctl reload apache2"
-        }
+    let name = if name == "localhost" { "NAME" } else { name };
+    match comm {
+        "nginx" => "sed -i --follow-symlinks 's#^\\( *\\)listen .*\\b80\\b.*;#&\\n\\1if ($scheme = http) { \
+             return 308 https://$host$request_uri; }#' /etc/nginx/sites-enabled/* && nginx -t && \
+             nginx -s reload   # the files with `listen 80`"
+            .to_owned(),
+        "apache2" => format!(
+            "sed -i --follow-symlinks '/<VirtualHost .*:80>/a Redirect permanent / https://{name}/' \
+             /etc/apache2/sites-enabled/*.conf && apachectl configtest && systemctl reload apache2"
+        ),
         "portcullis" => {
-            "portcullis check   # the site has `redirect = \"off\"`: take that line out"
+            "portcullis check   # take `redirect = \"off\"` out of the site; then: portcullis reload"
+                .to_owned()
         }
-        _ => {
-            "portcullis up PORT --host NAME   # move it to a high port on 127.0.0.1: Portcullis then \
-             redirects 80 to HTTPS"
-        }
-    };
-    text.to_owned()
+        _ => format!(
+            "portcullis up PORT --host {name}   # after it has moved to a high port on 127.0.0.1: \
+             Portcullis then redirects 80 to HTTPS"
+        ),
+    }
 }
 
 pub(super) fn plain_application(
@@ -159,7 +158,7 @@ mod tests {
         let remedy =
             |name| plain_http(&held(tcp(80), holder(name)), &host(vec![]), &facts).unwrap().remedy;
         assert!(remedy("nginx").contains("nginx -t"));
-        assert!(remedy("python3").contains("portcullis up"));
+        assert!(remedy("python3").contains("portcullis up PORT --host a.test"));
     }
 
     #[test]
