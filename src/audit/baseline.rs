@@ -1,5 +1,6 @@
 //! A saved state of the listeners, and what is different now.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -69,30 +70,29 @@ impl Baseline {
     pub fn compare(&self, now: &[Listener]) -> Comparison {
         let mut comparison = Comparison::default();
         let mut seen = vec![false; self.listeners.len()];
+        let mut places: HashMap<Place<'_>, Vec<usize>> = HashMap::new();
+        for (index, old) in self.listeners.iter().enumerate() {
+            places.entry(Place::of(old)).or_default().push(index);
+        }
         for listener in now {
-            let mut found = false;
-            let mut changes: Option<Vec<String>> = None;
-            for (old, seen) in self.listeners.iter().zip(&mut seen) {
-                if !is_same_place(old, listener) {
-                    continue;
-                }
-                found = true;
-                *seen = true;
-                // Several holders can share a port: the one that fits best is meant.
-                let what = differences(old, listener);
-                if changes.as_ref().is_none_or(|known| what.len() < known.len()) {
-                    changes = Some(what);
-                }
+            let known = places.get(&Place::of(listener)).map_or(&[][..], Vec::as_slice);
+            for index in known {
+                seen.get_mut(*index).into_iter().for_each(|seen| *seen = true);
             }
-            match changes.filter(|what| !what.is_empty()) {
+            // Several holders can share a port: the one that fits best is meant.
+            let differences = known
+                .iter()
+                .filter_map(|index| self.listeners.get(*index))
+                .map(|old| differences(old, listener));
+            match differences.min_by_key(Vec::len) {
+                None => comparison.new.push(listener.clone()),
+                Some(what) if what.is_empty() => {}
                 Some(what) => comparison.changed.push(Change {
                     port: listener.port,
                     protocol: listener.protocol,
                     namespace: listener.namespace.clone(),
                     what,
                 }),
-                None if found => {}
-                None => comparison.new.push(listener.clone()),
             }
         }
         let unseen = self.listeners.iter().zip(&seen).filter(|(_, seen)| !**seen);
@@ -130,15 +130,25 @@ pub fn save(file: &Path, text: &str) -> io::Result<()> {
 /// begins at 32768).
 const BY_CHANCE: u16 = 32768;
 
-/// The same port; or, for datagrams to a port that was chosen by chance, the same program.
-fn is_same_place(old: &Listener, new: &Listener) -> bool {
-    let by_chance =
-        |listener: &Listener| listener.protocol == Protocol::Udp && listener.port >= BY_CHANCE;
-    let program = |listener: &Listener| listener.holder.as_ref().map(program);
-    let same_program = || program(old).is_some() && program(old) == program(new);
-    old.protocol == new.protocol
-        && old.namespace == new.namespace
-        && (old.port == new.port || (by_chance(old) && by_chance(new) && same_program()))
+/// By what a listener is known again: its port, or, for datagrams to a port that was chosen by
+/// chance, its program.
+#[derive(PartialEq, Eq, Hash)]
+struct Place<'a> {
+    protocol: Protocol,
+    namespace: Option<&'a str>,
+    at: Result<u16, String>,
+}
+
+impl<'a> Place<'a> {
+    fn of(listener: &'a Listener) -> Self {
+        let by_chance = listener.protocol == Protocol::Udp && listener.port >= BY_CHANCE;
+        let program = listener.holder.as_ref().filter(|_| by_chance).map(program);
+        Self {
+            protocol: listener.protocol,
+            namespace: listener.namespace.as_deref(),
+            at: program.map_or(Ok(listener.port), Err),
+        }
+    }
 }
 
 fn program(holder: &Holder) -> String {

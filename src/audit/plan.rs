@@ -21,7 +21,8 @@ pub fn script(inventory: &Inventory, facts: &Facts, findings: &[Finding]) -> Str
     let case = Case::new(inventory, facts, findings);
     let mut steps = units::steps(&case);
     steps.extend(firewall::steps(&case));
-    steps.extend(drop_ins::steps(&case));
+    let drop_ins = drop_ins::steps(&case, &steps);
+    steps.extend(drop_ins);
     steps.extend(front::steps(&case));
     let mut names = BTreeSet::new();
     for step in &mut steps {
@@ -128,6 +129,12 @@ fn is_ssh_unit(unit: &str) -> bool {
 }
 
 impl Step {
+    /// Whether it mends this, as it stands.
+    fn settles(&self, finding: &Finding) -> bool {
+        let key = (finding.rule, finding.port, finding.protocol);
+        self.is_on && self.mends.contains(&key)
+    }
+
     fn write(&self, out: &mut String) {
         let _ = write!(out, "\n# {}\n", one_line(&self.title));
         for line in &self.why {

@@ -337,6 +337,64 @@ fn a_plan_can_be_run_twice_closes_what_is_open_and_leaves_the_way_in() {
     }
 }
 
+/// Services as systemd would hold them, and a `systemctl` that writes down what it is told.
+const UNITS: &str = r#"
+mkdir /run/etc && cp -a /etc/. /run/etc/ && mount --bind /run/etc /etc
+mount -t tmpfs none /var/backups; rm -rf /etc/systemd/system/audit-*
+cat >systemctl <<'END'
+#!/bin/sh
+case $1 in
+    list-unit-files) ;;
+    is-*) [ ! -e "/run/ended-$3" ] ;;
+    *) [ "$1" != disable ] || touch "/run/ended-$3"; echo "systemctl $*" ;;
+esac
+END
+chmod +x systemctl; cp systemctl useradd; sed -i 's/.*/#!\/bin\/sh/;2,$d' useradd
+folders=""
+unit() { # unit NAME COMMAND: as a service of that name
+    for root in /sys/fs/cgroup/systemd /sys/fs/cgroup /sys/fs/cgroup/unified; do
+        folder=$root/system.slice/$1
+        mkdir -p "$folder" 2>/dev/null && [ -e "$folder/cgroup.procs" ] || continue
+        folders="$folders $folder"
+        (echo $BASHPID >"$folder/cgroup.procs" && exec "${@:2}") & return
+    done
+}
+trap 'kill $(jobs -p); wait; rmdir $folders; rmdir $(dirname $folder)' EXIT 2>/dev/null
+unit audit-telnet.service $python listen.py 0.0.0.0 23
+unit audit-app.service $python listen.py 0.0.0.0 81
+unit ssh.service $python listen.py 0.0.0.0 22
+for port in 22 23 81; do until_ok test -e ready-$port-tcp; done
+audit --json | grep -c audit-app.service
+audit --plan >plan.sh; shellcheck plan.sh && echo fine; grep '=no' plan.sh
+sed -i 's/^\([a-z_]*\)=no /\1=yes /' plan.sh
+echo first; sh plan.sh; echo second; sh plan.sh
+echo drop-in; cat /etc/systemd/system/audit-app.service.d/50-unprivileged.conf
+"#;
+
+#[test]
+fn a_plan_ends_units_and_takes_rights_away_once() {
+    if find("shellcheck").is_none() {
+        return;
+    }
+    let Some(said) = scene(UNITS) else { return };
+    if said.starts_with("0\n") {
+        return skip("no cgroup can be made for a service");
+    }
+    let (plan, rest) = said.split_once("first\n").unwrap_or_else(|| panic!("{said}"));
+    let (first, rest) = rest.split_once("second\n").unwrap();
+    let (second, drop_in) = rest.split_once("drop-in\n").unwrap();
+    assert!(
+        plan.contains("fine\n") && plan.contains("unprivileged_audit_app_service=no"),
+        "{said}"
+    );
+    assert!(first.contains("systemctl disable --now audit-telnet.service\n"), "{said}");
+    assert!(first.contains("systemctl restart audit-app.service\n"), "{said}");
+    assert!(!plan.contains("unprivileged_audit_telnet_service"), "{said}");
+    assert!(!first.contains("ssh") && !second.contains("ssh"), "{said}");
+    assert!(!second.contains("disable --now") && !second.contains("restart"), "{said}");
+    assert!(drop_in.starts_with("[Service]\nUser=audit-app\n"), "{said}");
+}
+
 #[test]
 fn systemd_understands_the_units() {
     let Some(mut analyze) = find("systemd-analyze") else { return };

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use super::{Case, Step, variable};
 use crate::audit::verdict::{drop_in, quoted, user_for};
 
-/// One step a unit; all off, since files may have to change their owner.
-pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
+/// One step a unit that no other step ends; all off, since files may have to change their owner.
+pub(super) fn steps(case: &Case<'_>, others: &[Step]) -> Vec<Step> {
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
     for rule in ["runs-as-root", "capabilities"] {
         for (finding, listener) in case.of_rule(rule) {
+            if others.iter().any(|step| step.settles(finding)) {
+                continue;
+            }
             let Some(holder) = &listener.holder else { continue };
             let Some(unit) = holder.unit.as_deref() else { continue };
             if !unit.ends_with(".service") || !case.ways_in.spare(unit) {

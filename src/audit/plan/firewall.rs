@@ -63,8 +63,8 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
         ],
         body: format!(
             "    line='include \"{FILE}\"'\n\
-             \x20   if ! grep -qxF \"$line\" /etc/nftables.conf; then\n\
-             \x20       {{ cat /etc/nftables.conf; echo \"$line\"; }} | put /etc/nftables.conf\n\
+             \x20   if ! grep -qsxF \"$line\" /etc/nftables.conf; then\n\
+             \x20       {{ cat /etc/nftables.conf 2>/dev/null; echo \"$line\"; }} | put /etc/nftables.conf\n\
              \x20   fi\n    systemctl enable nftables.service\n"
         ),
         mends: Vec::new(),

@@ -22,6 +22,13 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
             }
         }
     }
+    // With a listener goes all that was wrong with it.
+    for step in steps.values_mut().filter(|step| step.is_on) {
+        let ends = |port, protocol| step.mends.iter().any(|(_, p, q)| (*p, *q) == (port, protocol));
+        let gone =
+            case.findings.iter().filter(|f| f.namespace.is_none() && ends(f.port, f.protocol));
+        step.mends = gone.map(|finding| (finding.rule, finding.port, finding.protocol)).collect();
+    }
     let mut steps: Vec<Step> = steps.into_values().collect();
     for (finding, listener) in case.of_rule("replaced-program") {
         let Some(holder) = &listener.holder else { continue };

@@ -17,6 +17,10 @@ pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option
     };
     let severity = reach::severity(listener, public)?;
     let (name, danger, who) = (service.name, service.danger, reach::who(listener));
+    let remedy = match &other {
+        Some(_) => remedy::close(listener),
+        None => remedy::of_service(service.remedy, listener),
+    };
     let reason = match (open, other) {
         (Some(what), _) => {
             format!("{name} is open to {who} and gives {what} without asking for a password.")
@@ -26,7 +30,6 @@ pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option
         ),
         (None, None) => format!("{name} is open to {who}: who reaches it {danger}."),
     };
-    let remedy = remedy::of_service(service.remedy, listener);
     Some(Verdict { severity, reason, reference: service.reference, remedy })
 }
 
