@@ -24,8 +24,20 @@ pub(super) fn version(listener: &Listener, _: &Inventory, facts: &Facts) -> Opti
         }
         _ => return None,
     };
-    let comm = listener.holder.as_ref().map_or("", |holder| holder.comm.as_str());
-    let remedy = match comm {
+    Some(Verdict {
+        severity: reach::severity(listener, public)?,
+        reason,
+        reference: "RFC 8996; Mozilla Server Side TLS, \"Intermediate\"",
+        remedy: newer(listener),
+    })
+}
+
+fn newer(listener: &Listener) -> String {
+    let text = match listener.holder.as_ref().map_or("", |holder| holder.comm.as_str()) {
+        "nginx" => {
+            "grep -rlZ ssl_protocols /etc/nginx | xargs -0 sed -i --follow-symlinks \
+             's/ssl_protocols .*/ssl_protocols TLSv1.2 TLSv1.3;/' && nginx -t && nginx -s reload"
+        }
         "apache2" => {
             "sed -i 's/^\\( *SSLProtocol\\).*/\\1 -all +TLSv1.2 +TLSv1.3/' \
              /etc/apache2/mods-available/ssl.conf && systemctl reload apache2"
@@ -35,17 +47,20 @@ pub(super) fn version(listener: &Listener, _: &Inventory, facts: &Facts) -> Opti
              reload dovecot"
         }
         "master" => "postconf -e 'smtpd_tls_protocols = >=TLSv1.2' && systemctl reload postfix",
+        "haproxy" => {
+            "sed -i '/^global/a \\    ssl-default-bind-options ssl-min-ver TLSv1.2' \
+             /etc/haproxy/haproxy.cfg && haproxy -c -f /etc/haproxy/haproxy.cfg && systemctl reload \
+             haproxy"
+        }
         _ => {
-            "grep -rl ssl_protocols /etc/nginx | xargs sed -i 's/ssl_protocols .*/ssl_protocols \
-             TLSv1.2 TLSv1.3;/' && nginx -t && nginx -s reload"
+            return format!(
+                "portcullis up https://localhost:{} --host NAME   # in front of it: TLS 1.2 and 1.3 \
+                 only; or set its own lowest version",
+                listener.port
+            );
         }
     };
-    Some(Verdict {
-        severity: reach::severity(listener, public)?,
-        reason,
-        reference: "RFC 8996; Mozilla Server Side TLS, \"Intermediate\"",
-        remedy: remedy.to_owned(),
-    })
+    text.to_owned()
 }
 
 const WEEK: i64 = 7;
