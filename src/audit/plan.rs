@@ -158,6 +158,12 @@ fn variable(prefix: &str, text: &str) -> String {
 fn head(case: &Case<'_>) -> String {
     let name = one_line(&case.inventory.host.name);
     let taken = crate::tls::facts::date(case.inventory.host.taken);
+    let seen = if case.inventory.host.is_root {
+        ""
+    } else {
+        "# An ordinary user made this, who does not see whose the sockets are: sudo portcullis audit \
+         --plan\n"
+    };
     format!(
         "#!/bin/sh\n\
          # What `portcullis audit` of {taken} would do about {name}. Nothing of it has been done.\n\
@@ -165,7 +171,7 @@ fn head(case: &Case<'_>) -> String {
          # Read it, set the switches, and run it as root: sh plan.sh\n\
          # It can be run again: what is done is not done twice. What it changes it saves first.\n\
          # sshd is left alone: neither its unit nor its port is touched.\n\
-         set -eu\n"
+         {seen}set -eu\n"
     )
 }
 

@@ -45,10 +45,16 @@ impl HttpAnswer {
     }
 }
 
-/// Asks for each of `names`, or for `localhost` where none is known; the worst answer is returned.
+/// Asks for each of `names`, or for `localhost` where none is known or the port is an application's
+/// own; the worst answer is returned.
 pub(super) fn ask(address: SocketAddr, names: &[String], end: Instant) -> Option<HttpAnswer> {
     let localhost = ["localhost".to_owned()];
-    let names = if names.is_empty() { &localhost[..] } else { names };
+    let is_web = address.port() == 80;
+    let names = if is_web && !names.is_empty() { names } else { &localhost[..] };
+    ask_for(address, names, end)
+}
+
+fn ask_for(address: SocketAddr, names: &[String], end: Instant) -> Option<HttpAnswer> {
     let answers = names.iter().take(NAMES).filter_map(|name| {
         let mut call = Call::to(address, end).ok()?;
         exchange(&mut call, name)
@@ -130,7 +136,7 @@ mod tests {
         });
         let names = ["good.test".to_owned(), "bad.test".to_owned()];
         let end = Instant::now() + Duration::from_secs(10);
-        let answer = ask(address, &names, end).unwrap();
+        let answer = ask_for(address, &names, end).unwrap();
         assert_eq!((&*answer.host, answer.status), ("bad.test", 200));
         answering.join().unwrap();
     }

@@ -54,8 +54,9 @@ pub struct Shown {
     pub covers: bool,
 }
 
-/// Shakes hands for each of `names`, or without a name where none is known. The answer whose
-/// certificate ends first is returned. `None` when nobody speaks TLS there.
+/// Shakes hands for each of `names`, or without a name where none is known. The worst answer is
+/// returned: a certificate for another name, else the one that ends first. `None` when nobody
+/// speaks TLS there.
 pub(super) fn ask(address: SocketAddr, names: &[String], end: Instant) -> Option<TlsAnswer> {
     let nameless = [String::new(), "localhost".to_owned()];
     let names = if names.is_empty() { &nameless[..] } else { names };
@@ -64,8 +65,10 @@ pub(super) fn ask(address: SocketAddr, names: &[String], end: Instant) -> Option
     let mut found: Option<TlsAnswer> = None;
     for name in names.iter().take(NAMES) {
         let Some(answer) = shake(address, name, is_web, end) else { continue };
-        let ends = |answer: &TlsAnswer| answer.certificate.as_ref().map(|shown| shown.not_after);
-        if found.as_ref().is_none_or(|other| ends(&answer) < ends(other)) {
+        let rank = |answer: &TlsAnswer| {
+            answer.certificate.as_ref().map(|shown| (shown.covers, shown.not_after))
+        };
+        if found.as_ref().is_none_or(|other| rank(&answer) < rank(other)) {
             found = Some(answer);
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
 
 /// Who fronts others is no application.
 const PROXIES: &[&str] =
-    &["portcullis", "nginx", "caddy", "haproxy", "traefik", "envoy", "varnishd", "docker-proxy"];
+    &["portcullis", "nginx", "caddy", "haproxy", "traefik", "envoy", "varnishd"];
 
 fn apps<'a>(case: &Case<'a>) -> Vec<App<'a>> {
     let mut taken = BTreeSet::new();
@@ -59,7 +59,7 @@ fn apps<'a>(case: &Case<'a>) -> Vec<App<'a>> {
     for (port, answer) in case.facts.http.iter().filter(|(port, _)| **port != 80) {
         let Some(listener) = case.listeners.get(&(*port, Protocol::Tcp)).copied() else { continue };
         let comm = listener.holder.as_ref().map_or("", |holder| holder.comm.as_str());
-        if PROXIES.contains(&comm) && comm != "docker-proxy" || answer.leads_to_https() {
+        if PROXIES.contains(&comm) || answer.leads_to_https() {
             continue;
         }
         let known = case.facts.fronts.iter().filter(|front| front.port == *port);

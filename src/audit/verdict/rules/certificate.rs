@@ -49,8 +49,8 @@ fn newer(listener: &Listener) -> String {
         "master" => "postconf -e 'smtpd_tls_protocols = >=TLSv1.2' && systemctl reload postfix",
         "haproxy" => {
             "sed -i '/^global/a \\    ssl-default-bind-options ssl-min-ver TLSv1.2' \
-             /etc/haproxy/haproxy.cfg && haproxy -c -f /etc/haproxy/haproxy.cfg && systemctl reload \
-             haproxy"
+             /etc/haproxy/haproxy.cfg && haproxy -c -f /etc/haproxy/haproxy.cfg && \
+             systemctl reload haproxy"
         }
         _ => {
             return format!(

@@ -81,7 +81,8 @@ pub(super) fn plain_application(
     facts: &Facts,
 ) -> Option<Verdict> {
     let answer = answer(listener, facts).filter(|_| listener.port != 80)?;
-    if facts.fronted.iter().any(|fronted| fronted.port == listener.port) {
+    let is_fronted = facts.fronted.iter().any(|fronted| fronted.port == listener.port);
+    if is_fronted || answer.leads_to_https() {
         return None;
     }
     let public = if answer.challenges { Severity::High } else { Severity::Medium };
@@ -168,6 +169,8 @@ mod tests {
         assert_eq!(judged(&facts).unwrap().severity, Severity::Medium);
         assert!(judged(&facts).unwrap().remedy.contains("portcullis up 3000"));
         assert_eq!(plain_application(&local(3000), &host(vec![]), &facts), None);
+        let redirects = answering(3000, 308, Some("https://a.test:8443/"));
+        assert_eq!(judged(&redirects), None);
         let (proxy, source) = ("nginx".to_owned(), "a file".to_owned());
         facts.fronted.push(Fronted { port: 3000, proxy, source });
         assert_eq!(judged(&facts), None);
