@@ -120,8 +120,17 @@ impl Listening {
 /// # Errors
 /// When `/proc/net/tcp` cannot be read. A kernel without IPv6 has no second table: no error.
 pub fn listening() -> io::Result<Vec<Listening>> {
+    listening_on(|_| true)
+}
+
+/// The same, but only those on a port that is `wanted`: the fewer, the sooner their holders are
+/// found.
+///
+/// # Errors
+/// As [`listening`].
+pub fn listening_on(wanted: impl Fn(u16) -> bool) -> io::Result<Vec<Listening>> {
     let mut sockets = table()?;
-    sockets.retain(|socket| socket.state == State::Listens);
+    sockets.retain(|socket| socket.state == State::Listens && wanted(socket.address.port()));
     join(&mut sockets);
     Ok(sockets)
 }
@@ -232,6 +241,17 @@ mod tests {
         assert_eq!(process.exe, Some(std::env::current_exe().unwrap()));
         assert_eq!(found.uid, rustix::process::geteuid().as_raw());
         assert!(found.holder().contains(&format!("pid {}", std::process::id())));
+    }
+
+    #[test]
+    fn finds_only_the_ports_that_are_wanted() {
+        let one = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = one.local_addr().unwrap();
+        let found = listening_on(|port| port == address.port()).unwrap();
+        assert!(found.iter().all(|socket| socket.address.port() == address.port()));
+        let mine = found.iter().find(|socket| socket.address == address).unwrap();
+        assert_eq!(mine.process.as_ref().unwrap().pid, std::process::id());
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub mod reload;
 pub mod status;
 pub mod doctor;
 pub mod certs;
+pub mod audit;
+pub mod ports;
 pub mod demo;
 pub mod install;
 pub mod completions;
@@ -93,6 +95,10 @@ enum Verb {
     Certs(certs::CertsArgs),
     /// Front one app, no file needed
     Up(up::UpArgs),
+    /// What listens on this host, who holds it, what is wrong with it, and what mends it
+    Audit(audit::AuditArgs),
+    /// What a port is for, who should reach it, and who listens on it here; works offline
+    Ports(ports::PortsArgs),
     /// Show a sample application with the proxy in front
     Demo(demo::DemoArgs),
     /// Write the systemd service, its user and folders, and a first configuration
@@ -119,6 +125,8 @@ pub fn main() -> ExitCode {
         Some(Verb::Status(args)) => status::run(&args),
         Some(Verb::Doctor(args)) => doctor::run(&args),
         Some(Verb::Certs(args)) => certs::run(&args),
+        Some(Verb::Audit(args)) => audit::run(&args),
+        Some(Verb::Ports(args)) => ports::run(&args),
         Some(Verb::Demo(args)) => demo::run(&args),
         Some(Verb::Install(args)) => install::run(&args, Cli::command()),
         Some(Verb::Completions(args)) => completions::completions(&args, Cli::command()),

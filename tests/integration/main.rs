@@ -47,3 +47,5 @@ mod real_clients;
 mod up;
 mod demo;
 mod inventory;
+mod audit;
+mod ports;

@@ -1,0 +1,262 @@
+//! A saved state of the listeners, and what is different now.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::inventory::{Exposure, Holder, Listener, Passage, Protocol};
+
+/// What a file of a former report says: any that `--save` or `--json` wrote.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Baseline {
+    /// Of the report's form.
+    pub version: u32,
+    /// What listened then.
+    pub listeners: Vec<Listener>,
+}
+
+/// The form that is written and understood.
+pub const VERSION: u32 = 1;
+
+/// What is different from a baseline.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Comparison {
+    /// What listens now and did not then.
+    pub new: Vec<Listener>,
+    /// What listened then and does not now.
+    pub gone: Vec<Listener>,
+    /// What listens now as then, but is not the same.
+    pub changed: Vec<Change>,
+}
+
+/// A listener that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Change {
+    /// The port.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The network namespace; `None` is this one.
+    pub namespace: Option<String>,
+    /// What changed, such as `user: www-data, was root`.
+    pub what: Vec<String>,
+}
+
+impl Baseline {
+    /// Reads a report.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no report, or is one of another version.
+    pub fn load(file: &Path) -> io::Result<Self> {
+        let text = fs::read(file)?;
+        let invalid = |why: String| io::Error::new(ErrorKind::InvalidData, why);
+        let baseline: Self = serde_json::from_slice(&text).map_err(|error| {
+            invalid(format!("this is no report that `audit --save` wrote: {error}"))
+        })?;
+        if baseline.version != VERSION {
+            let found = baseline.version;
+            return Err(invalid(format!("a report of version {found}, not {VERSION}")));
+        }
+        Ok(baseline)
+    }
+
+    /// What is different now.
+    #[must_use]
+    pub fn compare(&self, now: &[Listener]) -> Comparison {
+        let mut comparison = Comparison::default();
+        let mut seen = vec![false; self.listeners.len()];
+        let mut places: HashMap<Place<'_>, Vec<usize>> = HashMap::new();
+        for (index, old) in self.listeners.iter().enumerate() {
+            places.entry(Place::of(old)).or_default().push(index);
+        }
+        for listener in now {
+            let known = places.get(&Place::of(listener)).map_or(&[][..], Vec::as_slice);
+            for index in known {
+                seen.get_mut(*index).into_iter().for_each(|seen| *seen = true);
+            }
+            // Several holders can share a port: the one that fits best is meant.
+            let differences = known
+                .iter()
+                .filter_map(|index| self.listeners.get(*index))
+                .map(|old| differences(old, listener));
+            match differences.min_by_key(Vec::len) {
+                None => comparison.new.push(listener.clone()),
+                Some(what) if what.is_empty() => {}
+                Some(what) => comparison.changed.push(Change {
+                    port: listener.port,
+                    protocol: listener.protocol,
+                    namespace: listener.namespace.clone(),
+                    what,
+                }),
+            }
+        }
+        let unseen = self.listeners.iter().zip(&seen).filter(|(_, seen)| !**seen);
+        comparison.gone = unseen.map(|(old, _)| old.clone()).collect();
+        comparison
+    }
+}
+
+impl Comparison {
+    /// Whether nothing is different.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.gone.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// Puts `text` in the place of `file`, whole or not at all, readable for its owner only: it says
+/// much about the host.
+///
+/// # Errors
+/// When the folder may not be written.
+pub fn save(file: &Path, text: &str) -> io::Result<()> {
+    let name = file.file_name().ok_or(ErrorKind::InvalidInput)?;
+    let temporary = file.with_file_name(format!(".{}.new", name.to_string_lossy()));
+    let _ = fs::remove_file(&temporary);
+    let mut new =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written = new.write_all(text.as_bytes()).and_then(|()| new.sync_all());
+    written.and_then(|()| fs::rename(&temporary, file)).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+/// From here on the kernel and many libraries choose ports by chance (RFC 6335 §6 has 49152, Linux
+/// begins at 32768).
+const BY_CHANCE: u16 = 32768;
+
+/// By what a listener is known again: its port, or, for datagrams to a port that was chosen by
+/// chance, its program.
+#[derive(PartialEq, Eq, Hash)]
+struct Place<'a> {
+    protocol: Protocol,
+    namespace: Option<&'a str>,
+    at: Result<u16, String>,
+}
+
+impl<'a> Place<'a> {
+    fn of(listener: &'a Listener) -> Self {
+        let by_chance = listener.protocol == Protocol::Udp && listener.port >= BY_CHANCE;
+        let program = listener.holder.as_ref().filter(|_| by_chance).map(program);
+        Self {
+            protocol: listener.protocol,
+            namespace: listener.namespace.as_deref(),
+            at: program.map_or(Ok(listener.port), Err),
+        }
+    }
+}
+
+fn program(holder: &Holder) -> String {
+    holder.exe.as_ref().map_or_else(|| holder.comm.clone(), |exe| exe.display().to_string())
+}
+
+fn differences(old: &Listener, new: &Listener) -> Vec<String> {
+    let mut what = Vec::new();
+    let mut compare = |name: &str, old: String, new: String| {
+        if old != new {
+            what.push(format!("{name}: {new}, was {old}"));
+        }
+    };
+    compare("exposure", exposure(old), exposure(new));
+    let addresses = |listener: &Listener| {
+        let mut all: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
+        all.sort();
+        all.join(", ")
+    };
+    compare("addresses", addresses(old), addresses(new));
+    // Not everybody may read the rules.
+    if let (Some(old), Some(new)) = (&old.firewall, &new.firewall) {
+        compare("firewall", passage(old.passage), passage(new.passage));
+    }
+    // Who may not look now, or could not then, has nothing to compare.
+    if let (Some(old), Some(new)) = (&old.holder, &new.holder) {
+        let known = |word: &Option<String>| word.clone().unwrap_or_else(|| "none".to_owned());
+        if old.exe.is_some() == new.exe.is_some() {
+            compare("program", program(old), program(new));
+        }
+        compare("user", old.user.clone(), new.user.clone());
+        compare("unit", known(&old.unit), known(&new.unit));
+        compare("package", known(&old.package), known(&new.package));
+        compare("capabilities", old.capabilities.join(" "), new.capabilities.join(" "));
+    }
+    what
+}
+
+fn exposure(listener: &Listener) -> String {
+    let word = match listener.exposure {
+        Exposure::Loopback => "loopback",
+        Exposure::Private => "private",
+        Exposure::Public => "public",
+    };
+    word.to_owned()
+}
+
+fn passage(passage: Passage) -> String {
+    let word = match passage {
+        Passage::Closed => "closed",
+        Passage::Partly => "open to some",
+        Passage::Forwarded => "forwarded",
+        Passage::Open => "open",
+    };
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::verdict::testing::{held, holder, local, root, tcp, udp};
+
+    fn baseline(listeners: Vec<Listener>) -> Baseline {
+        Baseline { version: VERSION, listeners }
+    }
+
+    #[test]
+    fn what_is_new_gone_and_changed_is_told_apart() {
+        let then = baseline(vec![tcp(22), held(tcp(80), root("nginx")), tcp(25)]);
+        let now = [tcp(22), held(tcp(80), holder("nginx")), tcp(6379)];
+        let found = then.compare(&now);
+        assert_eq!(found.new, [tcp(6379)]);
+        assert_eq!(found.gone, [tcp(25)]);
+        assert_eq!(found.changed.len(), 1);
+        assert!(found.changed[0].what.contains(&"user: nginx, was root".to_owned()));
+        assert!(then.compare(&then.listeners).is_empty());
+    }
+
+    #[test]
+    fn a_listener_that_opens_up_is_changed() {
+        let found = baseline(vec![local(8080)]).compare(&[tcp(8080)]);
+        assert!(found.changed[0].what[0].contains("exposure: public, was loopback"), "{found:?}");
+        assert!(found.new.is_empty() && found.gone.is_empty());
+    }
+
+    #[test]
+    fn a_restart_and_another_port_by_chance_are_no_change() {
+        let mut again = holder("named");
+        again.pid = 99;
+        let then = baseline(vec![held(udp(40000), holder("named"))]);
+        assert!(then.compare(&[held(udp(50001), again)]).is_empty());
+        assert!(!then.compare(&[held(udp(50001), holder("other"))]).is_empty());
+        assert!(!then.compare(&[held(udp(53), holder("named"))]).is_empty());
+    }
+
+    #[test]
+    fn what_is_saved_is_whole_and_for_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("baseline.json");
+        for text in ["{\"version\": 1, \"listeners\": []}", "{\"version\": 9, \"listeners\": []}"] {
+            save(&file, text).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(Baseline::load(&file).unwrap_err().to_string().contains("version 9"));
+        save(&file, "[]").unwrap();
+        assert!(Baseline::load(&file).unwrap_err().to_string().contains("no report"));
+    }
+}
