@@ -4,7 +4,8 @@ mod holder;
 mod table;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
 pub use holder::Process;
@@ -65,9 +66,10 @@ pub fn listening() -> io::Result<Vec<Listening>> {
 /// # Errors
 /// As [`listening`].
 pub fn listening_on(wanted: impl Fn(u16) -> bool) -> io::Result<Vec<Listening>> {
-    let mut sockets = table::listening(&std::fs::read_to_string("/proc/net/tcp")?);
-    match std::fs::read_to_string("/proc/net/tcp6") {
-        Ok(text) => sockets.extend(table::listening(&text)),
+    let read = |name| table::listening(BufReader::new(File::open(name)?));
+    let mut sockets = read("/proc/net/tcp")?;
+    match read("/proc/net/tcp6") {
+        Ok(others) => sockets.extend(others),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }

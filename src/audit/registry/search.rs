@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_word_is_found_in_descriptions_and_programs() {
         assert!(ports("amanda").contains(&10080));
-        assert_eq!(ports("openssh-server"), [22, 2222]);
+        assert!(ports("openssh-server").starts_with(&[22, 2222]));
         assert!(ports("nginx").starts_with(&[80, 443]));
         assert!(ports("printing protocol").contains(&631));
         assert!(found("ssh", |found| found.mentions > 3));

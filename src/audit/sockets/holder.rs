@@ -25,6 +25,9 @@ pub struct Process {
 /// The holders of the sockets with these inodes, as far as this process may look.
 pub(super) fn of(inodes: &HashSet<u64>) -> HashMap<u64, Process> {
     let mut found = HashMap::new();
+    if inodes.is_empty() {
+        return found;
+    }
     let mut budget = DESCRIPTORS;
     for pid in pids() {
         if found.len() == inodes.len() || budget == 0 {

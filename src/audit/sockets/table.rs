@@ -1,5 +1,6 @@
 //! `/proc/net/tcp` and `/proc/net/tcp6` as text (proc_pid_net(5)).
 
+use std::io::{self, BufRead};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Listening;
@@ -7,19 +8,36 @@ use super::Listening;
 /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
 const LISTEN: &str = "0A";
 
+/// `TCP_SYN_RECV` there. Before Linux 4.4 these stand among the listening sockets.
+const SYN_RECV: &str = "03";
+
 /// The listening sockets of one table, holders unknown. A line that is not understood is skipped:
 /// the kernel appends columns from time to time.
-pub(super) fn listening(text: &str) -> Vec<Listening> {
-    text.lines().skip(1).filter_map(line).collect()
+///
+/// The kernel writes the listening sockets first (`tcp_seq_start`), and it is asked for no more
+/// than a page of the others: on a busy host these are a hundred thousand lines.
+pub(super) fn listening(table: impl BufRead) -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    for text in table.lines().skip(1) {
+        let text = text?;
+        let mut columns = text.split_ascii_whitespace();
+        let (local, state) = (columns.nth(1), columns.nth(1));
+        match state {
+            Some(LISTEN) => found.extend(local.and_then(|local| socket(local, columns))),
+            Some(SYN_RECV) | None => {}
+            Some(state) if is_state(state) => break,
+            Some(_) => {}
+        }
+    }
+    Ok(found)
 }
 
-/// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`
-fn line(line: &str) -> Option<Listening> {
-    let mut columns = line.split_ascii_whitespace();
-    let local = columns.nth(1)?;
-    if columns.nth(1)? != LISTEN {
-        return None;
-    }
+fn is_state(text: &str) -> bool {
+    text.len() == 2 && u8::from_str_radix(text, 16).is_ok()
+}
+
+/// What follows the state: `tx:rx tr:when retrnsmt uid timeout inode …`.
+fn socket<'a>(local: &str, mut columns: impl Iterator<Item = &'a str>) -> Option<Listening> {
     let uid = columns.nth(3)?.parse().ok()?;
     let inode = columns.nth(1)?.parse().ok()?;
     Some(Listening { address: address(local)?, inode, uid, process: None })
@@ -62,7 +80,7 @@ mod tests {
 
     #[test]
     fn reads_the_listening_sockets_and_leaves_the_connections() {
-        let found = listening(TCP);
+        let found = listening(TCP.as_bytes()).unwrap();
         let brief: Vec<_> = found.iter().map(|s| (s.address.to_string(), s.uid, s.inode)).collect();
         assert_eq!(
             brief,
@@ -72,7 +90,7 @@ mod tests {
 
     #[test]
     fn reads_ipv6_addresses_word_by_word() {
-        let found = listening(TCP6);
+        let found = listening(TCP6.as_bytes()).unwrap();
         let brief: Vec<_> = found.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(brief, ["[::1]:3000", "[2001:db8::1]:443"]);
     }
@@ -80,6 +98,21 @@ mod tests {
     #[test]
     fn skips_what_it_does_not_understand() {
         let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
-        assert_eq!(listening(text), []);
+        assert_eq!(listening(text.as_bytes()).unwrap(), []);
+    }
+
+    /// A reader that has nothing more to say stands for a hundred thousand connections.
+    #[test]
+    fn the_connections_of_a_busy_host_are_not_read() {
+        struct Unread;
+        impl io::Read for Unread {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("read on"))
+            }
+        }
+        let table = io::BufReader::new(io::Read::chain(TCP.as_bytes(), Unread));
+        assert_eq!(listening(table).unwrap().len(), 2);
+        let half_open = TCP.replacen(" 0A ", " 03 ", 1);
+        assert_eq!(listening(half_open.as_bytes()).unwrap().len(), 1);
     }
 }
