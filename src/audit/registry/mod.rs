@@ -13,6 +13,7 @@ mod protocol;
 mod assignment;
 mod knowledge;
 mod query;
+mod near;
 mod search;
 
 use std::fmt;

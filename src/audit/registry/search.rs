@@ -9,15 +9,6 @@ use super::protocol::{Protocol, Protocols};
 use super::query::{Item, Query, What};
 use super::{Entry, Registry};
 
-/// Names that are proposed where nothing was found.
-const PROPOSED: usize = 5;
-
-/// Beyond this length nothing is a slip of the fingers, in bytes; and comparing is not free.
-const LONGEST_NAME: usize = 40;
-
-/// So many changed letters still make the same name, at most.
-const MOST_SLIPS: usize = 3;
-
 /// What other people call a kind.
 const KINDS: &[(&str, Category)] = &[
     ("http", Category::Web),
@@ -100,7 +91,8 @@ impl Registry {
     /// Answers a question. A word is looked for among the names of services and the kinds; where it
     /// is none of these, in descriptions and names of programs; where it is not there either, among
     /// names that differ by a slip. Several words are one name, or names each, or stand in one
-    /// description, or else are looked for one by one. With `all`, descriptions are looked at in any case.
+    /// description, or else are looked for one by one. With `all`, descriptions are always looked
+    /// at.
     #[must_use]
     pub fn find(&self, query: &Query, all: bool) -> Found<'_> {
         let mut search = Search { all, ..Search::default() };
@@ -189,71 +181,6 @@ impl Registry {
         }
         hits
     }
-
-    /// Names that look like this one.
-    fn near(&self, word: &str) -> Near {
-        let mut near: BTreeMap<(usize, Rank), Vec<&str>> = BTreeMap::new();
-        if word.len() > LONGEST_NAME {
-            return Near { meant: None, names: Vec::new() };
-        }
-        let far = word.len() / 2 + 1;
-        let mut weigh = |candidate, rank| {
-            if let Some(slips) = slips(word, candidate, far) {
-                near.entry((slips, rank)).or_default().push(candidate);
-            }
-        };
-        self.knowledge.iter().flat_map(Knowledge::names).for_each(|name| weigh(name, Rank::Known));
-        Category::ALL.iter().for_each(|category| weigh(category.word(), Rank::Known));
-        self.assignments.iter().for_each(|one| {
-            let low = *one.ports.start() < 1024;
-            weigh(one.service, if low { Rank::WellKnown } else { Rank::Other });
-        });
-        near.values_mut().for_each(|names| {
-            names.sort_unstable();
-            names.dedup();
-        });
-        // Of two names that are equally far, neither is what was meant.
-        let meant = near.iter().next().and_then(|((slips, _), names)| match names.as_slice() {
-            [only] if *slips <= reach(word) => Some((*only).to_owned()),
-            _ => None,
-        });
-        let mut names: Vec<String> = Vec::new();
-        for name in near.into_values().flatten().map(str::to_owned) {
-            if names.len() < PROPOSED && !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Near { meant, names }
-    }
-}
-
-/// How well a name is known: of two that are equally far, the better known one is meant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Known,
-    WellKnown,
-    Other,
-}
-
-struct Near {
-    /// The one that must have been meant.
-    meant: Option<String>,
-    /// The nearest.
-    names: Vec<String>,
-}
-
-/// How many slips make one word of the other; `None` from more than `far` on.
-fn slips(word: &str, candidate: &str, far: usize) -> Option<usize> {
-    if candidate.is_empty() || word.len().abs_diff(candidate.len()) > far {
-        return None;
-    }
-    let slips = strsim::osa_distance(word, &candidate.to_ascii_lowercase());
-    (slips <= far && slips < candidate.len()).then_some(slips)
-}
-
-/// So many slips are put right in a word of this length.
-fn reach(word: &str) -> usize {
-    (word.len() / 3).clamp(1, MOST_SLIPS)
 }
 
 fn category(word: &str) -> Option<Category> {
@@ -364,7 +291,7 @@ mod tests {
     #[test]
     fn a_word_is_found_in_descriptions_and_programs() {
         assert!(ports("amanda").contains(&10080));
-        assert_eq!(ports("openssh-server"), [22, 2222]);
+        assert!(ports("openssh-server").starts_with(&[22, 2222]));
         assert!(ports("nginx").starts_with(&[80, 443]));
         assert!(ports("printing protocol").contains(&631));
         assert!(found("ssh", |found| found.mentions > 3));

@@ -30,7 +30,7 @@ pub(super) fn card(entry: &Entry<'_>, here: &Here, page: &Page) -> String {
     }
     out += &line(page, "range", range(entry.range()));
     if entry.knowledge.is_empty() && entry.state() != State::Assigned {
-        out += &line(page, "advice", nobody(entry.range()));
+        out += &line(page, "advice", nobody(entry));
     }
     out + &of_listeners(entry, here, page)
 }
@@ -139,8 +139,11 @@ fn range(range: Range) -> &'static str {
     }
 }
 
-fn nobody(range: Range) -> &'static str {
-    match range {
+fn nobody(entry: &Entry<'_>) -> &'static str {
+    match entry.range() {
+        _ if entry.port == 0 => {
+            "Nothing can listen on it: in a program's settings it asks for any free port."
+        }
         Range::Dynamic => {
             "A lasting service here is a private choice: write it down, and expect \
              outgoing connections to take the port first at times."
@@ -160,8 +163,7 @@ fn of_listeners(entry: &Entry<'_>, here: &Here, page: &Page) -> String {
             out += &line(page, "here", &text);
         }
         for one in &held {
-            let text = format!("{} on {}", one.holder, one.addresses.join(", "));
-            out += &line(page, "here", &page.bold(&text));
+            out += &line(page, "here", &page.bold(&format!("on {one}")));
         }
         let unseen = held.iter().any(|one| !one.is_known);
         let remedy = here.remedy(&entry.port.to_string()).filter(|_| unseen);
@@ -238,6 +240,7 @@ mod tests {
         let registry = Registry::read();
         let told = |port| card_of(&registry.entry(port));
         assert!(told(4).starts_with("Port 4  unassigned: no service belongs here\n"));
+        assert!(told(0).contains("Nothing can listen on it"));
         assert!(told(0).contains("reserved: no service") && told(0).contains("[RFC 6335]"));
         assert!(told(50123).contains("dynamic, 49152-65535") && !told(50123).contains("IANA "));
         assert!(told(24).contains("a use without a name\n"), "{}", told(24));
@@ -263,7 +266,7 @@ mod tests {
         let told = |here: Here| card(&ssh, &here, &Page::plain(100));
         let both = ["0.0.0.0:22", "[::]:22"].map(|at| socket(at, true)).to_vec();
         let seen = told(Here::of(Ok(both), false));
-        let line = "  here     sshd (pid 612, user root, ssh.service) on 0.0.0.0, [::]\n";
+        let line = "  here     on 0.0.0.0, [::] by sshd (pid 612, user root, ssh.service)\n";
         assert!(seen.contains(line), "{seen}");
         let unseen = told(Here::of(Ok(vec![socket("0.0.0.0:22", false)]), false));
         assert!(unseen.contains("To see who: sudo portcullis ports 22\n"), "{unseen}");

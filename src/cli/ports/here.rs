@@ -1,7 +1,7 @@
 //! Who listens on these ports on this host.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::{fmt, io};
 
 use crate::audit::registry::{Entry, Protocol};
 use crate::audit::sockets::{self, Listening};
@@ -24,6 +24,13 @@ pub(super) struct Held {
     pub(super) is_known: bool,
 }
 
+/// `0.0.0.0, [::] by sshd (pid 612, user root, ssh.service)`
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.addresses.join(", "), self.holder)
+    }
+}
+
 impl Here {
     /// Looks at the listening TCP sockets on the ports of these entries. UDP is not looked at.
     pub(super) fn look(entries: &[Entry<'_>]) -> Self {
@@ -32,7 +39,11 @@ impl Here {
             let entry = at.and_then(|at| entries.get(at));
             entry.is_some_and(|entry| entry.protocols.has(Protocol::Tcp))
         };
-        let seen = sockets::listening_on(wanted);
+        // Even an empty table takes the kernel some milliseconds.
+        let seen = match entries.iter().any(|entry| entry.protocols.has(Protocol::Tcp)) {
+            true => sockets::listening_on(wanted),
+            false => Ok(Vec::new()),
+        };
         Self { seen, is_root: rustix::process::geteuid().is_root() }
     }
 
@@ -74,8 +85,7 @@ impl Here {
         match &socket.process {
             // Root may look into everything, so there is no process to be seen.
             None if self.is_root => {
-                "no process to be seen: the kernel (NFS, WireGuard), or another container"
-                    .to_owned()
+                "the kernel (NFS, iSCSI) or a process that cannot be seen from here".to_owned()
             }
             _ => socket.holder(),
         }
@@ -137,7 +147,7 @@ pub(super) mod tests {
         let remedy = Here::of(unseen(), false).remedy("22").unwrap();
         assert_eq!(remedy, "To see who: sudo portcullis ports 22");
         let as_root = Here::of(unseen(), true);
-        assert!(as_root.held(22)[0].holder.contains("the kernel"));
+        assert!(as_root.held(22)[0].holder.contains("the kernel (NFS"));
         assert_eq!(as_root.remedy("22"), None);
     }
 

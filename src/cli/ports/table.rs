@@ -188,8 +188,8 @@ pub(super) fn listening(entries: &[Entry<'_>], question: &str, here: &Here, page
     for entry in entries {
         for held in here.held(entry.port) {
             unseen |= !held.is_known;
-            let text = format!("{} on {}", held.holder, held.addresses.join(", "));
-            lines.push(page.paragraph(&format!("  {:<9}", entry.port), "           ", &text));
+            let label = format!("  {:<9}", entry.port);
+            lines.push(page.paragraph(&label, "           ", &held.to_string()));
         }
     }
     let mut out = match lines.len() {
@@ -270,7 +270,7 @@ mod tests {
         let page = Page::plain(100);
         let seen = Here::of(Ok(vec![socket("0.0.0.0:22", true)]), false);
         let text = listening(&entries, "22,80", &seen, &page);
-        let line = "  22       sshd (pid 612, user root, ssh.service) on 0.0.0.0\n";
+        let line = "  22       0.0.0.0 by sshd (pid 612, user root, ssh.service)\n";
         assert!(text.ends_with(line), "{text}");
         let nobody = listening(&entries, "22,80", &Here::of(Ok(Vec::new()), false), &page);
         assert!(nobody.contains("Nobody listens"), "{nobody}");
