@@ -32,6 +32,7 @@ mod drain;
 mod upgrade;
 mod notify;
 mod logs;
+mod fail2ban;
 mod metrics;
 mod errors;
 mod status;
