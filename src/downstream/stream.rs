@@ -27,6 +27,9 @@ use super::sealed::{self, Sealed};
 /// What may be put between two writes: a socket that is not blocked has room for it.
 const INJECTED: usize = 4 * 1024;
 
+/// What is read ahead of a client whose last request may have been its last.
+const AHEAD: usize = 4 * 1024;
+
 /// A handle on the stream: the connection's driver holds one, the HTTP library another.
 #[derive(Clone, Debug)]
 pub struct Stream(Rc<Shared>);
@@ -36,6 +39,8 @@ struct Shared {
     io: RefCell<Io>,
     guard: RefCell<Guard>,
     refused: Cell<Option<Ambiguous>>,
+    /// What is wrong with the body that is being read.
+    broken: Cell<Option<Ambiguous>>,
     /// Over HTTP/2.
     frames: RefCell<Option<Box<Frames>>>,
     is_flooded: Cell<bool>,
@@ -72,6 +77,7 @@ impl Stream {
             io: RefCell::new(io),
             guard: RefCell::default(),
             refused: Cell::new(None),
+            broken: Cell::new(None),
             frames: RefCell::default(),
             is_flooded: Cell::new(false),
             received: Cell::new(0),
@@ -92,10 +98,11 @@ impl Stream {
         self.0.sent.get()
     }
 
-    /// No request is under way: the next byte begins the head of an HTTP/1 request, which is looked
-    /// at on its way to the reader.
-    pub fn expect_head(&self) {
-        self.0.guard.borrow_mut().expect_head();
+    /// No request is under way after `answered` of them: the next byte begins the head of an HTTP/1
+    /// request, which is looked at on its way to the reader. Whether the reader, which was held
+    /// back, is to be asked to read again.
+    pub fn expect_head(&self, answered: u64) -> bool {
+        self.0.guard.borrow_mut().expect_head(answered)
     }
 
     /// From here on HTTP/2 is spoken: its frames are looked at on their way to the reader.
@@ -140,7 +147,7 @@ impl Stream {
         if bytes.is_empty() {
             return;
         }
-        self.0.guard.replace(Guard::default());
+        self.0.guard.borrow_mut().rewind();
         let mut io = self.0.io.borrow_mut();
         debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
         self.0.received.set(self.0.received.get() - bytes.len() as u64);
@@ -235,6 +242,49 @@ impl Stream {
         tls.poll_send(socket, cx, |n| self.0.sent.set(self.0.sent.get() + n as u64))
     }
 
+    /// Looks at what an HTTP/1 client sends; how much of it the reader may have now.
+    fn look(&self, bytes: &[u8]) -> usize {
+        match self.0.guard.borrow_mut().look(bytes) {
+            Ok(passed) => passed,
+            Err(refusal) => {
+                let place = if refusal.is_in_body { &self.0.broken } else { &self.0.refused };
+                place.set(Some(refusal.why));
+                refusal.before
+            }
+        }
+    }
+
+    /// What is wrong with the body that is being read, for its reader.
+    fn broken(&self) -> Option<io::Error> {
+        let Ambiguous(why) = self.0.broken.get()?;
+        Some(io::Error::new(io::ErrorKind::InvalidData, why))
+    }
+
+    /// While what comes is held back: the reader sees only the end of the stream.
+    fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.0.io.borrow().rewound.is_empty() {
+            return Poll::Pending;
+        }
+        let mut ahead = Bytes::new();
+        ready!(self.poll_input(cx, AHEAD, |bytes| ahead = Bytes::copy_from_slice(bytes)))?;
+        self.put_back(&ahead);
+        if ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Has `bytes`, the last that were taken, read again before anything else.
+    fn put_back(&self, bytes: &Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut io = self.0.io.borrow_mut();
+        io.rewound = if io.rewound.is_empty() {
+            bytes.clone()
+        } else {
+            [bytes.as_ref(), io.rewound.as_ref()].concat().into()
+        };
+        self.0.received.set(self.0.received.get() - bytes.len() as u64);
+    }
+
     /// Calls `take` with at most `room` bytes from the peer: none at its end.
     fn poll_input(
         &self,
@@ -300,23 +350,34 @@ impl hyper::rt::Read for Stream {
         if self.refused().is_some() || self.is_flooded() {
             return Poll::Pending;
         }
-        let mut is_empty = false;
-        ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
-            if let Some(frames) = &mut *self.0.frames.borrow_mut() {
+        if let Some(frames) = &mut *self.0.frames.borrow_mut() {
+            return self.poll_input(cx, buffer.remaining(), |bytes| {
                 self.0.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
-                return buffer.put_slice(bytes);
-            }
-            match self.0.guard.borrow_mut().look(bytes) {
-                Ok(()) => buffer.put_slice(bytes),
-                Err((before, ambiguous)) => {
-                    self.0.refused.set(Some(ambiguous));
-                    buffer.put_slice(bytes.get(..before).unwrap_or_default());
-                    is_empty = before == 0;
-                }
+                buffer.put_slice(bytes);
+            });
+        }
+        if let Some(error) = self.broken() {
+            return Poll::Ready(Err(error));
+        }
+        if self.0.guard.borrow().is_holding() {
+            return self.poll_ahead(cx);
+        }
+        let (mut is_empty, mut ahead) = (false, Bytes::new());
+        ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
+            let passed = self.look(bytes);
+            buffer.put_slice(bytes.get(..passed).unwrap_or_default());
+            is_empty = passed == 0 && !bytes.is_empty();
+            if self.0.guard.borrow().is_holding() {
+                ahead = Bytes::copy_from_slice(bytes.get(passed..).unwrap_or_default());
             }
         }))?;
-        // Nothing would look like the end of the stream.
-        if is_empty { Poll::Pending } else { Poll::Ready(Ok(())) }
+        self.put_back(&ahead);
+        match self.broken() {
+            Some(error) if is_empty => Poll::Ready(Err(error)),
+            // Nothing would look like the end of the stream.
+            None if is_empty => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -40,3 +40,4 @@ mod memory;
 mod real_clients;
 mod up;
 mod demo;
+mod catalogue;
