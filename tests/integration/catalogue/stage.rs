@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 
@@ -48,11 +48,11 @@ pub fn get(fields: &str) -> String {
 pub fn play(stage: &Stage, rows: &[Row]) {
     let mut failed = Vec::new();
     for (name, row) in rows {
-        let before = stage.cases.get();
+        let (before, began) = (stage.cases.get(), Instant::now());
         stage.attempt(name, || row(stage));
         let complaints = stage.complaints.take();
         assert!(stage.cases.get() > before, "no case of {name}");
-        println!("{name}: {} cases", stage.cases.get() - before);
+        println!("{name}: {} cases in {:?}", stage.cases.get() - before, began.elapsed());
         failed.extend(complaints.into_iter().map(|complaint| format!("{name}: {complaint}")));
     }
     assert!(failed.is_empty(), "{} complaints\n{}", failed.len(), failed.join("\n"));

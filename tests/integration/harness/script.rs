@@ -66,6 +66,19 @@ impl Scene {
         self.heard.lock().unwrap().push(head.clone());
         head
     }
+
+    /// The same for a connection that may be over: `None`.
+    pub fn next_head(&mut self) -> Option<String> {
+        let head = self.wire.try_read_until("\r\n\r\n")?;
+        self.heard.lock().unwrap().push(head.clone());
+        Some(head)
+    }
+
+    /// Answers with this text, by length.
+    pub fn answer(&mut self, text: &str) -> std::io::Result<()> {
+        let length = text.len();
+        self.wire.try_send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"))
+    }
 }
 
 impl fmt::Display for Script {
