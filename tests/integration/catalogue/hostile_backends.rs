@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::stage::{Row, Stage, play, post};
 use crate::harness::script::Scene;
 use crate::harness::wire::End;
-use crate::harness::{Body, Proxy, Request, Script, Wire, eventually};
+use crate::harness::{Body, PATIENCE, Proxy, Request, Script, Wire, eventually};
 
 /// The rows of this section.
 pub const ROWS: &[Row] = &[
@@ -53,7 +53,17 @@ struct Theatre {
     _script: Script,
 }
 
-type Act = Arc<dyn Fn(&mut Scene) + Send + Sync>;
+type Act = Arc<dyn Fn(&mut Scene) -> Then + Send + Sync>;
+
+/// What an app does after an act.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Closes,
+    /// It answers further requests on the connection, while they come.
+    Stays,
+}
+
+const STAYS: Duration = Duration::from_millis(700);
 
 /// So that the end of an answer is the end of the connection.
 const LAST: &str = "Connection: close\r\n\r\n";
@@ -62,20 +72,24 @@ const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON";
 
 impl Theatre {
     fn open() -> Self {
-        let nothing: Act = Arc::new(|_| {});
+        let nothing: Act = Arc::new(|_| Then::Closes);
         let act = Arc::new(Mutex::new(nothing));
         let playing = act.clone();
         let script = Script::play(move |scene| {
-            while let Some(head) = scene.next_head() {
+            let mut patience = PATIENCE;
+            while let Some(head) = scene.next_head_within(patience) {
                 let target = head.split(' ').nth(1).unwrap_or_default();
-                if target == "/act" {
-                    let act = playing.lock().unwrap().clone();
-                    act(scene);
+                if target != "/act" {
+                    if scene.answer(target).is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                let act = playing.lock().unwrap().clone();
+                if act(scene) == Then::Closes {
                     return;
                 }
-                if scene.answer(target).is_err() {
-                    return;
-                }
+                patience = STAYS;
             }
         });
         let proxy = Proxy::plain_to(&script).server("workers = 1").start();
@@ -93,10 +107,11 @@ impl Theatre {
         let closing = bytes.clone();
         self.plays(method, stage, &format!("{shown} and closes"), wanted, move |scene| {
             let _ = scene.wire.try_send(&closing);
+            Then::Closes
         });
         self.plays(method, stage, &format!("{shown} and stays"), wanted, move |scene| {
             let _ = scene.wire.try_send(&bytes);
-            scene.wire.rest_within(Duration::from_millis(700));
+            Then::Stays
         });
     }
 
@@ -106,7 +121,7 @@ impl Theatre {
         stage: &Stage,
         name: &str,
         wanted: Wanted,
-        act: impl Fn(&mut Scene) + Send + Sync + 'static,
+        act: impl Fn(&mut Scene) -> Then + Send + Sync + 'static,
     ) {
         *self.act.lock().unwrap() = Arc::new(act);
         stage.case(name, || {
@@ -340,6 +355,7 @@ fn bodies(stage: &Stage) {
         let name = format!("{} and closes", cut.escape_default());
         theatre.plays("GET", stage, &name, Cut, move |scene| {
             let _ = scene.wire.try_send(&cut);
+            Then::Closes
         });
     }
     // Framing fields of a trailer section mean nothing any more.
@@ -450,7 +466,10 @@ fn interim(stage: &Stage) {
     }
     stage.case("to a client of HTTP/1.0", || {
         let told = format!("{early}{last}");
-        *theatre.act.lock().unwrap() = Arc::new(move |scene| scene.wire.send(&told));
+        *theatre.act.lock().unwrap() = Arc::new(move |scene| {
+            scene.wire.send(&told);
+            Then::Closes
+        });
         let mut wire = theatre.proxy.wire();
         wire.send("GET /act HTTP/1.0\r\nHost: app.test\r\n\r\n");
         let answer = wire.read_answer();
@@ -507,10 +526,12 @@ fn resets(stage: &Stage) {
             // What was said is on its way before the reset overtakes it.
             std::thread::park_timeout(Duration::from_millis(20));
             scene.wire.reset_on_drop();
+            Then::Closes
         });
         if !said.ends_with("end") {
             theatre.plays("GET", stage, &format!("{said:?} and FIN"), wanted, move |scene| {
                 let _ = scene.wire.try_send(said);
+                Then::Closes
             });
         }
     }

@@ -32,6 +32,7 @@ pub const ROWS: &[Row] = &[
 fn tls() {
     let (a, b) = (echoing(), echoing());
     let proxy = Setup::new()
+        .limits("tls_handshake_timeout = '2s'")
         .site(Site::named("app.test").to(&a).on_plain_http())
         .site(Site::named("b.test").to(&b).on_plain_http())
         .start();
@@ -120,7 +121,10 @@ fn spellings(stage: &Stage) {
     }
     // The dot at the end is no part of the name there (RFC 6066 §3): the site's rules, or an alert.
     for name in ["app.test.", "APP.TEST."] {
-        stage.case(name, || drop(reaction(stage, &records(&hello(name.as_bytes()), 16_000))));
+        stage.case(name, || {
+            let told = reaction(stage, &records(&hello(name.as_bytes()), 16_000));
+            assert!(matches!(told, Ok(()) | Err(47 | 50 | UNRECOGNIZED_NAME)), "{told:?}");
+        });
     }
     let long = format!("{}.test", "a".repeat(300));
     let labels = "a.".repeat(150) + "test";
@@ -424,12 +428,14 @@ fn early_data(stage: &Stage) {
 fn floods(stage: &Stage) {
     let goes_on = |name: &str, bytes: Vec<u8>| {
         stage.case(name, || {
-            let began = Instant::now();
+            let before = stage.proxy.cpu_ticks();
             let mut wire = Wire::connect(stage.proxy.https());
             let _ = wire.try_send(&bytes);
-            let (_, end) = wire.rest_within(Duration::from_secs(5));
+            // At once, or when the time for the handshake is over: without a spin until then.
+            let (_, end) = wire.rest_within(Duration::from_secs(8));
             assert_ne!(end, End::Open, "it goes on listening");
-            assert!(began.elapsed() < Duration::from_secs(5));
+            let spent = stage.proxy.cpu_ticks() - before;
+            assert!(spent < 100, "{spent} ticks of processor time");
             stage.probe();
         });
     };

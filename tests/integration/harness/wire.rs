@@ -145,11 +145,12 @@ impl Wire {
         self.ahead.drain(..count).collect()
     }
 
-    /// Everything up to and with `mark`; `None` when the peer ends before.
-    pub fn try_read_until(&mut self, mark: &str) -> Option<String> {
+    /// Everything up to and with `mark`; `None` when the peer ends before, or is silent for
+    /// `patience`.
+    pub fn try_read_until(&mut self, mark: &str, patience: Duration) -> Option<String> {
         let has_mark = |ahead: &[u8]| memchr::memmem::find(ahead, mark.as_bytes()).is_some();
         while !has_mark(&self.ahead) {
-            match self.read_more(PATIENCE) {
+            match self.read_more(patience) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return None,
             }
