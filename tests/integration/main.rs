@@ -17,7 +17,6 @@ mod redirect;
 mod routing;
 mod headers;
 mod bodies;
-mod framing;
 mod http2;
 mod websocket;
 mod grpc;

@@ -39,6 +39,14 @@ fn bare_lf(stage: &Stage) {
     ] {
         stage.cuts(chunks(&format!("{body}{SMUGGLED}")));
     }
+    well_formed(stage);
+}
+
+/// The coding as it should be, and a request behind it.
+fn well_formed(stage: &Stage) {
+    for body in ["5\r\nhello\r\n0\r\n\r\n", "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"] {
+        stage.passes(chunks(body) + SMUGGLED, &["POST /p hello", "GET /smug"]);
+    }
 }
 
 fn extension(stage: &Stage) {

@@ -1,6 +1,6 @@
 //! Where a request ends: two readers must never disagree about it.
 
-use super::stage::{Row, SMUGGLED, Stage, get, play, post};
+use super::stage::{Row, SMUGGLED, Stage, expect_refusal, get, play, post, summary};
 
 /// The rows of this section.
 pub const ROWS: &[Row] = &[
@@ -35,6 +35,21 @@ fn cl_te(stage: &Stage) {
     ] {
         stage.refuses_with(400, post(fields, &body));
     }
+    on_a_kept_connection(stage);
+}
+
+/// The second request of a connection is looked at like the first.
+fn on_a_kept_connection(stage: &Stage) {
+    let fields = "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n";
+    let second = post(fields, "0\r\n\r\n").replace("/p", "/second");
+    stage.on_both(second.as_bytes(), |mut wire| {
+        wire.send(post("Content-Length: 5\r\n", "hello"));
+        assert_eq!(wire.read_answer().status(), 200);
+        wire.send(&second);
+        expect_refusal(&mut wire, |status| status == 400);
+        let heard: Vec<_> = stage.heard().iter().map(summary).collect();
+        assert_eq!(heard, ["POST /p hello"]);
+    });
 }
 
 fn te_cl(stage: &Stage) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::stage::{Row, Stage, play, post};
+use crate::harness::client::Pending;
 use crate::harness::script::Scene;
 use crate::harness::wire::End;
 use crate::harness::{Body, PATIENCE, Proxy, Request, Script, Wire, eventually};
@@ -682,7 +683,7 @@ fn endless(stage: &Stage) {
         let pending: Vec<_> = (0..20)
             .map(|_| streams.begin(Request::get("/act").body(Body::empty()).unwrap()))
             .collect();
-        eventually("their answers to begin", || pending.iter().all(|one| one.is_over()));
+        eventually("their answers to begin", || pending.iter().all(Pending::is_over));
         for number in 0..12 {
             let target = format!("/probe/{number}");
             assert_eq!(proxy.plain_client().get(&target).text(), target);

@@ -116,7 +116,7 @@ fn spellings(stage: &Stage) {
     const UNRECOGNIZED_NAME: u8 = 112;
     for name in ["app.test", "APP.TEST", "App.Test"] {
         stage.case(name, || {
-            assert_eq!(reaction(stage, &records(&hello(name.as_bytes()), 16_000)), Ok(()))
+            assert_eq!(reaction(stage, &records(&hello(name.as_bytes()), 16_000)), Ok(()));
         });
     }
     // The dot at the end is no part of the name there (RFC 6066 §3): the site's rules, or an alert.
