@@ -12,7 +12,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ServerConnection;
@@ -20,8 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::frames::Frames;
-use super::guard::{Ambiguous, Guard};
+use super::inspection::Inspection;
 use super::sealed::{self, Sealed};
 
 /// What may be put between two writes: a socket that is not blocked has room for it.
@@ -37,13 +36,7 @@ pub struct Stream(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     io: RefCell<Io>,
-    guard: RefCell<Guard>,
-    refused: Cell<Option<Ambiguous>>,
-    /// What is wrong with the body that is being read.
-    broken: Cell<Option<Ambiguous>>,
-    /// Over HTTP/2.
-    frames: RefCell<Option<Box<Frames>>>,
-    is_flooded: Cell<bool>,
+    inspection: Inspection,
     received: Cell<u64>,
     sent: Cell<u64>,
     blocked: Cell<bool>,
@@ -75,11 +68,7 @@ impl Stream {
         let io = Io { socket, tls, rewound: Bytes::new(), ended: false };
         Self(Rc::new(Shared {
             io: RefCell::new(io),
-            guard: RefCell::default(),
-            refused: Cell::new(None),
-            broken: Cell::new(None),
-            frames: RefCell::default(),
-            is_flooded: Cell::new(false),
+            inspection: Inspection::default(),
             received: Cell::new(0),
             sent: Cell::new(0),
             blocked: Cell::new(false),
@@ -98,35 +87,9 @@ impl Stream {
         self.0.sent.get()
     }
 
-    /// No request is under way after `answered` of them: the next byte begins the head of an HTTP/1
-    /// request, which is looked at on its way to the reader. Whether the reader, which was held
-    /// back, is to be asked to read again.
-    pub fn expect_head(&self, answered: u64) -> bool {
-        self.0.guard.borrow_mut().expect_head(answered)
-    }
-
-    /// From here on HTTP/2 is spoken: its frames are looked at on their way to the reader.
-    pub fn expect_frames(&self) {
-        self.0.frames.replace(Some(Box::new(Frames::new(Instant::now()))));
-    }
-
-    /// Which head of an HTTP/2 request has begun and not ended, if one has.
-    #[must_use]
-    pub fn open_head(&self) -> Option<u64> {
-        let frames = self.0.frames.borrow();
-        frames.as_ref().filter(|frames| frames.is_within()).map(|frames| frames.heads())
-    }
-
-    /// Whether the peer floods us with frames that ask for nothing; its reader is given no more.
-    #[must_use]
-    pub fn is_flooded(&self) -> bool {
-        self.0.is_flooded.get()
-    }
-
-    /// Why a head was refused, if one was; its reader is given nothing more then.
-    #[must_use]
-    pub fn refused(&self) -> Option<Ambiguous> {
-        self.0.refused.get()
+    /// What its bytes are held to on their way to the reader.
+    pub(super) fn inspection(&self) -> &Inspection {
+        &self.0.inspection
     }
 
     /// Whether the peer takes less than we have to send.
@@ -147,11 +110,8 @@ impl Stream {
         if bytes.is_empty() {
             return;
         }
-        self.0.guard.borrow_mut().rewind();
-        let mut io = self.0.io.borrow_mut();
-        debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
-        self.0.received.set(self.0.received.get() - bytes.len() as u64);
-        io.rewound = bytes;
+        self.0.inspection.rewind();
+        self.put_back(bytes);
     }
 
     /// Puts `bytes` between two writes of the HTTP library: an interim response.
@@ -242,24 +202,6 @@ impl Stream {
         tls.poll_send(socket, cx, |n| self.0.sent.set(self.0.sent.get() + n as u64))
     }
 
-    /// Looks at what an HTTP/1 client sends; how much of it the reader may have now.
-    fn look(&self, bytes: &[u8]) -> usize {
-        match self.0.guard.borrow_mut().look(bytes) {
-            Ok(passed) => passed,
-            Err(refusal) => {
-                let place = if refusal.is_in_body { &self.0.broken } else { &self.0.refused };
-                place.set(Some(refusal.why));
-                refusal.before
-            }
-        }
-    }
-
-    /// What is wrong with the body that is being read, for its reader.
-    fn broken(&self) -> Option<io::Error> {
-        let Ambiguous(why) = self.0.broken.get()?;
-        Some(io::Error::new(io::ErrorKind::InvalidData, why))
-    }
-
     /// While what comes is held back: the reader sees only the end of the stream.
     fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.0.io.borrow().rewound.is_empty() {
@@ -267,22 +209,20 @@ impl Stream {
         }
         let mut ahead = Bytes::new();
         ready!(self.poll_input(cx, AHEAD, |bytes| ahead = Bytes::copy_from_slice(bytes)))?;
-        self.put_back(&ahead);
-        if ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        let is_end = ahead.is_empty();
+        self.put_back(ahead);
+        if is_end { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     /// Has `bytes`, the last that were taken, read again before anything else.
-    fn put_back(&self, bytes: &Bytes) {
-        if bytes.is_empty() {
-            return;
-        }
-        let mut io = self.0.io.borrow_mut();
-        io.rewound = if io.rewound.is_empty() {
-            bytes.clone()
-        } else {
-            [bytes.as_ref(), io.rewound.as_ref()].concat().into()
-        };
+    fn put_back(&self, bytes: Bytes) {
         self.0.received.set(self.0.received.get() - bytes.len() as u64);
+        let mut io = self.0.io.borrow_mut();
+        io.rewound = match (bytes.is_empty(), io.rewound.is_empty()) {
+            (true, _) => return,
+            (_, true) => bytes,
+            _ => [bytes, std::mem::take(&mut io.rewound)].concat().into(),
+        };
     }
 
     /// Calls `take` with at most `room` bytes from the peer: none at its end.
@@ -347,32 +287,27 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         mut buffer: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused().is_some() || self.is_flooded() {
+        let inspection = &self.0.inspection;
+        if inspection.is_over() {
             return Poll::Pending;
         }
-        if let Some(frames) = &mut *self.0.frames.borrow_mut() {
-            return self.poll_input(cx, buffer.remaining(), |bytes| {
-                self.0.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
-                buffer.put_slice(bytes);
-            });
-        }
-        if let Some(error) = self.broken() {
+        if let Some(error) = inspection.broken() {
             return Poll::Ready(Err(error));
         }
-        if self.0.guard.borrow().is_holding() {
+        if inspection.is_holding() {
             return self.poll_ahead(cx);
         }
         let (mut is_empty, mut ahead) = (false, Bytes::new());
         ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
-            let passed = self.look(bytes);
+            let passed = inspection.look(bytes);
             buffer.put_slice(bytes.get(..passed).unwrap_or_default());
             is_empty = passed == 0 && !bytes.is_empty();
-            if self.0.guard.borrow().is_holding() {
+            if inspection.is_holding() {
                 ahead = Bytes::copy_from_slice(bytes.get(passed..).unwrap_or_default());
             }
         }))?;
-        self.put_back(&ahead);
-        match self.broken() {
+        self.put_back(ahead);
+        match inspection.broken() {
             Some(error) if is_empty => Poll::Ready(Err(error)),
             // Nothing would look like the end of the stream.
             None if is_empty => Poll::Pending,
