@@ -4,26 +4,36 @@
 //! The bytes of a head are looked at on their way to the library, line by line, without a copy;
 //! only a line that is cut by the end of a read is kept until the rest of it has come.
 
-/// The longest line that is put together from several reads. A longer one is passed on unseen: the
-/// library refuses heads long before that under any sensible limit.
+/// The longest line that is put together from several reads. The library refuses heads long before
+/// that under any sensible limit.
 const LINE: usize = 64 * 1024;
 
-/// Looks at heads, one after the other, and passes over what is between them.
+/// Empty lines that may come before a request: some clients end a body with one that they do not
+/// count (RFC 9112 §2.2).
+const EMPTY_LINES: u32 = 2;
+
+/// Digits of a chunk's size; more would not fit a number, or are zeros that hide one.
+const SIZE_DIGITS: usize = 15;
+
+/// Looks at heads, one after the other, and at the framing of what is between them.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     state: State,
     /// The beginning of a line whose end has not come.
     cut: Vec<u8>,
     head: Head,
-    /// Whether bytes have passed unseen, so that nobody knows where the next head begins.
-    is_lost: bool,
+    /// Whole heads so far.
+    heads: u64,
+    /// Empty lines before the head that is to come.
+    empty_lines: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Not HTTP, or not known to be.
+    /// Something else than HTTP may be spoken from here on, or nothing at all: what comes is held
+    /// back until the last request has been answered.
     #[default]
-    Off,
+    Held,
     /// Before or within the request line.
     Start,
     /// Within the fields.
@@ -50,30 +60,52 @@ struct Head {
     is_last: bool,
 }
 
-/// Why a head is refused; fit for a log line.
+/// Why a message is refused; fit for a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ambiguous(pub &'static str);
 
+/// What is refused, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// What is wrong.
+    pub(super) why: Ambiguous,
+    /// How many of the bytes come before it.
+    pub(super) before: usize,
+    /// Whether it stands in the body of a request whose head has passed.
+    pub(super) is_in_body: bool,
+}
+
 impl Guard {
-    /// No request is under way: the next byte begins a head, if none has passed unseen.
-    pub(super) fn expect_head(&mut self) {
-        if self.state == State::Off && !self.is_lost {
+    /// No request is under way after `answered` of them: the next byte begins a head, unless one
+    /// has passed that is yet to be answered. Whether that ends the holding.
+    pub(super) fn expect_head(&mut self, answered: u64) -> bool {
+        let ends = self.state == State::Held && self.heads <= answered;
+        if ends {
             self.state = State::Start;
         }
+        ends
     }
 
-    /// Looks at `bytes`, the next ones of the connection.
+    /// Whether what comes is held back.
+    pub(super) fn is_holding(&self) -> bool {
+        self.state == State::Held
+    }
+
+    /// What was passed of a head that is not whole will be looked at once more.
+    pub(super) fn rewind(&mut self) {
+        *self = Self { heads: self.heads, ..Self::default() };
+    }
+
+    /// Looks at `bytes`, the next ones of the connection; how many of them may be passed on before
+    /// the last request has been answered.
     ///
     /// # Errors
-    /// When a head among them is ambiguous; with how many of the bytes come before it.
-    pub(super) fn look(&mut self, bytes: &[u8]) -> Result<(), (usize, Ambiguous)> {
+    /// When a message among them is ambiguous.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let (mut rest, mut before) = (bytes, 0);
         while !rest.is_empty() {
             match &mut self.state {
-                State::Off => {
-                    self.is_lost = true;
-                    return Ok(());
-                }
+                State::Held => return Ok(bytes.len() - rest.len()),
                 State::Body(left) | State::Chunk(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     *left -= here as u64;
@@ -85,24 +117,25 @@ impl Guard {
                     }
                 }
                 State::Start | State::Fields | State::Size | State::Trailers => {
-                    if self.state == State::Start && self.cut.is_empty() {
+                    let is_in_body = matches!(self.state, State::Size | State::Trailers);
+                    if (self.state == State::Start || is_in_body) && self.cut.is_empty() {
                         before = bytes.len() - rest.len();
                     }
-                    rest = self.take_line(rest).map_err(|ambiguous| (before, ambiguous))?;
+                    let refusal = |why| Refusal { why, before, is_in_body };
+                    rest = self.take_line(rest).map_err(refusal)?;
                 }
             }
         }
-        Ok(())
+        Ok(bytes.len())
     }
 
     /// Looks at one line at the front of `bytes`; what follows it.
     fn take_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Ambiguous> {
         let Some(end) = memchr::memchr(b'\n', bytes) else {
             if self.cut.len() + bytes.len() > LINE {
-                self.lose();
-            } else {
-                self.cut.extend_from_slice(bytes);
+                return Err(Ambiguous("a line over 64 KiB"));
             }
+            self.cut.extend_from_slice(bytes);
             return Ok(&[]);
         };
         let (line, rest) = bytes.split_at(end);
@@ -119,36 +152,34 @@ impl Guard {
     /// One line, without its LF.
     fn line(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
         let Some(line) = line.strip_suffix(b"\r") else {
-            if matches!(self.state, State::Start | State::Fields) {
-                return Err(Ambiguous("a line that ends without CR"));
-            }
-            // The library refuses such a body.
-            self.lose();
-            return Ok(());
+            return Err(Ambiguous("a line that ends without CR"));
         };
         match self.state {
-            // A client may send an empty line first (RFC 9112 §2.2).
-            State::Start if line.is_empty() => {}
+            State::Start if line.is_empty() => {
+                self.empty_lines += 1;
+                if self.empty_lines > EMPTY_LINES {
+                    return Err(Ambiguous("empty lines where a request should begin"));
+                }
+            }
             State::Start => {
                 request_line(line)?;
+                self.empty_lines = 0;
                 self.head = Head { is_last: line.starts_with(b"CONNECT "), ..Head::default() };
                 self.state = State::Fields;
             }
-            State::Fields if line.is_empty() => self.state = self.head.followed_by()?,
+            State::Fields if line.is_empty() => {
+                self.state = self.head.followed_by()?;
+                self.heads += 1;
+            }
             State::Fields => self.head.field(line),
-            State::Size => match chunk_size(line) {
-                Some(0) => self.state = State::Trailers,
-                Some(size) => self.state = State::Chunk(size),
-                None => self.lose(),
+            State::Size => match chunk_size(line)? {
+                0 => self.state = State::Trailers,
+                size => self.state = State::Chunk(size),
             },
             State::Trailers if line.is_empty() => self.state = State::Start,
-            State::Trailers | State::Off | State::Body(_) | State::Chunk(_) => {}
+            State::Trailers | State::Held | State::Body(_) | State::Chunk(_) => {}
         }
         Ok(())
-    }
-
-    fn lose(&mut self) {
-        *self = Self { is_lost: true, ..Self::default() };
     }
 }
 
@@ -174,12 +205,12 @@ impl Head {
     /// What comes after the head.
     fn followed_by(&self) -> Result<State, Ambiguous> {
         Ok(match (self.lengths, self.codings) {
-            _ if self.is_last && self.lengths + self.codings == 0 => State::Off,
-            (0, 0) | (1, 0) if self.length.unwrap_or(0) == 0 => State::Start,
-            (1, 0) => self.length.map_or(State::Off, State::Body),
+            _ if self.is_last && self.lengths + self.codings == 0 => State::Held,
+            (0, 0) | (1, 0) if self.length == Some(0) || self.lengths == 0 => State::Start,
+            (1, 0) => State::Body(self.length.ok_or(Ambiguous("a Content-Length that is none"))?),
             (0, 1) if self.is_chunked => State::Size,
-            // The library refuses other codings.
-            (0, 1) => State::Off,
+            // It is refused with another status, and nothing behind it is looked at.
+            (0, 1) => State::Held,
             (_, 0) => return Err(Ambiguous("more than one Content-Length")),
             (0, _) => return Err(Ambiguous("more than one Transfer-Encoding")),
             _ => return Err(Ambiguous("Content-Length beside Transfer-Encoding")),
@@ -201,13 +232,21 @@ fn request_line(line: &[u8]) -> Result<(), Ambiguous> {
     if is_whole { Ok(()) } else { Err(Ambiguous("a target that is neither a path nor a URL")) }
 }
 
-/// The bytes before the next size line: the chunk's own, and CRLF.
-fn chunk_size(line: &[u8]) -> Option<u64> {
+/// The bytes before the next size line: the chunk's own, and CRLF (RFC 9112 §7.1).
+fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let digits = str::from_utf8(line.get(..digits)?).ok()?;
-    match u64::from_str_radix(digits, 16).ok()? {
-        0 => Some(0),
-        size => size.checked_add(2),
+    let (size, extension) = line.split_at_checked(digits).unwrap_or_default();
+    if size.is_empty() || size.len() > SIZE_DIGITS {
+        return Err(Ambiguous("a chunk whose size is no sensible number"));
+    }
+    let is_extension = matches!(extension.trim_ascii_start(), [] | [b';', ..]);
+    if !is_extension || extension.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(Ambiguous("a chunk whose size is followed by something else"));
+    }
+    let size = str::from_utf8(size).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+    match size.ok_or(Ambiguous("a chunk without a size"))? {
+        0 => Ok(0),
+        size => Ok(size.saturating_add(2)),
     }
 }
 
@@ -215,24 +254,28 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn expecting() -> Guard {
+        let mut guard = Guard::default();
+        assert!(guard.expect_head(0));
+        guard
+    }
+
     /// The verdict on `text`, read in pieces of `size` bytes.
     fn verdict(text: &str, size: usize) -> Result<(), Ambiguous> {
-        let mut guard = Guard::default();
-        guard.expect_head();
+        let mut guard = expecting();
         text.as_bytes()
             .chunks(size)
-            .try_for_each(|piece| guard.look(piece))
-            .map_err(|(_, ambiguous)| ambiguous)
+            .try_for_each(|piece| guard.look(piece).map(|_| ()))
+            .map_err(|refusal| refusal.why)
     }
 
     #[test]
     fn ordinary_heads_pass_however_they_arrive() {
         for head in [
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "\r\nGET /?a=b%23 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\r\nGET /?a=b%23 HTTP/1.1\r\nHost: a\r\n\r\n",
             "POST http://a/p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe\nlo",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-            "CONNECT a:1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\n",
             "GET / HTTP/1.1\r\nX-Content-Length: 1\r\nContent-Lengths: 2\r\n\r\n",
         ] {
             for size in [1, 2, 7, head.len()] {
@@ -255,6 +298,9 @@ mod tests {
             ),
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", "CR"),
             ("GET / HTTP/1.1\r\nHost: a\r\n\n", "CR"),
+            ("\r\n\r\n\r\nGET / HTTP/1.1\r\n", "empty"),
+            ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "Content-Length"),
+            ("POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", "Content-Length"),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
             ("GET p HTTP/1.1\r\nHost: a\r\n\r\n", "neither"),
         ] {
@@ -298,53 +344,67 @@ mod tests {
             (format!("{GET}{BAD}"), GET.len()),
             (format!("{GET}\r\n{GET}\r\n{BAD}"), 2 * (GET.len() + 2)),
         ] {
-            let mut guard = Guard::default();
-            guard.expect_head();
-            assert_eq!(guard.look(text.as_bytes()).unwrap_err().0, before, "{text:?}");
+            let refusal = expecting().look(text.as_bytes()).unwrap_err();
+            assert_eq!((refusal.before, refusal.is_in_body), (before, false), "{text:?}");
         }
         // It has begun before: nothing more of it is passed on.
-        let mut guard = Guard::default();
-        guard.expect_head();
+        let mut guard = expecting();
         guard.look(b"GET").unwrap();
-        assert_eq!(guard.look(b" p HTTP/1.1\r\n").unwrap_err().0, 0);
+        assert_eq!(guard.look(b" p HTTP/1.1\r\n").unwrap_err().before, 0);
     }
 
+    /// What came behind such a head turned the guard off for the rest of the connection.
     #[test]
-    fn what_may_be_another_protocol_is_not_looked_at() {
+    fn what_may_be_another_protocol_is_held_back_until_the_answer() {
         for head in [
             "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            "GET / HTTP/1.1\r\nupgrade: foo\r\n\r\n",
             "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
         ] {
-            let mut guard = Guard::default();
-            guard.expect_head();
-            guard.look(head.as_bytes()).unwrap();
-            guard.look(b"\x81\x05hello\n").unwrap();
-            // Nobody knows what of this has been taken for a head.
-            guard.expect_head();
-            guard.look(BAD.as_bytes()).unwrap();
+            let mut guard = expecting();
+            let ahead = format!("{GET}{head}\x1b\x05hello\n");
+            assert_eq!(guard.look(ahead.as_bytes()), Ok(GET.len() + head.len()), "{head:?}");
+            assert!(guard.is_holding());
+            assert_eq!(guard.look(b"more"), Ok(0));
+            // One of the two requests has not been answered.
+            assert!(!guard.expect_head(1));
+            assert!(guard.expect_head(2), "HTTP goes on");
+            assert!(guard.look(BAD.as_bytes()).is_err());
+        }
+    }
 
-            let mut guard = Guard::default();
-            guard.expect_head();
-            guard.look(head.as_bytes()).unwrap();
-            guard.expect_head();
-            assert!(guard.look(BAD.as_bytes()).is_err(), "it was refused: HTTP goes on");
+    /// The library takes a line of trailers that ends without CR, and sizes of any length.
+    #[test]
+    fn a_chunked_body_is_what_its_grammar_says() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for body in [
+            "Z\r\n",
+            "\r\n",
+            "5\nhello\r\n",
+            "5,\r\n",
+            "5 5\r\n",
+            "5;\0\r\n",
+            "5;a\rb\r\n",
+            "FFFFFFFFFFFFFFFF\r\n",
+            "0000000000000005\r\n",
+            "0\r\n\n",
+            "0\r\nx: y\n\r\n",
+            "0\n",
+        ] {
+            for size in [1, 3, 4096] {
+                let text = format!("{head}{body}");
+                assert!(verdict(&text, size).is_err(), "{body:?}");
+            }
+            let good = format!("{head}1\r\nx\r\n");
+            let refusal = expecting().look(format!("{good}{body}").as_bytes()).unwrap_err();
+            assert!(refusal.is_in_body && refusal.before >= good.len(), "{body:?}");
         }
     }
 
     #[test]
-    fn what_the_library_refuses_is_left_to_it() {
-        for (body, coding) in [
-            ("Z\r\n", "chunked"),
-            ("5\nhello\r\n", "chunked"),
-            ("FFFFFFFFFFFFFFFF\r\n", "chunked"),
-            ("FFFFFFFFFFFFFFFFF\r\n", "chunked"),
-            ("\r\n", "chunked"),
-            ("hello", "gzip"),
-        ] {
-            let head = format!("POST / HTTP/1.1\r\nTransfer-Encoding: {coding}\r\n\r\n{body}");
-            assert_eq!(verdict(&format!("{head}{BAD}"), 4096), Ok(()), "{body:?}");
-        }
-        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(LINE));
-        assert_eq!(verdict(&format!("{long}{BAD}"), 512), Ok(()));
+    fn a_line_beyond_measure_is_refused() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(2 * LINE));
+        assert_eq!(verdict(&long, 512), Err(Ambiguous("a line over 64 KiB")));
     }
 }

@@ -97,7 +97,7 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
     let mut armed = None;
     let end = poll_fn(|cx| {
         if connection.in_flight() == 0 {
-            stream.expect_head();
+            stream.inspection().expect_head(connection.begun());
         }
         if let Poll::Ready(result) = Pin::new(&mut http).poll(cx) {
             // Of an answer that broke off, the client sees what there was.
@@ -107,8 +107,13 @@ async fn session(connection: &Rc<Connection>, is_first: bool) -> SessionEnd {
         if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
             return Poll::Ready(SessionEnd::Broken);
         }
+        if connection.in_flight() == 0 && stream.inspection().expect_head(connection.begun()) {
+            // What was held back behind the last request is to be read now.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // What was asked before it is answered first.
-        if let Some(ambiguous) = stream.refused()
+        if let Some(ambiguous) = stream.inspection().refused()
             && connection.in_flight() == 0
             && !stream.is_blocked()
         {

@@ -43,7 +43,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
     let own = Rc::clone(connection);
     let service = service_fn(move |request| handle(Rc::clone(&own), request));
     let stream = &connection.stream;
-    stream.expect_frames();
+    stream.inspection().expect_frames();
     let mut http = view.protocols.http2.serve_connection(stream.clone(), service);
     let limits = view.limits();
     let mut armed = None;
@@ -60,7 +60,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                 }
                 return Poll::Ready(Ending::Orderly);
             }
-            if stream.is_flooded() {
+            if stream.inspection().is_flooded() {
                 tracing::debug!("an HTTP/2 client sent frame after frame and asked for nothing");
                 return Poll::Ready(Ending::Abrupt);
             }
@@ -104,7 +104,9 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
 fn phase_of(connection: &Connection, is_told: bool) -> Phase {
     if connection.stream.is_blocked() {
         Phase::Stalled(connection.stream.sent())
-    } else if let (Some(head), true) = (connection.stream.open_head(), has_begun(connection)) {
+    } else if let (Some(head), true) =
+        (connection.stream.inspection().open_head(), has_begun(connection))
+    {
         Phase::Head(head)
     } else if connection.in_flight() > 0 {
         Phase::Active

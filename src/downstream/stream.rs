@@ -12,7 +12,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls::ServerConnection;
@@ -20,12 +20,14 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::frames::Frames;
-use super::guard::{Ambiguous, Guard};
+use super::inspection::Inspection;
 use super::sealed::{self, Sealed};
 
 /// What may be put between two writes: a socket that is not blocked has room for it.
 const INJECTED: usize = 4 * 1024;
+
+/// What is read ahead of a client whose last request may have been its last.
+const AHEAD: usize = 4 * 1024;
 
 /// A handle on the stream: the connection's driver holds one, the HTTP library another.
 #[derive(Clone, Debug)]
@@ -34,11 +36,7 @@ pub struct Stream(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     io: RefCell<Io>,
-    guard: RefCell<Guard>,
-    refused: Cell<Option<Ambiguous>>,
-    /// Over HTTP/2.
-    frames: RefCell<Option<Box<Frames>>>,
-    is_flooded: Cell<bool>,
+    inspection: Inspection,
     received: Cell<u64>,
     sent: Cell<u64>,
     blocked: Cell<bool>,
@@ -70,10 +68,7 @@ impl Stream {
         let io = Io { socket, tls, rewound: Bytes::new(), ended: false };
         Self(Rc::new(Shared {
             io: RefCell::new(io),
-            guard: RefCell::default(),
-            refused: Cell::new(None),
-            frames: RefCell::default(),
-            is_flooded: Cell::new(false),
+            inspection: Inspection::default(),
             received: Cell::new(0),
             sent: Cell::new(0),
             blocked: Cell::new(false),
@@ -92,34 +87,9 @@ impl Stream {
         self.0.sent.get()
     }
 
-    /// No request is under way: the next byte begins the head of an HTTP/1 request, which is looked
-    /// at on its way to the reader.
-    pub fn expect_head(&self) {
-        self.0.guard.borrow_mut().expect_head();
-    }
-
-    /// From here on HTTP/2 is spoken: its frames are looked at on their way to the reader.
-    pub fn expect_frames(&self) {
-        self.0.frames.replace(Some(Box::new(Frames::new(Instant::now()))));
-    }
-
-    /// Which head of an HTTP/2 request has begun and not ended, if one has.
-    #[must_use]
-    pub fn open_head(&self) -> Option<u64> {
-        let frames = self.0.frames.borrow();
-        frames.as_ref().filter(|frames| frames.is_within()).map(|frames| frames.heads())
-    }
-
-    /// Whether the peer floods us with frames that ask for nothing; its reader is given no more.
-    #[must_use]
-    pub fn is_flooded(&self) -> bool {
-        self.0.is_flooded.get()
-    }
-
-    /// Why a head was refused, if one was; its reader is given nothing more then.
-    #[must_use]
-    pub fn refused(&self) -> Option<Ambiguous> {
-        self.0.refused.get()
+    /// What its bytes are held to on their way to the reader.
+    pub(super) fn inspection(&self) -> &Inspection {
+        &self.0.inspection
     }
 
     /// Whether the peer takes less than we have to send.
@@ -140,11 +110,8 @@ impl Stream {
         if bytes.is_empty() {
             return;
         }
-        self.0.guard.replace(Guard::default());
-        let mut io = self.0.io.borrow_mut();
-        debug_assert!(io.rewound.is_empty(), "at most one parser gives back what it has read");
-        self.0.received.set(self.0.received.get() - bytes.len() as u64);
-        io.rewound = bytes;
+        self.0.inspection.rewind();
+        self.put_back(bytes);
     }
 
     /// Puts `bytes` between two writes of the HTTP library: an interim response.
@@ -235,6 +202,29 @@ impl Stream {
         tls.poll_send(socket, cx, |n| self.0.sent.set(self.0.sent.get() + n as u64))
     }
 
+    /// While what comes is held back: the reader sees only the end of the stream.
+    fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.0.io.borrow().rewound.is_empty() {
+            return Poll::Pending;
+        }
+        let mut ahead = Bytes::new();
+        ready!(self.poll_input(cx, AHEAD, |bytes| ahead = Bytes::copy_from_slice(bytes)))?;
+        let is_end = ahead.is_empty();
+        self.put_back(ahead);
+        if is_end { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Has `bytes`, the last that were taken, read again before anything else.
+    fn put_back(&self, bytes: Bytes) {
+        self.0.received.set(self.0.received.get() - bytes.len() as u64);
+        let mut io = self.0.io.borrow_mut();
+        io.rewound = match (bytes.is_empty(), io.rewound.is_empty()) {
+            (true, _) => return,
+            (_, true) => bytes,
+            _ => [bytes, std::mem::take(&mut io.rewound)].concat().into(),
+        };
+    }
+
     /// Calls `take` with at most `room` bytes from the peer: none at its end.
     fn poll_input(
         &self,
@@ -297,26 +287,32 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         mut buffer: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused().is_some() || self.is_flooded() {
+        let inspection = &self.0.inspection;
+        if inspection.is_over() {
             return Poll::Pending;
         }
-        let mut is_empty = false;
+        if let Some(error) = inspection.broken() {
+            return Poll::Ready(Err(error));
+        }
+        if inspection.is_holding() {
+            return self.poll_ahead(cx);
+        }
+        let (mut is_empty, mut ahead) = (false, Bytes::new());
         ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
-            if let Some(frames) = &mut *self.0.frames.borrow_mut() {
-                self.0.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
-                return buffer.put_slice(bytes);
-            }
-            match self.0.guard.borrow_mut().look(bytes) {
-                Ok(()) => buffer.put_slice(bytes),
-                Err((before, ambiguous)) => {
-                    self.0.refused.set(Some(ambiguous));
-                    buffer.put_slice(bytes.get(..before).unwrap_or_default());
-                    is_empty = before == 0;
-                }
+            let passed = inspection.look(bytes);
+            buffer.put_slice(bytes.get(..passed).unwrap_or_default());
+            is_empty = passed == 0 && !bytes.is_empty();
+            if inspection.is_holding() {
+                ahead = Bytes::copy_from_slice(bytes.get(passed..).unwrap_or_default());
             }
         }))?;
-        // Nothing would look like the end of the stream.
-        if is_empty { Poll::Pending } else { Poll::Ready(Ok(())) }
+        self.put_back(ahead);
+        match inspection.broken() {
+            Some(error) if is_empty => Poll::Ready(Err(error)),
+            // Nothing would look like the end of the stream.
+            None if is_empty => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod h2_frames;
 pub mod wire_tap;
 pub mod wire;
 pub mod socket;
+pub mod strict;
 pub mod body;
 pub mod pki;
 pub mod tools;

@@ -188,7 +188,15 @@ impl Origin {
         heard.iter().flat_map(|bytes| bytes.lock().unwrap().clone()).collect()
     }
 
-    /// The same as text.
+    /// What arrived on each connection since this was asked for last, of those where something
+    /// did: each begins where a request does when no request is under way at the time of asking.
+    pub fn take_heard(&self) -> Vec<Vec<u8>> {
+        let heard = self.known.heard.lock().unwrap();
+        let taken = heard.iter().map(|bytes| std::mem::take(&mut *bytes.lock().unwrap()));
+        taken.filter(|bytes| !bytes.is_empty()).collect()
+    }
+
+    /// All of [`heard`](Self::heard) as text.
     pub fn heard_text(&self) -> String {
         String::from_utf8_lossy(&self.heard()).into_owned()
     }
@@ -301,6 +309,7 @@ where
 {
     let _ = hyper::server::conn::http1::Builder::new()
         .half_close(true)
+        .max_headers(200)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use super::PATIENCE;
 use super::wire::Wire;
 
 /// A TCP listener that plays a script on every connection; it ends with the value.
@@ -65,6 +67,24 @@ impl Scene {
         let head = self.wire.read_head();
         self.heard.lock().unwrap().push(head.clone());
         head
+    }
+
+    /// The same for a connection that may be over: `None`.
+    pub fn next_head(&mut self) -> Option<String> {
+        self.next_head_within(PATIENCE)
+    }
+
+    /// The same, with this patience.
+    pub fn next_head_within(&mut self, patience: Duration) -> Option<String> {
+        let head = self.wire.try_read_until("\r\n\r\n", patience)?;
+        self.heard.lock().unwrap().push(head.clone());
+        Some(head)
+    }
+
+    /// Answers with this text, by length.
+    pub fn answer(&mut self, text: &str) -> std::io::Result<()> {
+        let length = text.len();
+        self.wire.try_send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"))
     }
 }
 

@@ -112,6 +112,15 @@ impl Wire {
         }
     }
 
+    /// Ends the connection with a reset, when this is dropped.
+    pub fn reset_on_drop(&self) {
+        let socket = match &self.io {
+            Io::Plain(stream) => stream,
+            Io::Tls(tls) => &tls.sock,
+        };
+        socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Everything up to and with `mark`.
     #[track_caller]
     pub fn read_until(&mut self, mark: &str) -> String {
@@ -134,6 +143,19 @@ impl Wire {
             self.read_more_or_fail("more bytes");
         }
         self.ahead.drain(..count).collect()
+    }
+
+    /// Everything up to and with `mark`; `None` when the peer ends before, or is silent for
+    /// `patience`.
+    pub fn try_read_until(&mut self, mark: &str, patience: Duration) -> Option<String> {
+        let has_mark = |ahead: &[u8]| memchr::memmem::find(ahead, mark.as_bytes()).is_some();
+        while !has_mark(&self.ahead) {
+            match self.read_more(patience) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return None,
+            }
+        }
+        Some(self.read_until(mark))
     }
 
     /// A request's head, for scripted origins.
