@@ -383,7 +383,7 @@ fn the_journal_is_read_too() {
         return;
     }
     let config = config();
-    // The folder lies where the machine may have none of this host's: it is passed in the script.
+    // The machine sees this host's root file system and no other: the files go with the script.
     let mut files = String::new();
     for entry in fs::read_dir(config.join("filter.d")).unwrap() {
         let path = entry.unwrap().path();

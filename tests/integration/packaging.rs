@@ -103,6 +103,7 @@ fn the_package_comes_and_goes_without_a_trace() {
         ("/usr/share/fish/vendor_completions.d/portcullis.fish", 0o644),
         ("/usr/share/doc/portcullis/copyright", 0o644),
         ("/usr/share/doc/portcullis/reference.toml", 0o644),
+        ("/usr/share/doc/portcullis/examples/fail2ban/jail.d/portcullis.conf", 0o644),
     ] {
         let found =
             fs::metadata(system.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
