@@ -7,6 +7,8 @@
 mod files;
 mod manifest;
 mod plan;
+mod root;
+mod walk;
 mod place;
 mod remove;
 
@@ -18,8 +20,9 @@ use super::{Stop, say};
 use crate::exit;
 use files::{Content, Layout, UNITS, Variant};
 use manifest::Manifest;
-use place::Root;
+use place::Found;
 use plan::{Action, Step};
+use root::Root;
 
 /// The arguments of `portcullis install`.
 #[derive(Args, Clone, Debug)]
@@ -113,7 +116,7 @@ fn uninstall(args: &InstallArgs) -> Result<u8, Stop> {
         say(&line);
     }
     for data in ["/var/lib/portcullis", "/var/log/portcullis"] {
-        if root.join(data).exists() {
+        if root.look_at(Path::new(data))? != Found::Nothing {
             say(&format!("{:<12} {data}: what the server has written", "left"));
         }
     }

@@ -405,3 +405,56 @@ fn the_log_is_rotated_without_losing_a_line() {
         logs.with_file_name("access.log.2.gz").exists()
     });
 }
+
+/// It once wrote to where an absolute link of an image leads on this host, and removed there.
+#[test]
+fn a_link_of_an_image_does_not_lead_out_of_it() {
+    for (link, inside) in [
+        ("/etc/systemd", "system/portcullis.service"),
+        ("/etc/portcullis", "installed.json"),
+        ("/usr/local/bin", "portcullis"),
+    ] {
+        let (root, outside) = (Root::new(), tempfile::tempdir().unwrap());
+        let is_empty = || fs::read_dir(outside.path()).unwrap().next().is_none();
+        fs::create_dir_all(root.path(link).parent().unwrap()).unwrap();
+        symlink(outside.path(), root.path(link)).unwrap();
+        let before = root.files();
+        let refused = |output: &Output| {
+            assert_eq!(output.status.code(), Some(1), "{}", stdout(output));
+            let said = stderr(output);
+            let start = format!("portcullis: {link} is a symbolic link to ");
+            assert!(said.starts_with(&start) && said.contains("leads out of"), "{said}");
+        };
+        refused(&root.install(&[]));
+        assert_eq!(root.files(), before);
+        assert!(is_empty(), "{link}");
+
+        // The other way: a folder of an install becomes a link to the same files elsewhere.
+        fs::remove_file(root.path(link)).unwrap();
+        assert_eq!(root.install(&[]).status.code(), Some(0));
+        succeeds(Command::new("cp").arg("-r").arg(root.path(link).join(".")).arg(outside.path()));
+        fs::rename(root.path(link), root.path("/moved")).unwrap();
+        symlink(outside.path(), root.path(link)).unwrap();
+        let before = root.files();
+        refused(&root.install(&["--uninstall"]));
+        assert_eq!(root.files(), before);
+        assert!(outside.path().join(inside).exists());
+    }
+}
+
+#[test]
+fn a_link_within_an_image_is_followed_as_the_image_would() {
+    let root = Root::new();
+    for folder in ["/etc", "/data/systemd", "/data/bin", "/usr/local"] {
+        fs::create_dir_all(root.path(folder)).unwrap();
+    }
+    symlink("/data/systemd", root.path("/etc/systemd")).unwrap();
+    symlink("../../data/bin", root.path("/usr/local/bin")).unwrap();
+    let before = root.files();
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(root.path("/data/systemd/system/portcullis.service").is_file());
+    assert!(root.path("/data/bin/portcullis").is_file());
+    assert_eq!(root.install(&["--uninstall"]).status.code(), Some(0));
+    assert_eq!(root.files(), before);
+}

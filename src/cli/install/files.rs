@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 
 use super::super::{DEFAULT_CONFIG, Stop, completions};
-use super::place::Root;
+use super::root::Root;
 use crate::exit;
 
 /// Where the first configuration goes.

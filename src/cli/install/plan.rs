@@ -1,9 +1,12 @@
 //! What becomes of each file: written, brought up to date, or kept because it is not ours.
 
+use std::path::Path;
+
 use super::super::Stop;
 use super::files::File;
 use super::manifest::{Digest, Manifest};
-use super::place::{self, Found, Root};
+use super::place::{self, Found};
+use super::root::Root;
 
 /// One file and what becomes of it.
 #[derive(Debug)]
@@ -56,9 +59,9 @@ impl Step {
 /// Looks at every file below the root and decides.
 pub(super) fn steps(files: Vec<File>, root: &Root, manifest: &Manifest) -> Result<Vec<Step>, Stop> {
     let decide = |file: File| {
-        let failed = |error| place::failed("read", &root.join(&file.path), &error);
-        let bytes = file.content.bytes().map_err(failed)?;
-        let found = place::look_at(&root.join(&file.path)).map_err(failed)?;
+        let unread = |error| place::failed("read", Path::new("/proc/self/exe"), &error);
+        let bytes = file.content.bytes().map_err(unread)?;
+        let found = root.look_at(&file.path)?;
         let recorded = manifest.files.get(&file.path);
         let action = decide(&found, &Digest::of(&bytes), recorded, file.once);
         Ok(Step { file, bytes, action })
