@@ -458,3 +458,153 @@ fn a_link_within_an_image_is_followed_as_the_image_would() {
     assert_eq!(root.install(&["--uninstall"]).status.code(), Some(0));
     assert_eq!(root.files(), before);
 }
+
+/// `install` in this root, by a shell that runs `before` first; says how it ended.
+fn install_after(root: &Root, before: &str) -> String {
+    let mut shell = Command::new("bash");
+    let install = format!("{before}; {PORTCULLIS} install --root {}", root.0.path().display());
+    let output = tools::run(shell.args(["-c", &format!("({install}); echo \"code $?\"")]));
+    stdout(&output) + &stderr(&output)
+}
+
+/// A limit on the size of files ends the process in the middle of the program's copy.
+#[test]
+fn what_an_install_has_left_that_was_killed_is_cleared() {
+    let drafts = |root: &Root| -> Vec<String> {
+        root.files().into_iter().filter(|path| path.contains("/.portcullis")).collect()
+    };
+    for next in [&[][..], &["--uninstall"]] {
+        let root = Root::new();
+        let before = root.files();
+        let said = install_after(&root, "ulimit -c 0; ulimit -f 100");
+        assert!(said.contains("code 153"), "{said}");
+        let left = drafts(&root);
+        assert!(
+            matches!(left.as_slice(), [draft] if draft.contains("/usr/local/bin/")),
+            "{left:?}"
+        );
+        // As it stands beside a file of which the link was made and nothing more.
+        root.write("/etc/sysusers.d/.portcullis.conf.4194999", "");
+        // Not ours.
+        root.write("/etc/sysusers.d/.portcullis.conf.swp", "");
+
+        let output = root.install(next);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let cleared = format!("removed      {}: of an install that was cut short\n", left[0]);
+        assert!(stdout(&output).contains(&cleared), "{}", stdout(&output));
+        assert_eq!(drafts(&root), ["/etc/sysusers.d/.portcullis.conf.swp"]);
+        fs::remove_file(root.path("/etc/sysusers.d/.portcullis.conf.swp")).unwrap();
+        if next.is_empty() {
+            root.install(&["--uninstall"]);
+        }
+        // The folder of the foreign file is not install's.
+        let _ = fs::remove_dir(root.path("/etc/sysusers.d"));
+        let _ = fs::remove_dir(root.path("/etc"));
+        assert_eq!(root.files(), before);
+    }
+}
+
+#[test]
+fn what_a_full_disk_has_cut_short_can_be_taken_back() {
+    let root = Root::new();
+    let before = root.files();
+    let said = install_after(&root, "trap '' XFSZ; ulimit -f 100");
+    assert!(said.contains("code 1\n") && said.contains("cannot write"), "{said}");
+    assert_ne!(root.files(), before);
+    let output = root.install(&["--uninstall"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(root.files(), before, "{}", stdout(&output));
+
+    // Not even the record could be written: nothing stays.
+    let said = install_after(&root, "trap '' XFSZ; ulimit -f 0");
+    assert!(said.contains("code 1\n") && said.contains("cannot write"), "{said}");
+    assert_eq!(root.files(), before);
+}
+
+#[test]
+fn a_mode_that_somebody_has_changed_is_told() {
+    let root = Root::new();
+    root.install(&[]);
+    let program = "/usr/local/bin/portcullis";
+    let chmod = |path: &str, mode| {
+        fs::set_permissions(root.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(program, 0o644);
+    chmod(UNIT, 0o600);
+    // The operator's own, for whatever reason he has.
+    chmod(CONFIG, 0o640);
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    for line in [
+        format!("kept         {program}: its mode is 0644, not 0755\n"),
+        format!("kept         {UNIT}: its mode is 0600, not 0644\n"),
+        "What was kept differs".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line:?} in {said}");
+    }
+    assert!(!said.contains("Nothing to do") && !said.contains(CONFIG), "{said}");
+}
+
+#[test]
+fn not_everything_is_in_its_place_where_something_differs() {
+    let root = Root::new();
+    root.install(&[]);
+    root.write(UNIT, "# mine\n");
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    assert!(said.contains("What was kept differs") && !said.contains("Nothing to do"), "{said}");
+}
+
+#[test]
+fn files_without_a_record_are_adopted_where_they_are_the_same() {
+    let root = Root::new();
+    root.install(&[]);
+    fs::remove_file(root.path(MANIFEST)).unwrap();
+    root.write(LOGROTATE, "# theirs\n");
+    let before = root.files();
+    let output = root.install(&["--uninstall"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = stdout(&output);
+    assert!(said.contains(&format!("no record of an install ({MANIFEST})")), "{said}");
+    assert!(said.contains(&format!("left         {UNIT}\n")), "{said}");
+    assert_eq!(root.files(), before);
+
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let adopted = format!("adopted      {UNIT}: it is as install writes it\n");
+    assert!(stdout(&output).contains(&adopted), "{}", stdout(&output));
+    root.install(&["--uninstall"]);
+    let left: Vec<_> = root.files().into_iter().filter(|path| !path.ends_with('/')).collect();
+    assert_eq!(left, [LOGROTATE]);
+}
+
+/// On this host itself, with `/etc` and `/usr/local` of its own.
+#[test]
+fn what_comes_next_can_be_pasted_and_disables_the_other_way_first() {
+    let script = r#"
+        mkdir /run/upper /run/under
+        mount -t overlay none -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/under /etc || exit 99
+        mount -t tmpfs none /usr/local
+        rm -f /etc/systemd/system/*.wants/portcullis*
+        portcullis install >first; cat first
+        mkdir -p /etc/systemd/system/multi-user.target.wants
+        ln -s ../portcullis.service /etc/systemd/system/multi-user.target.wants/
+        check=$(grep -x '  .*portcullis check' first) && bash -c "$check" >/dev/null; echo "check: $?"
+        grep '^  ' first | bash -n; echo "syntax: $?"
+        portcullis install --sockets
+        echo again; portcullis install --sockets
+    "#;
+    let Some(said) = tools::alone(script) else { return };
+    if said.contains("A package has installed") {
+        tools::skip("a package has installed the service on this host");
+        return;
+    }
+    assert!(said.contains("check: 0\nsyntax: 0\n"), "{said}");
+    let (first, second) = said.split_once("syntax: 0").unwrap();
+    assert!(!first.contains("disable"), "{said}");
+    let switch = "  systemctl disable --now portcullis.service\n  \
+                  systemctl enable --now portcullis-sockets.service\n";
+    assert_eq!(second.matches(switch).count(), 2, "{said}");
+}

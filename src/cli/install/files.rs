@@ -97,6 +97,19 @@ pub(super) struct Layout {
 }
 
 impl Variant {
+    /// Its units.
+    pub(super) fn units(self) -> impl Iterator<Item = &'static str> {
+        UNITS.iter().filter(move |unit| unit.variant == self).map(|unit| unit.name)
+    }
+
+    /// The one that cannot run beside it.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Capability => Self::Sockets,
+            Self::Sockets => Self::Capability,
+        }
+    }
+
     /// The unit to enable.
     pub(super) fn service(self) -> &'static str {
         match self {
@@ -154,12 +167,16 @@ pub(super) fn all(variant: Variant, layout: &Layout, command: Command) -> Result
     Ok(files)
 }
 
-/// Whether an install may have written this path, whatever its variant: nothing else is removed,
-/// whatever a manifest says.
+/// Every path that an install may have written, whatever its variant.
+pub(super) fn known() -> impl Iterator<Item = PathBuf> {
+    let fixed = [PROGRAM, MANUAL, REFERENCE, CONFIG, SYSUSERS, TMPFILES, LOGROTATE];
+    let units = UNITS.iter().map(|unit| Path::new(UNIT_FOLDER).join(unit.name));
+    fixed.into_iter().map(PathBuf::from).chain(units)
+}
+
+/// Whether a path is one of them: nothing else is removed, whatever a manifest says.
 pub(super) fn is_known(path: &Path) -> bool {
-    let fixed = [CONFIG, SYSUSERS, TMPFILES, LOGROTATE, PROGRAM, MANUAL, REFERENCE];
-    fixed.into_iter().any(|known| path == Path::new(known))
-        || UNITS.iter().any(|unit| path == Path::new(UNIT_FOLDER).join(unit.name))
+    known().any(|known| known == path)
 }
 
 impl Content {

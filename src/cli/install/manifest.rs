@@ -10,11 +10,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::super::Stop;
+use super::place::Place;
+use super::plan::Step;
 use super::root::Root;
 use crate::exit;
 
 /// Beside the configuration, where only root may write: by what stands here root removes files.
-const PATH: &str = "/etc/portcullis/installed.json";
+pub(super) const PATH: &str = "/etc/portcullis/installed.json";
 
 /// The files and folders that were written; every path is absolute, without the root.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -85,10 +87,28 @@ impl Manifest {
         Ok(Some(found))
     }
 
+    /// Puts down files that are there already as they would have been written.
+    pub(super) fn adopt<'a>(
+        &mut self,
+        steps: impl IntoIterator<Item = &'a Step>,
+        root: &Root,
+    ) -> Result<(), Stop> {
+        let digests =
+            steps.into_iter().map(|step| (step.file.path.clone(), Digest::of(&step.bytes)));
+        self.files.extend(digests);
+        self.save(root)
+    }
+
     /// Writes it below this root.
     pub(super) fn save(&mut self, root: &Root) -> Result<(), Stop> {
         env!("CARGO_PKG_VERSION").clone_into(&mut self.program);
-        let place = root.made_place(Path::new(PATH), &mut self.directories)?;
+        let mut made = Vec::new();
+        let place = root.made_place(Path::new(PATH), &mut made);
+        self.directories.extend(made.iter().cloned());
+        place.and_then(|place| self.put(&place)).inspect_err(|_| root.unmake(&made))
+    }
+
+    fn put(&self, place: &Place) -> Result<(), Stop> {
         let text = serde_json::to_string_pretty(self).map_err(|error| Stop {
             code: exit::FAILED,
             text: format!("cannot write down what was installed: {error}"),

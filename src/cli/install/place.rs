@@ -4,10 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, linkat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::super::Stop;
@@ -29,7 +32,8 @@ pub(super) struct Place {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    File(Digest),
+    /// What it holds, and its mode.
+    File(Digest, u32),
     Link,
     Other,
 }
@@ -37,6 +41,11 @@ pub(super) enum Found {
 impl Place {
     pub(super) fn new(folder: OwnedFd, name: &OsStr, path: PathBuf) -> Self {
         Self { folder, name: name.to_owned(), path }
+    }
+
+    /// Its name in the folder.
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
     }
 
     /// What stands there. Follows no link and waits for no pipe.
@@ -51,7 +60,10 @@ impl Place {
             Err(error) => return Err(error.into()),
         };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Digest::of_reader(&mut self.open()?).map(Found::File),
+            FileType::RegularFile => {
+                let digest = Digest::of_reader(&mut self.open()?)?;
+                Ok(Found::File(digest, stat.st_mode & 0o7777))
+            }
             FileType::Symlink => Ok(Found::Link),
             _ => Ok(Found::Other),
         }
@@ -91,9 +103,8 @@ impl Place {
         mode: u32,
         put: impl FnOnce(&OsStr) -> Result<(), Errno>,
     ) -> Result<(), Stop> {
-        let mut draft = OsString::from(".");
-        draft.push(&self.name);
-        draft.push(format!(".{}", std::process::id()));
+        let mut draft = self.draft_prefix();
+        draft.push(std::process::id().to_string());
         let write = || -> io::Result<()> {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let mut file: File =
@@ -109,6 +120,42 @@ impl Place {
             })
         };
         write().map_err(|error| failed("write", &self.path, &error))
+    }
+
+    /// What the drafts of this file are called, before the pid of whoever writes one.
+    fn draft_prefix(&self) -> OsString {
+        let mut prefix = OsString::from(".");
+        prefix.push(&self.name);
+        prefix.push(".");
+        prefix
+    }
+
+    /// The drafts of this file that installs have left which were cut short. That of an install
+    /// which is at work now is none of them.
+    pub(super) fn leftovers(&self) -> Result<Vec<Place>, Stop> {
+        let found = self.find_leftovers();
+        found.map_err(|error| failed("look for drafts of", &self.path, &error.into()))
+    }
+
+    fn find_leftovers(&self) -> Result<Vec<Place>, Errno> {
+        let prefix = self.draft_prefix();
+        let mut found = Vec::new();
+        let readable = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for entry in Dir::new(openat(&self.folder, ".", readable, Mode::empty())?)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let Some(pid) = name.as_bytes().strip_prefix(prefix.as_bytes()) else { continue };
+            if pid.is_empty() || !pid.iter().all(u8::is_ascii_digit) || is_install(pid) {
+                continue;
+            }
+            let stat = statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if is_file && stat.st_uid == rustix::process::geteuid().as_raw() {
+                let folder = self.folder.try_clone().map_err(|_| Errno::MFILE)?;
+                found.push(Place::new(folder, name, self.path.with_file_name(name)));
+            }
+        }
+        Ok(found)
     }
 
     /// Removes the file.
@@ -127,9 +174,23 @@ impl Place {
     }
 }
 
-/// Puts the file of a step in its place and writes it down.
+/// Whether a process is another one that installs now.
+fn is_install(pid: &[u8]) -> bool {
+    let pid = String::from_utf8_lossy(pid);
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pid != std::process::id().to_string() && words.split(|byte| *byte == 0).any(|w| w == b"install")
+}
+
+/// Puts the file of a step in its place and writes it down, as it does the folders above before,
+/// so that an install that is cut short can be taken back.
 pub(super) fn write(step: &Step, root: &Root, manifest: &mut Manifest) -> Result<(), Stop> {
-    let place = root.made_place(&step.file.path, &mut manifest.directories)?;
+    let mut made = Vec::new();
+    let place = root.made_place(&step.file.path, &mut made);
+    if !made.is_empty() {
+        manifest.directories.extend(made.iter().cloned());
+        manifest.save(root).inspect_err(|_| root.unmake(&made))?;
+    }
+    let place = place?;
     match step.action {
         Action::Update => place.replace(&step.bytes, step.file.mode)?,
         _ => place.create(&step.bytes, step.file.mode)?,
@@ -177,9 +238,10 @@ mod tests {
         symlink("/dev/null", folder.path().join("masked")).unwrap();
         fs::create_dir(folder.path().join("folder")).unwrap();
         fs::write(folder.path().join("file"), "abc").unwrap();
+        fs::set_permissions(folder.path().join("file"), Permissions::from_mode(0o640)).unwrap();
         assert_eq!(found("/masked"), Found::Link);
         assert_eq!(found("/folder"), Found::Other);
-        assert_eq!(found("/file"), Found::File(Digest::of(b"abc")));
+        assert_eq!(found("/file"), Found::File(Digest::of(b"abc"), 0o640));
         for nothing in ["/none", "/none/deeper", "/file/deeper"] {
             assert_eq!(found(nothing), Found::Nothing, "{nothing}");
         }

@@ -23,7 +23,7 @@ pub(super) fn take_back(
         let why = match found {
             Found::Nothing => continue,
             _ if !files::is_known(&path) => ": no install writes this file",
-            Found::File(there) if there == ours => {
+            Found::File(there, _) if there == ours => {
                 if !is_dry {
                     place.remove()?;
                 }
@@ -43,6 +43,29 @@ pub(super) fn take_back(
         let Some(place) = root.place(folder)? else { continue };
         if place.remove_folder()? {
             lines.push(said("removed", "", folder, "/"));
+        }
+    }
+    Ok(lines)
+}
+
+/// Removes the drafts of these files that installs have left which were cut short, or only says
+/// so; one line for each.
+pub(super) fn clear<'a>(
+    paths: impl IntoIterator<Item = &'a Path>,
+    root: &Root,
+    is_dry: bool,
+) -> Result<Vec<String>, Stop> {
+    let mut lines = Vec::new();
+    for path in paths {
+        // To where no install can have written, there is nothing to say.
+        let Ok(Some(place)) = root.place(path) else { continue };
+        for draft in place.leftovers()? {
+            if !is_dry {
+                draft.remove()?;
+            }
+            let word = if is_dry { "would remove" } else { "removed" };
+            let path = path.with_file_name(draft.name());
+            lines.push(format!("{word:<12} {}: of an install that was cut short", path.display()));
         }
     }
     Ok(lines)

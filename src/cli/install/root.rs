@@ -57,6 +57,15 @@ impl Root {
         })
     }
 
+    /// Removes folders again that were just made; one that is no longer empty stays.
+    pub(super) fn unmake(&self, made: &[PathBuf]) {
+        for folder in made.iter().rev() {
+            if let Ok(Some(place)) = self.place(folder) {
+                let _ = place.remove_folder();
+            }
+        }
+    }
+
     fn place_in(&self, path: &Path, missing: Missing<'_>) -> Result<Option<Place>, Stop> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
         let folder = walk::folder(self, above, missing)?;
@@ -78,7 +87,7 @@ impl Root {
     pub(super) fn packaged_unit(&self) -> Option<PathBuf> {
         ["/usr/lib/systemd/system/portcullis.service", "/lib/systemd/system/portcullis.service"]
             .into_iter()
-            .find(|unit| matches!(self.look_at(Path::new(unit)), Ok(Found::File(_))))
+            .find(|unit| matches!(self.look_at(Path::new(unit)), Ok(Found::File(..))))
             .map(|unit| self.shown(Path::new(unit)))
     }
 
