@@ -65,7 +65,8 @@ fn install(args: &InstallArgs, program: Command) -> Result<u8, Stop> {
     }
     if let Some(unit) = root.packaged_unit() {
         say(&format!("A package has installed the service already: {}", unit.display()));
-        next::start(&root, variant).iter().for_each(|line| say(line));
+        let lines = [next::start(&root, variant), next::audit(&root)].concat();
+        lines.iter().for_each(|line| say(line));
         return Ok(exit::OK);
     }
     if !args.dry_run {
@@ -122,7 +123,7 @@ fn uninstall(args: &InstallArgs) -> Result<u8, Stop> {
         } else {
             format!("systemctl --root={} disable", args.root.display())
         };
-        let text = format!("the service is enabled; first: {disable} {}", enabled.join(" "));
+        let text = format!("units are enabled; first: {disable} {}", enabled.join(" "));
         return Err(Stop { code: exit::FAILED, text });
     }
     if !args.dry_run {
@@ -132,7 +133,7 @@ fn uninstall(args: &InstallArgs) -> Result<u8, Stop> {
     for line in remove::take_back(manifest, &root, args.dry_run)? {
         say(&line);
     }
-    for data in ["/var/lib/portcullis", "/var/log/portcullis"] {
+    for data in ["/var/lib/portcullis", "/var/lib/portcullis-audit", "/var/log/portcullis"] {
         if root.look_at(Path::new(data))? != Found::Nothing {
             say(&format!("{:<12} {data}: what the server has written", "left"));
         }

@@ -57,6 +57,25 @@ fn systemd_rates_both_services_at_most_one_and_a_half() {
     }
 }
 
+#[test]
+fn the_audit_comes_with_either_way_and_names_the_program_where_it_is() {
+    for variant in [&[][..], &["--sockets"]] {
+        let root = Root::new();
+        assert_eq!(root.install(variant).status.code(), Some(0));
+        let unit = root.read("/etc/systemd/system/portcullis-audit.service");
+        assert!(unit.contains("\nExecStart=/usr/local/bin/portcullis audit "), "{unit}");
+        assert!(!unit.contains("/usr/bin/portcullis"), "{unit}");
+        let wants = root.path("/etc/systemd/system/timers.target.wants");
+        assert!(!wants.exists());
+        fs::create_dir(&wants).unwrap();
+        symlink("../portcullis-audit.timer", wants.join("portcullis-audit.timer")).unwrap();
+        let refused = root.install(&["--uninstall"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = stderr(&refused);
+        assert!(said.contains(" disable portcullis-audit.timer"), "{said}");
+    }
+}
+
 /// An empty folder that stands for `/`.
 struct Root(TempDir);
 
@@ -125,6 +144,8 @@ fn everything_is_installed_once() {
         (LOGROTATE, 0o644),
         (CONFIG, 0o644),
         (UNIT, 0o644),
+        ("/etc/systemd/system/portcullis-audit.service", 0o644),
+        ("/etc/systemd/system/portcullis-audit.timer", 0o644),
     ] {
         let found = fs::metadata(root.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(found.permissions().mode() & 0o7777, mode, "{path}");
@@ -607,4 +628,6 @@ fn what_comes_next_can_be_pasted_and_disables_the_other_way_first() {
     let switch = "  systemctl disable --now portcullis.service\n  \
                   systemctl enable --now portcullis-sockets.service\n";
     assert_eq!(second.matches(switch).count(), 2, "{said}");
+    let audit = "  systemctl enable --now portcullis-audit.timer\n";
+    assert!(first.contains(audit), "{said}");
 }

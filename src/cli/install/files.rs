@@ -16,6 +16,8 @@ pub(super) const CONFIG: &str = DEFAULT_CONFIG;
 pub(super) const SYSUSERS: &str = "/etc/sysusers.d/portcullis.conf";
 /// Where systemd reads which folders are needed (tmpfiles.d(5)).
 pub(super) const TMPFILES: &str = "/etc/tmpfiles.d/portcullis.conf";
+/// What audits this host every night, for whoever enables it.
+pub(super) const AUDIT: &str = "portcullis-audit.timer";
 const UNIT_FOLDER: &str = "/etc/systemd/system";
 const LOGROTATE: &str = "/etc/logrotate.d/portcullis";
 const PROGRAM: &str = "/usr/local/bin/portcullis";
@@ -26,27 +28,37 @@ const REFERENCE: &str = "/usr/local/share/doc/portcullis/reference.toml";
 const PACKAGED_PROGRAM: &str = "/usr/bin/portcullis";
 const PACKAGED_REFERENCE: &str = "/usr/share/doc/portcullis/reference.toml";
 
-/// The units of both variants; what a unit names comes before it.
-pub(super) const UNITS: [Unit; 4] = [
+/// The units of both variants, and those of every install; what a unit names comes before it.
+pub(super) const UNITS: [Unit; 6] = [
     Unit {
         name: "portcullis.service",
         text: include_str!("../../../config/systemd/portcullis.service"),
-        variant: Variant::Capability,
+        variant: Some(Variant::Capability),
     },
     Unit {
         name: "portcullis-http.socket",
         text: include_str!("../../../config/systemd/portcullis-http.socket"),
-        variant: Variant::Sockets,
+        variant: Some(Variant::Sockets),
     },
     Unit {
         name: "portcullis-https.socket",
         text: include_str!("../../../config/systemd/portcullis-https.socket"),
-        variant: Variant::Sockets,
+        variant: Some(Variant::Sockets),
     },
     Unit {
         name: "portcullis-sockets.service",
         text: include_str!("../../../config/systemd/portcullis-sockets.service"),
-        variant: Variant::Sockets,
+        variant: Some(Variant::Sockets),
+    },
+    Unit {
+        name: "portcullis-audit.service",
+        text: include_str!("../../../config/systemd/portcullis-audit.service"),
+        variant: None,
+    },
+    Unit {
+        name: AUDIT,
+        text: include_str!("../../../config/systemd/portcullis-audit.timer"),
+        variant: None,
     },
 ];
 
@@ -54,7 +66,8 @@ pub(super) const UNITS: [Unit; 4] = [
 pub(super) struct Unit {
     pub(super) name: &'static str,
     text: &'static str,
-    variant: Variant,
+    /// Whose it is; `None` where it goes with either.
+    variant: Option<Variant>,
 }
 
 /// Who binds the ports.
@@ -99,7 +112,7 @@ pub(super) struct Layout {
 impl Variant {
     /// Its units.
     pub(super) fn units(self) -> impl Iterator<Item = &'static str> {
-        UNITS.iter().filter(move |unit| unit.variant == self).map(|unit| unit.name)
+        UNITS.iter().filter(move |unit| unit.variant == Some(self)).map(|unit| unit.name)
     }
 
     /// The one that cannot run beside it.
@@ -161,7 +174,7 @@ pub(super) fn all(variant: Variant, layout: &Layout, command: Command) -> Result
         text(TMPFILES, include_str!("../../../config/systemd/tmpfiles.d/portcullis.conf")),
         text(LOGROTATE, include_str!("../../../config/logrotate/portcullis")),
     ]);
-    for unit in UNITS.iter().filter(|unit| unit.variant == variant) {
+    for unit in UNITS.iter().filter(|unit| unit.variant.is_none_or(|its| its == variant)) {
         files.push(text(&format!("{UNIT_FOLDER}/{}", unit.name), unit.text));
     }
     Ok(files)
@@ -243,8 +256,14 @@ mod tests {
                 let Content::Text(text) = file.content else { continue };
                 assert!(!text.contains(PACKAGED_PROGRAM), "{text}");
                 assert!(!text.contains(PACKAGED_REFERENCE), "{text}");
-                let starts = text.lines().filter(|line| line.starts_with("Exec")).count();
-                assert_eq!(text.matches("=/opt/portcullis/portcullis ").count(), starts, "{text}");
+                let is_audit = file.path.ends_with("portcullis-audit.service");
+                let before = if is_audit { "exec " } else { "ExecReload=" };
+                if file.path.extension().is_some_and(|name| name == "service") {
+                    for before in [before, "ExecStart="] {
+                        let start = format!("{before}/opt/portcullis/portcullis ");
+                        assert!(text.contains(&start), "{start:?} in {text}");
+                    }
+                }
             }
         }
     }

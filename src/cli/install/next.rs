@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::files::{CONFIG, Layout, SYSUSERS, TMPFILES, Variant};
+use super::files::{AUDIT, CONFIG, Layout, SYSUSERS, TMPFILES, Variant};
 use super::plan::{Action, Step};
 use super::root::Root;
 use crate::audit::verdict::quoted;
@@ -30,6 +30,7 @@ pub(super) fn lines(steps: &[Step], root: &Root, variant: Variant, layout: &Layo
     } else {
         lines.extend(start(root, variant));
     }
+    lines.extend(audit(root));
     if !Path::new("/run/systemd/system").is_dir() {
         lines.push("systemd does not run on this host: systemctl is for when it does.".to_owned());
     }
@@ -48,6 +49,15 @@ pub(super) fn start(root: &Root, variant: Variant) -> Vec<String> {
     lines
 }
 
+/// How to have this host audited every night, where that is not so already.
+pub(super) fn audit(root: &Root) -> Vec<String> {
+    if root.is_enabled(AUDIT) {
+        return Vec::new();
+    }
+    let enable = format!("  {}systemctl enable --now {AUDIT}", root.as_root());
+    vec!["To have what listens on this host audited every night:".to_owned(), enable]
+}
+
 /// The units of a variant that are enabled.
 pub(super) fn enabled(root: &Root, variant: Variant) -> Vec<&'static str> {
     variant.units().filter(|unit| root.is_enabled(unit)).collect()
@@ -59,6 +69,18 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn an_audit_is_offered_until_it_is_enabled() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path());
+        let enable = format!("  {}systemctl enable --now portcullis-audit.timer", root.as_root());
+        assert_eq!(audit(&root).last(), Some(&enable));
+        let wants = folder.path().join("etc/systemd/system/timers.target.wants");
+        fs::create_dir_all(&wants).unwrap();
+        symlink("/dev/null", wants.join(AUDIT)).unwrap();
+        assert!(audit(&root).is_empty());
+    }
 
     #[test]
     fn the_other_way_is_disabled_first_where_it_is_enabled() {

@@ -93,7 +93,8 @@ impl Root {
 
     /// Whether a unit was enabled and not disabled since.
     pub(super) fn is_enabled(&self, unit: &str) -> bool {
-        ["multi-user.target.wants", "sockets.target.wants"].into_iter().any(|wants| {
+        let targets = ["multi-user.target.wants", "sockets.target.wants", "timers.target.wants"];
+        targets.into_iter().any(|wants| {
             let link = Path::new("/etc/systemd/system").join(wants).join(unit);
             matches!(self.look_at(&link), Ok(found) if found != Found::Nothing)
         })
