@@ -7,8 +7,11 @@
 mod files;
 mod manifest;
 mod plan;
+mod root;
+mod walk;
 mod place;
 mod remove;
+mod next;
 
 use std::path::{Path, PathBuf};
 
@@ -18,8 +21,9 @@ use super::{Stop, say};
 use crate::exit;
 use files::{Content, Layout, UNITS, Variant};
 use manifest::Manifest;
-use place::Root;
-use plan::{Action, Step};
+use place::Found;
+use plan::Action;
+use root::Root;
 
 /// The arguments of `portcullis install`.
 #[derive(Args, Clone, Debug)]
@@ -61,7 +65,8 @@ fn install(args: &InstallArgs, program: Command) -> Result<u8, Stop> {
     }
     if let Some(unit) = root.packaged_unit() {
         say(&format!("A package has installed the service already: {}", unit.display()));
-        say(&format!("  systemctl enable --now {}", variant.service()));
+        let lines = [next::start(&root, variant), next::audit(&root)].concat();
+        lines.iter().for_each(|line| say(line));
         return Ok(exit::OK);
     }
     if !args.dry_run {
@@ -69,6 +74,7 @@ fn install(args: &InstallArgs, program: Command) -> Result<u8, Stop> {
     }
     let mut manifest = Manifest::load(&root)?;
     let steps = plan::steps(files, &root, &manifest)?;
+    let cleared = clear(&root, args.dry_run)?;
     for step in &steps {
         if !args.dry_run && step.action.writes() {
             place::write(step, &root, &mut manifest)?;
@@ -77,23 +83,37 @@ fn install(args: &InstallArgs, program: Command) -> Result<u8, Stop> {
             say(&line);
         }
     }
-    if !steps.iter().any(|step| step.action.writes()) {
-        say("Nothing to do: everything is in its place.");
-    } else if !args.dry_run {
-        say_next(&steps, &root, variant, &layout);
+    let adopted = steps.iter().filter(|step| step.action == Action::Adopt);
+    if !args.dry_run && adopted.clone().count() > 0 {
+        manifest.adopt(adopted, &root)?;
     }
-    let refused = steps.iter().any(|step| matches!(step.action, Action::Refuse(_)));
+    let is_as_it_was = !cleared && steps.iter().all(|step| !step.action.changes());
+    let refused = steps.iter().any(|step| step.action.refuses());
+    if is_as_it_was && !refused {
+        say("Nothing to do: everything is in its place.");
+    }
+    let is_other_enabled = !next::enabled(&root, variant.other()).is_empty();
+    if !args.dry_run && (!is_as_it_was || is_other_enabled) {
+        next::lines(&steps, &root, variant, &layout).iter().for_each(|line| say(line));
+    }
     if refused {
         say("What was kept differs from this version: portcullis install --print shows it.");
     }
     Ok(if refused { exit::FAILED } else { exit::OK })
 }
 
+/// Removes what installs have left that were cut short, and says so; returns whether there was any.
+fn clear(root: &Root, is_dry: bool) -> Result<bool, Stop> {
+    let paths: Vec<PathBuf> = files::known().chain([manifest::PATH.into()]).collect();
+    let lines = remove::clear(paths.iter().map(PathBuf::as_path), root, is_dry)?;
+    lines.iter().for_each(|line| say(line));
+    Ok(!lines.is_empty())
+}
+
 fn uninstall(args: &InstallArgs) -> Result<u8, Stop> {
     let root = Root::new(&args.root);
     let Some(manifest) = Manifest::find(&root)? else {
-        say("Nothing to take back: install has written nothing here.");
-        return Ok(exit::OK);
+        return uninstall_unrecorded(&root, args.dry_run);
     };
     let units = UNITS.iter().map(|unit| unit.name);
     let enabled: Vec<&str> = units.filter(|unit| root.is_enabled(unit)).collect();
@@ -103,55 +123,61 @@ fn uninstall(args: &InstallArgs) -> Result<u8, Stop> {
         } else {
             format!("systemctl --root={} disable", args.root.display())
         };
-        let text = format!("the service is enabled; first: {disable} {}", enabled.join(" "));
+        let text = format!("units are enabled; first: {disable} {}", enabled.join(" "));
         return Err(Stop { code: exit::FAILED, text });
     }
     if !args.dry_run {
         root.must_be_writable("install --uninstall")?;
     }
+    clear(&root, args.dry_run)?;
     for line in remove::take_back(manifest, &root, args.dry_run)? {
         say(&line);
     }
-    for data in ["/var/lib/portcullis", "/var/log/portcullis"] {
-        if root.join(data).exists() {
+    for data in ["/var/lib/portcullis", "/var/lib/portcullis-audit", "/var/log/portcullis"] {
+        if root.look_at(Path::new(data))? != Found::Nothing {
             say(&format!("{:<12} {data}: what the server has written", "left"));
         }
     }
     Ok(exit::OK)
 }
 
-/// One file as `--print` shows it.
-fn print(file: &files::File) {
-    let path = file.path.display();
-    match &file.content {
-        Content::Text(text) => say(&format!("# {path}, mode {:04o}\n{text}", file.mode)),
-        Content::Manual(_) => say(&format!("# {path}: what portcullis man prints\n")),
-        Content::Reference(_) => say(&format!("# {path}: every key with its default\n")),
-        Content::Program => say(&format!("# {path}, mode {:04o}: this program\n", file.mode)),
+/// Without a record it cannot be told whose a file is, so that none is removed but drafts.
+fn uninstall_unrecorded(root: &Root, is_dry: bool) -> Result<u8, Stop> {
+    if !is_dry && root.must_be_writable("install --uninstall").is_ok() {
+        clear(root, is_dry)?;
     }
+    let record = Path::new(manifest::PATH).display();
+    let mut standing = Vec::new();
+    for path in files::known() {
+        if root.look_at(&path)? != Found::Nothing {
+            standing.push(path);
+        }
+    }
+    if standing.is_empty() {
+        say("Nothing to take back: install has written nothing here.");
+        return Ok(exit::OK);
+    }
+    say(&format!("Nothing to take back: there is no record of an install ({record})."));
+    for path in standing {
+        say(&format!("{:<12} {}", "left", path.display()));
+    }
+    say(
+        "What is as install writes it is adopted by portcullis install, and can be taken back then.",
+    );
+    Ok(exit::OK)
 }
 
-/// The commands that come after, in their order.
-fn say_next(steps: &[Step], root: &Root, variant: Variant, layout: &Layout) {
-    if !root.is_host() {
-        return;
-    }
-    let sudo = root.as_root();
-    let service = variant.service();
-    let updated = |name: &Path| {
-        steps.iter().any(|step| step.file.path == name && step.action == Action::Update)
-    };
-    say("\nNext:");
-    say(&format!("  {sudo}systemd-sysusers {}", files::SYSUSERS));
-    say(&format!("  {sudo}systemd-tmpfiles --create {}", files::TMPFILES));
-    say(&format!("  {} check        after an edit of {}", layout.program.display(), files::CONFIG));
-    say(&format!("  {sudo}systemctl daemon-reload"));
-    if updated(&layout.program) {
-        say(&format!("  {sudo}systemctl kill --kill-who=main --signal=USR2 {service}"));
-    } else {
-        say(&format!("  {sudo}systemctl enable --now {service}"));
-    }
-    if !Path::new("/run/systemd/system").is_dir() {
-        say("systemd does not run on this host: the last two are for when it does.");
+/// One file as `--print` shows it.
+fn print(file: &files::File) {
+    let (path, mode) = (file.path.display(), file.mode);
+    match &file.content {
+        Content::Text(text) => say(&format!("# {path}, mode {mode:04o}\n{text}")),
+        Content::Manual(_) => {
+            say(&format!("# {path}, mode {mode:04o}: what portcullis man prints\n"));
+        }
+        Content::Reference(_) => {
+            say(&format!("# {path}, mode {mode:04o}: every key with its default\n"));
+        }
+        Content::Program => say(&format!("# {path}, mode {mode:04o}: this program\n")),
     }
 }

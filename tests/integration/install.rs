@@ -57,6 +57,25 @@ fn systemd_rates_both_services_at_most_one_and_a_half() {
     }
 }
 
+#[test]
+fn the_audit_comes_with_either_way_and_names_the_program_where_it_is() {
+    for variant in [&[][..], &["--sockets"]] {
+        let root = Root::new();
+        assert_eq!(root.install(variant).status.code(), Some(0));
+        let unit = root.read("/etc/systemd/system/portcullis-audit.service");
+        assert!(unit.contains("\nExecStart=/usr/local/bin/portcullis audit "), "{unit}");
+        assert!(!unit.contains("/usr/bin/portcullis"), "{unit}");
+        let wants = root.path("/etc/systemd/system/timers.target.wants");
+        assert!(!wants.exists());
+        fs::create_dir(&wants).unwrap();
+        symlink("../portcullis-audit.timer", wants.join("portcullis-audit.timer")).unwrap();
+        let refused = root.install(&["--uninstall"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = stderr(&refused);
+        assert!(said.contains(" disable portcullis-audit.timer"), "{said}");
+    }
+}
+
 /// An empty folder that stands for `/`.
 struct Root(TempDir);
 
@@ -125,6 +144,8 @@ fn everything_is_installed_once() {
         (LOGROTATE, 0o644),
         (CONFIG, 0o644),
         (UNIT, 0o644),
+        ("/etc/systemd/system/portcullis-audit.service", 0o644),
+        ("/etc/systemd/system/portcullis-audit.timer", 0o644),
     ] {
         let found = fs::metadata(root.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!(found.permissions().mode() & 0o7777, mode, "{path}");
@@ -404,4 +425,209 @@ fn the_log_is_rotated_without_losing_a_line() {
     eventually("the older file to be compressed", || {
         logs.with_file_name("access.log.2.gz").exists()
     });
+}
+
+/// It once wrote to where an absolute link of an image leads on this host, and removed there.
+#[test]
+fn a_link_of_an_image_does_not_lead_out_of_it() {
+    for (link, inside) in [
+        ("/etc/systemd", "system/portcullis.service"),
+        ("/etc/portcullis", "installed.json"),
+        ("/usr/local/bin", "portcullis"),
+    ] {
+        let (root, outside) = (Root::new(), tempfile::tempdir().unwrap());
+        let is_empty = || fs::read_dir(outside.path()).unwrap().next().is_none();
+        fs::create_dir_all(root.path(link).parent().unwrap()).unwrap();
+        symlink(outside.path(), root.path(link)).unwrap();
+        let before = root.files();
+        let refused = |output: &Output| {
+            assert_eq!(output.status.code(), Some(1), "{}", stdout(output));
+            let said = stderr(output);
+            let start = format!("portcullis: {link} is a symbolic link to ");
+            assert!(said.starts_with(&start) && said.contains("leads out of"), "{said}");
+        };
+        refused(&root.install(&[]));
+        assert_eq!(root.files(), before);
+        assert!(is_empty(), "{link}");
+
+        // The other way: a folder of an install becomes a link to the same files elsewhere.
+        fs::remove_file(root.path(link)).unwrap();
+        assert_eq!(root.install(&[]).status.code(), Some(0));
+        succeeds(Command::new("cp").arg("-r").arg(root.path(link).join(".")).arg(outside.path()));
+        fs::rename(root.path(link), root.path("/moved")).unwrap();
+        symlink(outside.path(), root.path(link)).unwrap();
+        let before = root.files();
+        refused(&root.install(&["--uninstall"]));
+        assert_eq!(root.files(), before);
+        assert!(outside.path().join(inside).exists());
+    }
+}
+
+#[test]
+fn a_link_within_an_image_is_followed_as_the_image_would() {
+    let root = Root::new();
+    for folder in ["/etc", "/data/systemd", "/data/bin", "/usr/local"] {
+        fs::create_dir_all(root.path(folder)).unwrap();
+    }
+    symlink("/data/systemd", root.path("/etc/systemd")).unwrap();
+    symlink("../../data/bin", root.path("/usr/local/bin")).unwrap();
+    let before = root.files();
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(root.path("/data/systemd/system/portcullis.service").is_file());
+    assert!(root.path("/data/bin/portcullis").is_file());
+    assert_eq!(root.install(&["--uninstall"]).status.code(), Some(0));
+    assert_eq!(root.files(), before);
+}
+
+/// `install` in this root, by a shell that runs `before` first; says how it ended.
+fn install_after(root: &Root, before: &str) -> String {
+    let mut shell = Command::new("bash");
+    let install = format!("{before}; {PORTCULLIS} install --root {}", root.0.path().display());
+    let output = tools::run(shell.args(["-c", &format!("({install}); echo \"code $?\"")]));
+    stdout(&output) + &stderr(&output)
+}
+
+/// A limit on the size of files ends the process in the middle of the program's copy.
+#[test]
+fn what_an_install_has_left_that_was_killed_is_cleared() {
+    let drafts = |root: &Root| -> Vec<String> {
+        root.files().into_iter().filter(|path| path.contains("/.portcullis")).collect()
+    };
+    for next in [&[][..], &["--uninstall"]] {
+        let root = Root::new();
+        let before = root.files();
+        let said = install_after(&root, "ulimit -c 0; ulimit -f 100");
+        assert!(said.contains("code 153"), "{said}");
+        let left = drafts(&root);
+        assert!(
+            matches!(left.as_slice(), [draft] if draft.contains("/usr/local/bin/")),
+            "{left:?}"
+        );
+        // As it stands beside a file of which the link was made and nothing more.
+        root.write("/etc/sysusers.d/.portcullis.conf.4194999", "");
+        // Not ours.
+        root.write("/etc/sysusers.d/.portcullis.conf.swp", "");
+
+        let output = root.install(next);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let cleared = format!("removed      {}: of an install that was cut short\n", left[0]);
+        assert!(stdout(&output).contains(&cleared), "{}", stdout(&output));
+        assert_eq!(drafts(&root), ["/etc/sysusers.d/.portcullis.conf.swp"]);
+        fs::remove_file(root.path("/etc/sysusers.d/.portcullis.conf.swp")).unwrap();
+        if next.is_empty() {
+            root.install(&["--uninstall"]);
+        }
+        // The folder of the foreign file is not install's.
+        let _ = fs::remove_dir(root.path("/etc/sysusers.d"));
+        let _ = fs::remove_dir(root.path("/etc"));
+        assert_eq!(root.files(), before);
+    }
+}
+
+#[test]
+fn what_a_full_disk_has_cut_short_can_be_taken_back() {
+    let root = Root::new();
+    let before = root.files();
+    let said = install_after(&root, "trap '' XFSZ; ulimit -f 100");
+    assert!(said.contains("code 1\n") && said.contains("cannot write"), "{said}");
+    assert_ne!(root.files(), before);
+    let output = root.install(&["--uninstall"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(root.files(), before, "{}", stdout(&output));
+
+    // Not even the record could be written: nothing stays.
+    let said = install_after(&root, "trap '' XFSZ; ulimit -f 0");
+    assert!(said.contains("code 1\n") && said.contains("cannot write"), "{said}");
+    assert_eq!(root.files(), before);
+}
+
+#[test]
+fn a_mode_that_somebody_has_changed_is_told() {
+    let root = Root::new();
+    root.install(&[]);
+    let program = "/usr/local/bin/portcullis";
+    let chmod = |path: &str, mode| {
+        fs::set_permissions(root.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(program, 0o644);
+    chmod(UNIT, 0o600);
+    // The operator's own, for whatever reason he has.
+    chmod(CONFIG, 0o640);
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    for line in [
+        format!("kept         {program}: its mode is 0644, not 0755\n"),
+        format!("kept         {UNIT}: its mode is 0600, not 0644\n"),
+        "What was kept differs".to_owned(),
+    ] {
+        assert!(said.contains(&line), "{line:?} in {said}");
+    }
+    assert!(!said.contains("Nothing to do") && !said.contains(CONFIG), "{said}");
+}
+
+#[test]
+fn not_everything_is_in_its_place_where_something_differs() {
+    let root = Root::new();
+    root.install(&[]);
+    root.write(UNIT, "# mine\n");
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    assert!(said.contains("What was kept differs") && !said.contains("Nothing to do"), "{said}");
+}
+
+#[test]
+fn files_without_a_record_are_adopted_where_they_are_the_same() {
+    let root = Root::new();
+    root.install(&[]);
+    fs::remove_file(root.path(MANIFEST)).unwrap();
+    root.write(LOGROTATE, "# theirs\n");
+    let before = root.files();
+    let output = root.install(&["--uninstall"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = stdout(&output);
+    assert!(said.contains(&format!("no record of an install ({MANIFEST})")), "{said}");
+    assert!(said.contains(&format!("left         {UNIT}\n")), "{said}");
+    assert_eq!(root.files(), before);
+
+    let output = root.install(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let adopted = format!("adopted      {UNIT}: it is as install writes it\n");
+    assert!(stdout(&output).contains(&adopted), "{}", stdout(&output));
+    root.install(&["--uninstall"]);
+    let left: Vec<_> = root.files().into_iter().filter(|path| !path.ends_with('/')).collect();
+    assert_eq!(left, [LOGROTATE]);
+}
+
+/// On this host itself, with `/etc` and `/usr/local` of its own.
+#[test]
+fn what_comes_next_can_be_pasted_and_disables_the_other_way_first() {
+    let script = r#"
+        mkdir /run/upper /run/under
+        mount -t overlay none -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/under /etc || exit 99
+        mount -t tmpfs none /usr/local
+        rm -f /etc/systemd/system/*.wants/portcullis*
+        portcullis install >first; cat first
+        mkdir -p /etc/systemd/system/multi-user.target.wants
+        ln -s ../portcullis.service /etc/systemd/system/multi-user.target.wants/
+        check=$(grep -x '  .*portcullis check' first) && bash -c "$check" >/dev/null; echo "check: $?"
+        grep '^  ' first | bash -n; echo "syntax: $?"
+        portcullis install --sockets
+        echo again; portcullis install --sockets
+    "#;
+    let Some(said) = tools::alone(script) else { return };
+    if said.contains("A package has installed") {
+        tools::skip("a package has installed the service on this host");
+        return;
+    }
+    assert!(said.contains("check: 0\nsyntax: 0\n"), "{said}");
+    let (first, second) = said.split_once("syntax: 0").unwrap();
+    assert!(!first.contains("disable"), "{said}");
+    let switch = "  systemctl disable --now portcullis.service\n  \
+                  systemctl enable --now portcullis-sockets.service\n";
+    assert_eq!(second.matches(switch).count(), 2, "{said}");
+    let audit = "  systemctl enable --now portcullis-audit.timer\n";
+    assert!(first.contains(audit), "{said}");
 }

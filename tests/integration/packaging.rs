@@ -92,6 +92,8 @@ fn the_package_comes_and_goes_without_a_trace() {
         ("/lib/systemd/system/portcullis-sockets.service", 0o644),
         ("/lib/systemd/system/portcullis-http.socket", 0o644),
         ("/lib/systemd/system/portcullis-https.socket", 0o644),
+        ("/lib/systemd/system/portcullis-audit.service", 0o644),
+        ("/lib/systemd/system/portcullis-audit.timer", 0o644),
         ("/usr/lib/sysusers.d/portcullis.conf", 0o644),
         ("/usr/lib/tmpfiles.d/portcullis.conf", 0o644),
         ("/etc/portcullis/portcullis.toml", 0o644),
@@ -115,7 +117,10 @@ fn the_package_comes_and_goes_without_a_trace() {
         assert!(system.path("/var/lib/portcullis").is_dir());
     }
     // Nothing is enabled.
-    assert!(!system.path("/etc/systemd/system/multi-user.target.wants").exists());
+    for target in ["multi-user", "sockets", "timers"] {
+        let wants = format!("/etc/systemd/system/{target}.target.wants");
+        assert!(!system.path(&wants).exists(), "{wants}");
+    }
 
     let config = system.path("/etc/portcullis/portcullis.toml");
     fs::write(&config, "# mine\n").unwrap();
@@ -124,7 +129,9 @@ fn the_package_comes_and_goes_without_a_trace() {
     system.dpkg(&["--remove", "portcullis"]);
     assert!(!system.path("/usr/bin/portcullis").exists());
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+    fs::create_dir_all(system.path("/var/lib/portcullis-audit")).unwrap();
     system.dpkg(&["--purge", "portcullis"]);
+    assert!(!system.path("/var/lib/portcullis-audit").exists());
     assert_eq!(system.files(), BTreeSet::new());
     assert!(!system.path("/var/lib/portcullis").exists());
     assert!(!system.path("/etc/portcullis").exists());

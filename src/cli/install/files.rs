@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 
 use super::super::{DEFAULT_CONFIG, Stop, completions};
-use super::place::Root;
+use super::root::Root;
 use crate::exit;
 
 /// Where the first configuration goes.
@@ -16,6 +16,8 @@ pub(super) const CONFIG: &str = DEFAULT_CONFIG;
 pub(super) const SYSUSERS: &str = "/etc/sysusers.d/portcullis.conf";
 /// Where systemd reads which folders are needed (tmpfiles.d(5)).
 pub(super) const TMPFILES: &str = "/etc/tmpfiles.d/portcullis.conf";
+/// What audits this host every night, for whoever enables it.
+pub(super) const AUDIT: &str = "portcullis-audit.timer";
 const UNIT_FOLDER: &str = "/etc/systemd/system";
 const LOGROTATE: &str = "/etc/logrotate.d/portcullis";
 const PROGRAM: &str = "/usr/local/bin/portcullis";
@@ -26,27 +28,37 @@ const REFERENCE: &str = "/usr/local/share/doc/portcullis/reference.toml";
 const PACKAGED_PROGRAM: &str = "/usr/bin/portcullis";
 const PACKAGED_REFERENCE: &str = "/usr/share/doc/portcullis/reference.toml";
 
-/// The units of both variants; what a unit names comes before it.
-pub(super) const UNITS: [Unit; 4] = [
+/// The units of both variants, and those of every install; what a unit names comes before it.
+pub(super) const UNITS: [Unit; 6] = [
     Unit {
         name: "portcullis.service",
         text: include_str!("../../../config/systemd/portcullis.service"),
-        variant: Variant::Capability,
+        variant: Some(Variant::Capability),
     },
     Unit {
         name: "portcullis-http.socket",
         text: include_str!("../../../config/systemd/portcullis-http.socket"),
-        variant: Variant::Sockets,
+        variant: Some(Variant::Sockets),
     },
     Unit {
         name: "portcullis-https.socket",
         text: include_str!("../../../config/systemd/portcullis-https.socket"),
-        variant: Variant::Sockets,
+        variant: Some(Variant::Sockets),
     },
     Unit {
         name: "portcullis-sockets.service",
         text: include_str!("../../../config/systemd/portcullis-sockets.service"),
-        variant: Variant::Sockets,
+        variant: Some(Variant::Sockets),
+    },
+    Unit {
+        name: "portcullis-audit.service",
+        text: include_str!("../../../config/systemd/portcullis-audit.service"),
+        variant: None,
+    },
+    Unit {
+        name: AUDIT,
+        text: include_str!("../../../config/systemd/portcullis-audit.timer"),
+        variant: None,
     },
 ];
 
@@ -54,7 +66,8 @@ pub(super) const UNITS: [Unit; 4] = [
 pub(super) struct Unit {
     pub(super) name: &'static str,
     text: &'static str,
-    variant: Variant,
+    /// Whose it is; `None` where it goes with either.
+    variant: Option<Variant>,
 }
 
 /// Who binds the ports.
@@ -97,6 +110,19 @@ pub(super) struct Layout {
 }
 
 impl Variant {
+    /// Its units.
+    pub(super) fn units(self) -> impl Iterator<Item = &'static str> {
+        UNITS.iter().filter(move |unit| unit.variant == Some(self)).map(|unit| unit.name)
+    }
+
+    /// The one that cannot run beside it.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Capability => Self::Sockets,
+            Self::Sockets => Self::Capability,
+        }
+    }
+
     /// The unit to enable.
     pub(super) fn service(self) -> &'static str {
         match self {
@@ -148,18 +174,22 @@ pub(super) fn all(variant: Variant, layout: &Layout, command: Command) -> Result
         text(TMPFILES, include_str!("../../../config/systemd/tmpfiles.d/portcullis.conf")),
         text(LOGROTATE, include_str!("../../../config/logrotate/portcullis")),
     ]);
-    for unit in UNITS.iter().filter(|unit| unit.variant == variant) {
+    for unit in UNITS.iter().filter(|unit| unit.variant.is_none_or(|its| its == variant)) {
         files.push(text(&format!("{UNIT_FOLDER}/{}", unit.name), unit.text));
     }
     Ok(files)
 }
 
-/// Whether an install may have written this path, whatever its variant: nothing else is removed,
-/// whatever a manifest says.
+/// Every path that an install may have written, whatever its variant.
+pub(super) fn known() -> impl Iterator<Item = PathBuf> {
+    let fixed = [PROGRAM, MANUAL, REFERENCE, CONFIG, SYSUSERS, TMPFILES, LOGROTATE];
+    let units = UNITS.iter().map(|unit| Path::new(UNIT_FOLDER).join(unit.name));
+    fixed.into_iter().map(PathBuf::from).chain(units)
+}
+
+/// Whether a path is one of them: nothing else is removed, whatever a manifest says.
 pub(super) fn is_known(path: &Path) -> bool {
-    let fixed = [CONFIG, SYSUSERS, TMPFILES, LOGROTATE, PROGRAM, MANUAL, REFERENCE];
-    fixed.into_iter().any(|known| path == Path::new(known))
-        || UNITS.iter().any(|unit| path == Path::new(UNIT_FOLDER).join(unit.name))
+    known().any(|known| known == path)
 }
 
 impl Content {
@@ -226,8 +256,14 @@ mod tests {
                 let Content::Text(text) = file.content else { continue };
                 assert!(!text.contains(PACKAGED_PROGRAM), "{text}");
                 assert!(!text.contains(PACKAGED_REFERENCE), "{text}");
-                let starts = text.lines().filter(|line| line.starts_with("Exec")).count();
-                assert_eq!(text.matches("=/opt/portcullis/portcullis ").count(), starts, "{text}");
+                let is_audit = file.path.ends_with("portcullis-audit.service");
+                let before = if is_audit { "exec " } else { "ExecReload=" };
+                if file.path.extension().is_some_and(|name| name == "service") {
+                    for before in [before, "ExecStart="] {
+                        let start = format!("{before}/opt/portcullis/portcullis ");
+                        assert!(text.contains(&start), "{start:?} in {text}");
+                    }
+                }
             }
         }
     }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,11 +10,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::super::Stop;
-use super::place::{self, Root};
+use super::place::Place;
+use super::plan::Step;
+use super::root::Root;
 use crate::exit;
 
 /// Beside the configuration, where only root may write: by what stands here root removes files.
-const PATH: &str = "/etc/portcullis/installed.json";
+pub(super) const PATH: &str = "/etc/portcullis/installed.json";
 
 /// The files and folders that were written; every path is absolute, without the root.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -73,45 +74,58 @@ impl Manifest {
 
     /// The manifest below this root, if anything was installed.
     pub(super) fn find(root: &Root) -> Result<Option<Self>, Stop> {
-        let path = root.join(PATH);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(place::failed("read", &path, &error)),
-        };
+        let Some(place) = root.place(Path::new(PATH))? else { return Ok(None) };
+        let Some(text) = place.read()? else { return Ok(None) };
         let found: Self = serde_json::from_slice(&text).map_err(|error| Stop {
             code: exit::FAILED,
             text: format!(
                 "{} is not what install has written ({error}), so that it cannot be told which \
                  files somebody has changed. Mend it or move it away",
-                path.display()
+                root.shown(Path::new(PATH)).display()
             ),
         })?;
         Ok(Some(found))
     }
 
+    /// Puts down files that are there already as they would have been written.
+    pub(super) fn adopt<'a>(
+        &mut self,
+        steps: impl IntoIterator<Item = &'a Step>,
+        root: &Root,
+    ) -> Result<(), Stop> {
+        let digests =
+            steps.into_iter().map(|step| (step.file.path.clone(), Digest::of(&step.bytes)));
+        self.files.extend(digests);
+        self.save(root)
+    }
+
     /// Writes it below this root.
     pub(super) fn save(&mut self, root: &Root) -> Result<(), Stop> {
         env!("CARGO_PKG_VERSION").clone_into(&mut self.program);
-        self.directories.extend(root.make_folder_of(Path::new(PATH))?);
+        let mut made = Vec::new();
+        let place = root.made_place(Path::new(PATH), &mut made);
+        self.directories.extend(made.iter().cloned());
+        place.and_then(|place| self.put(&place)).inspect_err(|_| root.unmake(&made))
+    }
+
+    fn put(&self, place: &Place) -> Result<(), Stop> {
         let text = serde_json::to_string_pretty(self).map_err(|error| Stop {
             code: exit::FAILED,
             text: format!("cannot write down what was installed: {error}"),
         })?;
-        let path = root.join(PATH);
-        place::replace(&path, format!("{text}\n").as_bytes(), 0o644)
-            .map_err(|error| place::failed("write", &path, &error))
+        place.replace(format!("{text}\n").as_bytes(), 0o644)
     }
 
     /// Removes it below this root.
     pub(super) fn remove(root: &Root) -> Result<(), Stop> {
-        let path = root.join(PATH);
-        fs::remove_file(&path).map_err(|error| place::failed("remove", &path, &error))
+        root.place(Path::new(PATH))?.map_or(Ok(()), |place| place.remove())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// The example of FIPS 180-4: "abc".
@@ -144,7 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path());
         fs::create_dir_all(folder.path().join("etc/portcullis")).unwrap();
-        fs::write(root.join(PATH), "{").unwrap();
+        fs::write(root.shown(Path::new(PATH)), "{").unwrap();
         let stop = Manifest::find(&root).unwrap_err();
         assert_eq!(stop.code, exit::FAILED);
         assert!(stop.text.contains("/etc/portcullis/installed.json is not what"), "{}", stop.text);

@@ -1,13 +1,12 @@
 //! Taking an install back: what it has written and nobody has changed, and nothing else.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::Stop;
 use super::files;
-use super::manifest::Manifest;
-use super::place::{self, Found, Root};
+use super::manifest::{Digest, Manifest};
+use super::place::{Found, Place};
+use super::root::Root;
 
 /// Removes, or only says what it would; one line for each file and folder.
 pub(super) fn take_back(
@@ -19,15 +18,14 @@ pub(super) fn take_back(
     let said = |done: &str, would: &str, path: &Path, why: &str| {
         format!("{:<12} {}{why}", if is_dry { would } else { done }, path.display())
     };
-    for (path, ours) in std::mem::take(&mut manifest.files) {
-        let place = root.join(&path);
-        let found = place::look_at(&place).map_err(|e| place::failed("read", &place, &e))?;
+    // All is looked at before anything is removed: a link that leads out of the root ends it here.
+    for (path, place, found, ours) in standing(std::mem::take(&mut manifest.files), root)? {
         let why = match found {
             Found::Nothing => continue,
             _ if !files::is_known(&path) => ": no install writes this file",
-            Found::File(there) if there == ours => {
+            Found::File(there, _) if there == ours => {
                 if !is_dry {
-                    fs::remove_file(&place).map_err(|e| place::failed("remove", &place, &e))?;
+                    place.remove()?;
                 }
                 lines.push(said("removed", "would remove", &path, ""));
                 continue;
@@ -42,15 +40,50 @@ pub(super) fn take_back(
     // Whoever changed a file has it for himself from now on.
     Manifest::remove(root)?;
     for folder in manifest.directories.iter().rev().filter(|folder| may_be_removed(folder)) {
-        let place = root.join(folder);
-        match fs::remove_dir(&place) {
-            Ok(()) => lines.push(said("removed", "", folder, "/")),
-            Err(error)
-                if [ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty].contains(&error.kind()) => {}
-            Err(error) => return Err(place::failed("remove", &place, &error)),
+        let Some(place) = root.place(folder)? else { continue };
+        if place.remove_folder()? {
+            lines.push(said("removed", "", folder, "/"));
         }
     }
     Ok(lines)
+}
+
+/// Removes the drafts of these files that installs have left which were cut short, or only says
+/// so; one line for each.
+pub(super) fn clear<'a>(
+    paths: impl IntoIterator<Item = &'a Path>,
+    root: &Root,
+    is_dry: bool,
+) -> Result<Vec<String>, Stop> {
+    let mut lines = Vec::new();
+    for path in paths {
+        // To where no install can have written, there is nothing to say.
+        let Ok(Some(place)) = root.place(path) else { continue };
+        for draft in place.leftovers()? {
+            if !is_dry {
+                draft.remove()?;
+            }
+            let word = if is_dry { "would remove" } else { "removed" };
+            let path = path.with_file_name(draft.name());
+            lines.push(format!("{word:<12} {}: of an install that was cut short", path.display()));
+        }
+    }
+    Ok(lines)
+}
+
+type Standing = (PathBuf, Place, Found, Digest);
+
+fn standing(
+    files: impl IntoIterator<Item = (PathBuf, Digest)>,
+    root: &Root,
+) -> Result<Vec<Standing>, Stop> {
+    let mut all = Vec::new();
+    for (path, ours) in files {
+        let Some(place) = root.place(&path)? else { continue };
+        let found = place.look()?;
+        all.push((path, place, found, ours));
+    }
+    Ok(all)
 }
 
 /// A folder is removed only when it is empty, so that this need not be narrow.
