@@ -13,6 +13,7 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use rustix::fs::Uid;
+use rustix::net::SendFlags;
 use rustix::process as own;
 use rustix::thread::LinkNameSpaceType;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -98,6 +99,8 @@ fn network(needs: &Needs) -> Vec<Attempt> {
             let _ = &listener;
             TcpStream::connect(address).map(drop)
         }));
+        let tried = format!("connect to {address} by sending to it (TCP Fast Open)");
+        attempts.push(Attempt::refused("fastopen", tried, move || connect_by_sending(address)));
     }
     let free = TcpListener::bind(loopback(0)).and_then(|listener| listener.local_addr());
     if let Ok(address) = free.and_then(|at| {
@@ -135,6 +138,12 @@ fn network(needs: &Needs) -> Vec<Attempt> {
         }));
     }
     attempts
+}
+
+fn connect_by_sending(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
+    Ok(rustix::net::sendto(&socket, b"", flags, &address).map(drop)?)
 }
 
 fn processes() -> Vec<Attempt> {

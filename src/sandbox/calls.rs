@@ -11,7 +11,9 @@
 //! and what changes files by path where Landlock does not see it (`chmod`, `chown`, `setxattr`).
 //!
 //! The kernel remembers which calls are allowed whatever their arguments (Linux 5.11) and asks the
-//! filter about the others only. No call that carries a request's bytes has a rule on arguments.
+//! filter about the others only. Of the calls that carry a request's bytes those that send to a socket
+//! have a rule, because with one flag they connect too; reading, and writing in several pieces, have
+//! none.
 
 mod list;
 mod rules;
@@ -88,20 +90,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_carries_bytes_is_never_asked_about() {
+    fn reading_and_waiting_is_never_asked_about() {
         let allowed = Calls { names: false }.allowed().unwrap();
         for call in [
             libc::SYS_read,
             libc::SYS_write,
             libc::SYS_writev,
             libc::SYS_recvfrom,
-            libc::SYS_sendto,
             libc::SYS_epoll_ctl,
             libc::SYS_accept4,
             libc::SYS_close,
             libc::SYS_futex,
         ] {
             assert_eq!(allowed.get(&call), Some(&Vec::new()), "{call}");
+        }
+    }
+
+    /// Each of them connects where a flag says so.
+    #[test]
+    fn what_sends_to_a_socket_has_a_rule() {
+        let allowed = Calls { names: true }.allowed().unwrap();
+        for call in [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg] {
+            assert!(allowed.get(&call).is_some_and(|rules| rules.len() == 1), "{call}");
         }
     }
 
