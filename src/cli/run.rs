@@ -152,6 +152,9 @@ fn start(
     let helper = start_helper(&origin);
     // The helper reads the file.
     let mut needs = Needs::of(&state.config, origin.file().filter(|_| helper.is_none()));
+    if helper.is_none() {
+        needs.listen_itself();
+    }
     if origin.file().is_none() {
         needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
     }

@@ -110,9 +110,13 @@ fn network(needs: &Needs) -> Vec<Attempt> {
             Ok(at)
         }
     }) {
-        attempts.push(Attempt::refused("bind", format!("listen on {address}"), move || {
-            TcpListener::bind(address).map(drop)
-        }));
+        attempts.push(Attempt::refused("bind", format!("bind {address}"), move || bind(address)));
+    }
+    // On one without an address it would take any port, on all addresses: this is as good.
+    let own = Socket::new(Domain::IPV4, Type::STREAM, None);
+    if let Ok(own) = own.and_then(|own| own.bind(&loopback(0).into()).map(|()| own)) {
+        let tried = "listen on a new socket (the helper does that)";
+        attempts.push(Attempt::refused("listen", tried, move || own.listen(1)));
     }
     let name = format!("portcullis-doctor-{}", process::id());
     let listening = UnixAddr::from_abstract_name(name)
@@ -138,6 +142,12 @@ fn network(needs: &Needs) -> Vec<Attempt> {
         }));
     }
     attempts
+}
+
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 fn connect_by_sending(address: SocketAddr) -> io::Result<()> {
@@ -199,8 +209,8 @@ fn serving(config: &Config, needs: &Needs) -> Vec<Attempt> {
     }
     // Port 0 is any; a low port takes a right that this process may lack.
     for port in needs.bind.keys().copied().filter(|port| *port >= 1024) {
-        attempts.push(Attempt::works("listen", format!("listen on port {port}"), move || {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)
+        attempts.push(Attempt::works("port", format!("bind port {port}"), move || {
+            bind((Ipv4Addr::LOCALHOST, port).into())
         }));
     }
     let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);

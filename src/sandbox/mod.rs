@@ -80,7 +80,7 @@ fn close_here(needs: &Needs, mode: Sandbox) -> Result<Closed, SandboxError> {
     }
     let mut closed = fence::close(needs).map_err(SandboxError::Landlock)?;
     closed.mode = mode;
-    match (Calls { names: needs.names.is_some() }).close() {
+    match (Calls { names: needs.names.is_some(), listens: needs.listens }).close() {
         Ok(count) => (closed.calls, closed.call_count) = (true, count),
         Err(lack) => closed.missing.push(lack),
     }

@@ -50,7 +50,7 @@ fn every_probe_is_refused_and_what_serving_takes_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let text = in_a_child("the_child_that_probes", folder.path());
     let refused = text.lines().filter(|line| line.contains("Refused")).count();
-    assert!(refused >= 15 && text.contains("Fast Open"), "{text}");
+    assert!(refused >= 16 && text.contains("Fast Open"), "{text}");
     assert!(!text.contains("NotShown"), "{text}");
 }
 
@@ -137,6 +137,35 @@ fn the_child_that_sends() {
     assert_eq!(sent, rustix::io::Errno::PERM);
     foreign.set_nonblocking(true).unwrap();
     assert_eq!(foreign.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    println!("the end of the child");
+}
+
+/// `listen` gives a socket that has no address any free port, and nobody asks Landlock.
+#[test]
+fn a_new_socket_does_not_listen_where_a_helper_does() {
+    let folder = tempfile::tempdir().unwrap();
+    in_a_child("the_child_that_listens", folder.path());
+    in_a_child("the_child_without_a_helper", folder.path());
+}
+
+#[test]
+fn the_child_that_listens() {
+    let Some(folder) = child() else { return };
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    assert!(socket().unwrap().listen(1).is_ok());
+    close_here(&Needs::of(&configuration(&folder, ONE), None), Sandbox::On).unwrap();
+    let refused = socket().unwrap().listen(1).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+    println!("the end of the child");
+}
+
+#[test]
+fn the_child_without_a_helper() {
+    let Some(folder) = child() else { return };
+    let mut needs = Needs::of(&configuration(&folder, ONE), None);
+    needs.listen_itself();
+    close_here(&needs, Sandbox::On).unwrap();
+    assert!(TcpListener::bind("127.0.0.1:0").is_ok());
     println!("the end of the child");
 }
 

@@ -41,7 +41,6 @@ const SOCKETS: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_connect,
     libc::SYS_bind,
-    libc::SYS_listen,
     libc::SYS_shutdown,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
