@@ -145,7 +145,7 @@ fn start(
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;
-    let privileges =
+    let mut privileges =
         privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
     let words = privileges.warning().into_iter().chain(state.certificates.out_of_reach());
     words.for_each(|warning| tracing::warn!("{warning}"));
@@ -161,6 +161,9 @@ fn start(
     let sandbox = sandbox::close(&needs, state.config.server.sandbox)
         .map_err(|error| Stop { code: error.exit_code(), text: error.to_string() })?;
     sandbox.tell();
+    if sandbox.limits_calls() {
+        privileges.expect_filter();
+    }
     let start = Start {
         origin,
         listeners,

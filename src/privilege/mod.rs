@@ -103,6 +103,11 @@ impl Standing {
         Proof::read(&self.threads, self.to_string(), &self.allowed)
     }
 
+    /// From now on a proof takes a filter of system calls in every thread.
+    pub fn expect_filter(&mut self) {
+        self.allowed.filtered = true;
+    }
+
     /// The same as a condition: to be called when all threads have started, before the first
     /// connection is accepted.
     ///
@@ -195,7 +200,7 @@ impl Origin {
                     .map_err(|error| PrivilegeError::refused("read the own groups", error))?,
             ),
         };
-        Ok(prove::Allowed { uid, gid, groups, bounding: 0 })
+        Ok(prove::Allowed { uid, gid, groups, bounding: 0, filtered: false })
     }
 }
 

@@ -80,6 +80,9 @@ fn close_here(needs: &Needs, mode: Sandbox) -> Result<Closed, SandboxError> {
     }
     let mut closed = fence::close(needs).map_err(SandboxError::Landlock)?;
     closed.mode = mode;
+    if closed.files && fence::is_open(&closed.reads) {
+        return Err(SandboxError::Open);
+    }
     match (Calls { names: needs.names.is_some(), listens: needs.listens }).close() {
         Ok(count) => (closed.calls, closed.call_count) = (true, count),
         Err(lack) => closed.missing.push(lack),
@@ -154,6 +157,12 @@ impl Closed {
             std::process::id()
         ));
         Err(lines.join("\n"))
+    }
+
+    /// Whether system calls are limited.
+    #[must_use]
+    pub fn limits_calls(&self) -> bool {
+        self.calls
     }
 
     /// Whether files, TCP ports and system calls are limited, each with its name.
@@ -256,6 +265,8 @@ pub enum SandboxError {
     Threads(usize),
     /// The kernel refused a step of Landlock.
     Landlock(landlock::RulesetError),
+    /// The kernel says that files are limited, and they are not.
+    Open,
     /// The kernel lacks this, and the configuration requires it.
     Missing(Vec<String>),
 }
@@ -265,7 +276,7 @@ impl SandboxError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Missing(_) | Self::Landlock(_) => exit::NOT_PERMITTED,
+            Self::Missing(_) | Self::Landlock(_) | Self::Open => exit::NOT_PERMITTED,
             Self::Threads(_) => exit::FAILED,
         }
     }
@@ -282,6 +293,10 @@ impl fmt::Display for SandboxError {
                 "the sandbox cannot be closed: {error} (`sandbox = \"off\"` in [server] serves \
                  without it)"
             ),
+            Self::Open => f.write_str(
+                "not serving, because the sandbox is not closed: the kernel says that Landlock \
+                 limits files, and / can still be listed",
+            ),
             Self::Missing(missing) => {
                 write!(f, "server.sandbox is \"require\", and on this host {}", missing.join("; "))
             }
@@ -293,7 +308,7 @@ impl std::error::Error for SandboxError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Landlock(error) => Some(error),
-            Self::Threads(_) | Self::Missing(_) => None,
+            Self::Threads(_) | Self::Open | Self::Missing(_) => None,
         }
     }
 }

@@ -113,6 +113,25 @@ fn what_a_kernel_lacks_is_said_and_refused_where_it_is_required() {
     }
 }
 
+/// The kernel's word is not taken for it: what it said to have closed is tried, and read back.
+#[test]
+fn a_sandbox_that_is_not_closed_is_not_believed() {
+    let folder = proxy::folder();
+    let origin = app();
+    Proxy::to(&origin).write(folder.path());
+    for (answer, words) in [
+        ("seccomp:retval=0", "no filter of system calls"),
+        ("landlock_restrict_self:retval=0", "/ can still be listed"),
+    ] {
+        let Some(mut strace) = tools::find("strace") else { return };
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
+        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
+        let output = tools::run(strace.current_dir(folder.path()));
+        assert!(stderr(&output).contains(words), "{words}: {}", stderr(&output));
+        assert_eq!(output.status.code(), Some(77), "{words}");
+    }
+}
+
 #[test]
 fn a_reload_that_needs_more_names_every_key_and_changes_nothing() {
     let origin = app();
