@@ -149,6 +149,9 @@ async fn attempt(
     tracing::info!("upgrading: process {pid} has been started");
     let heard = timeout(PATIENCE, hear(ours)).await;
     if heard.as_deref() == Ok(ready::YES) {
+        if let Err(error) = helper.release().await {
+            tracing::warn!("the helper does not let process {pid} go: {error}");
+        }
         helper.dismiss().await;
         return Ok(pid);
     }

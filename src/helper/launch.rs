@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::SigSet;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{LAUNCH, Refused};
 use crate::exit;
@@ -71,9 +71,14 @@ impl Launch {
     }
 }
 
-/// Asks `child` to end.
+/// Asks `child`, which has not been waited for, and what it has started in its group to end.
 pub(super) fn terminate(child: &Child) -> io::Result<()> {
-    Ok(kill_process(Pid::from_child(child), Signal::TERM)?)
+    Ok(kill_process_group(Pid::from_child(child), Signal::TERM)?)
+}
+
+/// The same, without asking.
+pub(super) fn kill(child: &Child) -> io::Result<()> {
+    Ok(kill_process_group(Pid::from_child(child), Signal::KILL)?)
 }
 
 /// Removes the protocol's variables from what a process is started with.

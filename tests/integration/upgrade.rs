@@ -249,6 +249,26 @@ fn a_stop_during_an_upgrade_ends_both() {
     eventually("the new program to end", || !is_alive(pid.unwrap()));
 }
 
+/// It kept the ports, and nobody served on them.
+#[test]
+fn a_kill_during_an_upgrade_ends_the_one_that_is_not_ready() {
+    let origin = app("ok");
+    let mut proxy = Proxy::start_copy(Proxy::plain_to(&origin));
+    let place = proxy.http();
+    replace_by(&proxy, "#!/bin/sh\necho $$ >started\nsleep 600\n");
+    proxy.signal(Signal::USR2);
+    let started = proxy.path("started");
+    let mut pid = None;
+    eventually("the new program", || {
+        pid = fs::read_to_string(&started).ok().and_then(|text| text.trim().parse().ok());
+        pid.is_some()
+    });
+    proxy.signal(Signal::KILL);
+    eventually("the end of the new process", || !is_alive(pid.unwrap()));
+    eventually("the port to be free", || std::net::TcpListener::bind(place).is_ok());
+    proxy.wait_for_exit();
+}
+
 #[test]
 fn a_websocket_lives_through_an_upgrade_until_grace_is_over() {
     let origin = Origin::start();
