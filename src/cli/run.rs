@@ -120,20 +120,26 @@ fn start(
     let notifier = Notifier::from_env(passed.take_named("notify"));
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
+    passed.take_refused().iter().for_each(|what| tracing::warn!("{what}"));
+    let when = if passed.is_inherited() { When::Running } else { When::Start };
     let listeners =
         bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
-    let metrics = passed.take_named("metrics").zip(config.admin.metrics);
-    let metrics = match metrics.and_then(|(socket, at)| files::adopt_metrics(socket, at)) {
+    let metrics = config.admin.metrics.and_then(|at| {
+        let socket = passed.take_fitting("metrics", |socket| files::is_for_metrics(socket, at))?;
+        files::adopt_metrics(socket)
+    });
+    let metrics = match metrics {
         Some(inherited) => Some(inherited),
         None => config
             .admin
             .metrics
-            .map(|address| files::bind_metrics(address, When::Start))
+            .map(|address| files::bind_metrics(address, when))
             .transpose()
             .map_err(|error| unstarted(&error))?,
     };
     let path = &config.admin.socket;
-    let socket = passed.take_named("control").and_then(|socket| ControlSocket::adopt(socket, path));
+    let socket = passed.take_fitting("control", |socket| ControlSocket::is_at(socket, path));
+    let socket = socket.and_then(|socket| ControlSocket::adopt(socket, path));
     let socket = socket.or_else(|| files::bind_control(path));
     passed.leftover().iter().for_each(|what| tracing::warn!("{what}"));
     drop(passed);
@@ -235,8 +241,10 @@ pub fn https_port(listeners: &[BoundListener]) -> u16 {
 }
 
 fn refused(error: &BindError, passed: &Passed) -> Stop {
-    let mut text = error.explain();
-    if passed.any() && error.is_permission() {
+    // A successor has no right left to bind with; a start has it.
+    let inherited = passed.is_inherited();
+    let mut text = error.explain_when(if inherited { When::Running } else { When::Start });
+    if passed.any() && !inherited && error.is_permission() {
         let (kind, listen) = (error.kind, error.listen);
         text = format!(
             "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::config::{Config, Listen, TlsSource};
 use crate::privilege::explain::{self, Wanted, When};
@@ -53,17 +53,22 @@ pub fn bind_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener> 
     Ok(listener)
 }
 
-/// The listener for metrics that a predecessor has passed, when it is the one at `address`.
+/// Whether a passed socket is the listener for metrics at `address`.
 #[must_use]
-pub fn adopt_metrics(socket: OwnedFd, address: SocketAddr) -> Option<TcpListener> {
+pub fn is_for_metrics(socket: &SockRef<'_>, address: SocketAddr) -> bool {
+    let here = socket.local_addr().ok().and_then(|here| here.as_socket());
+    let is_there =
+        |here: SocketAddr| here == address || (address.port() == 0 && here.ip() == address.ip());
+    here.is_some_and(is_there) && socket.is_listener().unwrap_or(false)
+}
+
+/// The listener for metrics that was passed.
+#[must_use]
+pub fn adopt_metrics(socket: OwnedFd) -> Option<TcpListener> {
     let listener = TcpListener::from(socket);
     listener.set_nonblocking(true).ok()?;
-    let here = listener.local_addr().ok()?;
-    let is_there = here == address || (address.port() == 0 && here.ip() == address.ip());
-    is_there.then(|| {
-        tell_metrics(&listener);
-        listener
-    })
+    tell_metrics(&listener);
+    Some(listener)
 }
 
 /// Says where metrics are scraped.
@@ -106,6 +111,12 @@ impl ControlSocket {
     /// When the system has no descriptor left.
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
+    }
+
+    /// Whether a passed socket is the one at `path`.
+    #[must_use]
+    pub fn is_at(socket: &SockRef<'_>, path: &Path) -> bool {
+        socket.local_addr().is_ok_and(|here| here.as_pathname() == Some(path))
     }
 
     /// The socket that a predecessor has passed, when it is the one at `path`. The file stays the
