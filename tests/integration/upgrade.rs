@@ -491,6 +491,34 @@ END
     }
 }
 
+/// It was told to write a socket unit, where a start again is enough.
+#[test]
+fn a_low_port_that_only_a_start_may_take_is_told_as_such() {
+    let script = "
+        cat >low.toml <<END
+[server]
+http = '127.0.0.1:80'
+https = []
+[log]
+access = 'off'
+[[site]]
+host = 'localhost'
+to = '127.0.0.1:8080'
+redirect = 'off'
+END
+        echo 1024 >/proc/sys/net/ipv4/ip_unprivileged_port_start
+        cp \"$(readlink -f portcullis)\" program
+        chown -R nobody . /run /var/lib; setcap cap_net_bind_service=p program
+        setpriv --reuid=65534 --regid=65534 --clear-groups ./program run -c low.toml >said 2>&1 &
+        until_ok grep -q listening said
+        sed -i \"s/'127.0.0.1:80'/['127.0.0.1:80', '127.0.0.1:81']/\" low.toml
+        kill -USR2 $!; until_ok grep -q 'upgrade failed' said; kill $!; wait $!; cat said
+    ";
+    let Some(text) = tools::alone(script) else { return };
+    assert!(text.contains("a start has the right"), "{text}");
+    assert!(!text.contains("socket unit") && !text.contains("no_new_privs is"), "{text}");
+}
+
 /// The end of process 1 is the end of its container.
 #[test]
 fn process_1_is_not_upgraded() {
