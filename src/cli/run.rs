@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
@@ -183,7 +185,7 @@ fn start(
         sandbox,
         helper,
     };
-    let (mut control, listeners) = Control::new(start).map_err(|error| unstarted(&error))?;
+    let (mut control, listeners) = Control::new(start).map_err(unthreaded)?;
     let proof = control.prove().map_err(|error| not_permitted(&error))?;
     tracing::info!("privileges: {proof}");
     after_bind(&listeners);
@@ -253,6 +255,23 @@ fn refused(error: &BindError, passed: &Passed) -> Stop {
         );
     }
     Stop { code: error.exit_code(), text }
+}
+
+/// Threads are what a service has too few of most often.
+fn unthreaded(error: io::Error) -> Stop {
+    if Errno::from_io_error(&error) != Some(Errno::AGAIN) {
+        return unstarted(&error);
+    }
+    let limit = match getrlimit(Resource::Nproc).current {
+        Some(limit) => format!("{limit} processes and threads"),
+        None => "any number of processes and threads, so that the limit is another".to_owned(),
+    };
+    let text = format!(
+        "cannot start the threads that serve: {error}. This user may have {limit}: raise it \
+         (LimitNPROC and TasksMax in a unit, ulimit -u in a shell, the limit of pids of a \
+         container), or lower server.workers"
+    );
+    Stop { code: exit::FAILED, text }
 }
 
 fn not_permitted(error: &PrivilegeError) -> Stop {

@@ -100,7 +100,8 @@ fn missing(abi: ABI, status: LandlockStatus) -> Vec<String> {
     let lacks = match status {
         LandlockStatus::NotImplemented => {
             "files and ports are not limited: this kernel has no Landlock (Linux 5.13, built with \
-             CONFIG_SECURITY_LANDLOCK)"
+             CONFIG_SECURITY_LANDLOCK), or a filter of system calls that was there before (of a \
+             container, or a unit's SystemCallFilter) refuses it"
         }
         LandlockStatus::NotEnabled => {
             "files and ports are not limited: Landlock is switched off in this kernel (put \

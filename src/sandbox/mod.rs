@@ -15,8 +15,11 @@ mod probe;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter;
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use self::calls::Calls;
@@ -276,6 +279,7 @@ impl SandboxError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Landlock(error) if lacks_descriptors(error) => exit::FAILED,
             Self::Missing(_) | Self::Landlock(_) | Self::Open => exit::NOT_PERMITTED,
             Self::Threads(_) => exit::FAILED,
         }
@@ -287,6 +291,15 @@ impl fmt::Display for SandboxError {
         match self {
             Self::Threads(count) => {
                 write!(f, "the sandbox cannot be closed: there are {count} threads already")
+            }
+            Self::Landlock(error) if lacks_descriptors(error) => {
+                let limit = getrlimit(Resource::Nofile).current;
+                let limit = limit.map_or_else(|| "as many".to_owned(), |limit| limit.to_string());
+                write!(
+                    f,
+                    "the sandbox cannot be closed: {error}. This process may have {limit} \
+                     descriptors: raise that (LimitNOFILE in a unit, ulimit -n in a shell)"
+                )
             }
             Self::Landlock(error) => write!(
                 f,
@@ -302,6 +315,14 @@ impl fmt::Display for SandboxError {
             }
         }
     }
+}
+
+/// Whether there are too many files open, which has nothing to do with rights.
+fn lacks_descriptors(error: &landlock::RulesetError) -> bool {
+    let mut causes =
+        iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let cause = causes.find_map(|error| error.downcast_ref::<std::io::Error>());
+    matches!(cause.and_then(Errno::from_io_error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl std::error::Error for SandboxError {
