@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
@@ -141,9 +142,39 @@ impl ControlSocket {
     }
 
     /// Leaves the file to a successor.
-    pub fn leave(mut self) {
-        self.inode = NOT_OURS;
+    #[must_use]
+    pub fn leave(mut self) -> Left {
+        let inode = mem::replace(&mut self.inode, NOT_OURS);
+        Left { path: mem::take(&mut self.path), inode }
     }
+}
+
+/// The file of a control socket that was left to a successor, which may not have taken it: its
+/// configuration may name another place.
+#[derive(Debug)]
+pub struct Left {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Left {
+    /// Removes the file where nobody listens at it any more: to be called when this process does
+    /// not.
+    pub fn tidy(self) {
+        let is_ours = fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if is_ours && is_deserted(&self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether nobody listens at a socket. It does not wait for who does.
+fn is_deserted(path: &Path) -> bool {
+    let tried = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    });
+    tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// The name of a folder that is for this program alone.
@@ -306,9 +337,18 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok(), "it never served");
         let mut second = ControlSocket::adopt(given(), &path).unwrap();
         second.keep();
-        first.leave();
+        first.leave().tidy();
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
+        assert!(!path.exists());
+    }
+
+    /// It stayed, and answered nobody.
+    #[test]
+    fn the_file_that_no_successor_takes_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        make_socket(&path).unwrap().leave().tidy();
         assert!(!path.exists());
     }
 
