@@ -185,7 +185,7 @@ fn start(
         sandbox,
         helper,
     };
-    let (mut control, listeners) = Control::new(start).map_err(unthreaded)?;
+    let (mut control, listeners) = Control::new(start).map_err(|error| unthreaded(&error))?;
     let proof = control.prove().map_err(|error| not_permitted(&error))?;
     tracing::info!("privileges: {proof}");
     after_bind(&listeners);
@@ -258,9 +258,9 @@ fn refused(error: &BindError, passed: &Passed) -> Stop {
 }
 
 /// Threads are what a service has too few of most often.
-fn unthreaded(error: io::Error) -> Stop {
-    if Errno::from_io_error(&error) != Some(Errno::AGAIN) {
-        return unstarted(&error);
+fn unthreaded(error: &io::Error) -> Stop {
+    if Errno::from_io_error(error) != Some(Errno::AGAIN) {
+        return unstarted(error);
     }
     let limit = match getrlimit(Resource::Nproc).current {
         Some(limit) => format!("{limit} processes and threads"),

@@ -160,7 +160,7 @@ fn is_for_this_machine(program: &Path) -> io::Result<()> {
         [b'#', b'!', ..] => Ok(()),
         [0x7f, b'E', b'L', b'F', ..] if kind(&theirs) == kind(&ours) => Ok(()),
         [0x7f, b'E', b'L', b'F', ..] => wrong("it is a program for another machine"),
-        _ => wrong("it is no program"),
+        _ => wrong("it is no program: neither ELF nor a script that begins with #!"),
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(judge(&ours[..64]), Ok(()));
         assert_eq!(judge(b"#!/bin/sh\n"), Ok(()));
         for wrong in [&b""[..], b"hello", &[0; 64]] {
-            assert_eq!(judge(wrong).unwrap_err(), "it is no program");
+            assert!(judge(wrong).unwrap_err().starts_with("it is no program: neither"));
         }
         ours[18] ^= 0xff;
         assert_eq!(judge(&ours[..64]).unwrap_err(), "it is a program for another machine");

@@ -196,7 +196,8 @@ impl fmt::Display for Proof {
         let [.., bounding] = self.union();
         if bounding != 0 {
             f.write_str(
-                "; the bounding set, which this user may not empty, is void under no_new_privs",
+                "; the bounding set could not be emptied, which takes CAP_SETPCAP, and gives nothing \
+                 under no_new_privs",
             )?;
         }
         Ok(())

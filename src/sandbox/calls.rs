@@ -11,9 +11,9 @@
 //! and what changes files by path where Landlock does not see it (`chmod`, `chown`, `setxattr`).
 //!
 //! The kernel remembers which calls are allowed whatever their arguments (Linux 5.11) and asks the
-//! filter about the others only. Of the calls that carry a request's bytes those that send to a socket
-//! have a rule, because with one flag they connect too; reading, and writing in several pieces, have
-//! none.
+//! filter about the others only. Of the calls that carry a request's bytes those that send to a
+//! socket have a rule, because with one flag they connect too; reading, and writing in several
+//! pieces, have none.
 
 mod list;
 mod rules;

@@ -55,8 +55,8 @@ pub(super) fn close(needs: &Needs) -> Result<Closed, RulesetError> {
     Ok(describe(needs, grants, held, abi, status.landlock))
 }
 
-/// Whether what is not among `reads` can be listed all the same: the root folder, which is too broad
-/// for any configuration. Where this user may not do it anyway, nothing is shown.
+/// Whether what is not among `reads` can be listed all the same: the root folder, which is too
+/// broad for any configuration. Where this user may not do it anyway, nothing is shown.
 pub(super) fn is_open(reads: &[String]) -> bool {
     !reads.iter().any(|path| path == "/") && std::fs::read_dir("/").is_ok()
 }

@@ -230,7 +230,9 @@ impl fmt::Display for Closed {
         let mut parts = Vec::new();
         if self.files {
             let (reads, writes) = (self.reads.len(), self.writes.len());
-            parts.push(format!("{reads} places to read and {writes} to write"));
+            parts.push(format!(
+                "{reads} places to read and {writes} to write (listed by `portcullis status --json`)"
+            ));
         }
         if self.ports {
             let (binds, connects) = (ports(&self.binds), ports(&self.connects));
@@ -241,6 +243,9 @@ impl fmt::Display for Closed {
         }
         match parts.as_slice() {
             [] => f.write_str("the sandbox could not be closed: this kernel limits nothing"),
+            [calls] if self.calls => {
+                write!(f, "the sandbox leaves {calls}, and every file and port of this user")
+            }
             parts => write!(f, "the sandbox leaves {}", parts.join("; ")),
         }
     }
