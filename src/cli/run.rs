@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
@@ -120,20 +122,26 @@ fn start(
     let notifier = Notifier::from_env(passed.take_named("notify"));
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
+    passed.take_refused().iter().for_each(|what| tracing::warn!("{what}"));
+    let when = if passed.is_inherited() { When::Running } else { When::Start };
     let listeners =
         bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
-    let metrics = passed.take_named("metrics").zip(config.admin.metrics);
-    let metrics = match metrics.and_then(|(socket, at)| files::adopt_metrics(socket, at)) {
+    let metrics = config.admin.metrics.and_then(|at| {
+        let socket = passed.take_fitting("metrics", |socket| files::is_for_metrics(socket, at))?;
+        files::adopt_metrics(socket)
+    });
+    let metrics = match metrics {
         Some(inherited) => Some(inherited),
         None => config
             .admin
             .metrics
-            .map(|address| files::bind_metrics(address, When::Start))
+            .map(|address| files::bind_metrics(address, when))
             .transpose()
             .map_err(|error| unstarted(&error))?,
     };
     let path = &config.admin.socket;
-    let socket = passed.take_named("control").and_then(|socket| ControlSocket::adopt(socket, path));
+    let socket = passed.take_fitting("control", |socket| ControlSocket::is_at(socket, path));
+    let socket = socket.and_then(|socket| ControlSocket::adopt(socket, path));
     let socket = socket.or_else(|| files::bind_control(path));
     passed.leftover().iter().for_each(|what| tracing::warn!("{what}"));
     drop(passed);
@@ -145,19 +153,25 @@ fn start(
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;
-    let privileges =
+    let mut privileges =
         privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
     let words = privileges.warning().into_iter().chain(state.certificates.out_of_reach());
     words.for_each(|warning| tracing::warn!("{warning}"));
     let helper = start_helper(&origin);
     // The helper reads the file.
     let mut needs = Needs::of(&state.config, origin.file().filter(|_| helper.is_none()));
+    if helper.is_none() {
+        needs.listen_itself();
+    }
     if origin.file().is_none() {
         needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
     }
     let sandbox = sandbox::close(&needs, state.config.server.sandbox)
         .map_err(|error| Stop { code: error.exit_code(), text: error.to_string() })?;
     sandbox.tell();
+    if sandbox.limits_calls() {
+        privileges.expect_filter();
+    }
     let start = Start {
         origin,
         listeners,
@@ -171,7 +185,7 @@ fn start(
         sandbox,
         helper,
     };
-    let (mut control, listeners) = Control::new(start).map_err(|error| unstarted(&error))?;
+    let (mut control, listeners) = Control::new(start).map_err(|error| unthreaded(&error))?;
     let proof = control.prove().map_err(|error| not_permitted(&error))?;
     tracing::info!("privileges: {proof}");
     after_bind(&listeners);
@@ -229,8 +243,10 @@ pub fn https_port(listeners: &[BoundListener]) -> u16 {
 }
 
 fn refused(error: &BindError, passed: &Passed) -> Stop {
-    let mut text = error.explain();
-    if passed.any() && error.is_permission() {
+    // A successor has no right left to bind with; a start has it.
+    let inherited = passed.is_inherited();
+    let mut text = error.explain_when(if inherited { When::Running } else { When::Start });
+    if passed.any() && !inherited && error.is_permission() {
         let (kind, listen) = (error.kind, error.listen);
         text = format!(
             "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
@@ -239,6 +255,23 @@ fn refused(error: &BindError, passed: &Passed) -> Stop {
         );
     }
     Stop { code: error.exit_code(), text }
+}
+
+/// Threads are what a service has too few of most often.
+fn unthreaded(error: &io::Error) -> Stop {
+    if Errno::from_io_error(error) != Some(Errno::AGAIN) {
+        return unstarted(error);
+    }
+    let limit = match getrlimit(Resource::Nproc).current {
+        Some(limit) => format!("{limit} processes and threads"),
+        None => "any number of processes and threads, so that the limit is another".to_owned(),
+    };
+    let text = format!(
+        "cannot start the threads that serve: {error}. This user may have {limit}: raise it \
+         (LimitNPROC and TasksMax in a unit, ulimit -u in a shell, the limit of pids of a \
+         container), or lower server.workers"
+    );
+    Stop { code: exit::FAILED, text }
 }
 
 fn not_permitted(error: &PrivilegeError) -> Stop {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::config::{Config, Listen, TlsSource};
 use crate::privilege::explain::{self, Wanted, When};
@@ -53,17 +54,22 @@ pub fn bind_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener> 
     Ok(listener)
 }
 
-/// The listener for metrics that a predecessor has passed, when it is the one at `address`.
+/// Whether a passed socket is the listener for metrics at `address`.
 #[must_use]
-pub fn adopt_metrics(socket: OwnedFd, address: SocketAddr) -> Option<TcpListener> {
+pub fn is_for_metrics(socket: &SockRef<'_>, address: SocketAddr) -> bool {
+    let here = socket.local_addr().ok().and_then(|here| here.as_socket());
+    let is_there =
+        |here: SocketAddr| here == address || (address.port() == 0 && here.ip() == address.ip());
+    here.is_some_and(is_there) && socket.is_listener().unwrap_or(false)
+}
+
+/// The listener for metrics that was passed.
+#[must_use]
+pub fn adopt_metrics(socket: OwnedFd) -> Option<TcpListener> {
     let listener = TcpListener::from(socket);
     listener.set_nonblocking(true).ok()?;
-    let here = listener.local_addr().ok()?;
-    let is_there = here == address || (address.port() == 0 && here.ip() == address.ip());
-    is_there.then(|| {
-        tell_metrics(&listener);
-        listener
-    })
+    tell_metrics(&listener);
+    Some(listener)
 }
 
 /// Says where metrics are scraped.
@@ -108,6 +114,12 @@ impl ControlSocket {
         self.listener.try_clone()
     }
 
+    /// Whether a passed socket is the one at `path`.
+    #[must_use]
+    pub fn is_at(socket: &SockRef<'_>, path: &Path) -> bool {
+        socket.local_addr().is_ok_and(|here| here.as_pathname() == Some(path))
+    }
+
     /// The socket that a predecessor has passed, when it is the one at `path`. The file stays the
     /// predecessor's until [`ControlSocket::keep`]: this process may fail to come up.
     #[must_use]
@@ -130,9 +142,39 @@ impl ControlSocket {
     }
 
     /// Leaves the file to a successor.
-    pub fn leave(mut self) {
-        self.inode = NOT_OURS;
+    #[must_use]
+    pub fn leave(mut self) -> Left {
+        let inode = mem::replace(&mut self.inode, NOT_OURS);
+        Left { path: mem::take(&mut self.path), inode }
     }
+}
+
+/// The file of a control socket that was left to a successor, which may not have taken it: its
+/// configuration may name another place.
+#[derive(Debug)]
+pub struct Left {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Left {
+    /// Removes the file where nobody listens at it any more: to be called when this process does
+    /// not.
+    pub fn tidy(self) {
+        let is_ours = fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if is_ours && is_deserted(&self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether nobody listens at a socket. It does not wait for who does.
+fn is_deserted(path: &Path) -> bool {
+    let tried = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    });
+    tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// The name of a folder that is for this program alone.
@@ -295,9 +337,18 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok(), "it never served");
         let mut second = ControlSocket::adopt(given(), &path).unwrap();
         second.keep();
-        first.leave();
+        first.leave().tidy();
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
+        assert!(!path.exists());
+    }
+
+    /// It stayed, and answered nobody.
+    #[test]
+    fn the_file_that_no_successor_takes_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        make_socket(&path).unwrap().leave().tidy();
         assert!(!path.exists());
     }
 

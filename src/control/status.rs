@@ -91,7 +91,10 @@ impl Plane {
             needs.push(format!("the last reload changed nothing: {error}"));
         }
         if let Some(error) = &self.upgrade_error {
-            needs.push(format!("the last upgrade failed, this process goes on: {error}"));
+            needs.push(format!(
+                "the last upgrade failed, this process goes on (another `kill -USR2` that succeeds \
+                 clears this): {error}"
+            ));
         }
         if self.helper.as_ref().is_none_or(Line::is_gone) {
             needs.push(GONE.to_owned());

@@ -7,10 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use super::Plane;
+use super::files::ControlSocket;
 use super::notify::Notifier;
 use crate::downstream::bind::ListenerKind;
 use crate::helper::client::Line;
@@ -110,11 +111,17 @@ impl Plane {
 
     /// Leaves everything that both processes hold to process `pid`.
     fn hand_over_to(&mut self, pid: u32) {
-        for serving in [self.answering.take(), self.scraping.take()].into_iter().flatten() {
-            serving.abort();
-        }
-        if let Some(socket) = self.socket.take() {
-            socket.leave();
+        let serving = [self.answering.take(), self.scraping.take()];
+        let serving: Vec<_> = serving.into_iter().flatten().collect();
+        serving.iter().for_each(AbortHandle::abort);
+        if let Some(left) = self.socket.take().map(ControlSocket::leave) {
+            // Who answered on it has a descriptor of his own.
+            tokio::spawn(async move {
+                while !serving.iter().all(AbortHandle::is_finished) {
+                    tokio::task::yield_now().await;
+                }
+                left.tidy();
+            });
         }
         self.notifier.successor(pid);
         // What this process does from now on is not the service's state any more.
@@ -149,6 +156,9 @@ async fn attempt(
     tracing::info!("upgrading: process {pid} has been started");
     let heard = timeout(PATIENCE, hear(ours)).await;
     if heard.as_deref() == Ok(ready::YES) {
+        if let Err(error) = helper.release().await {
+            tracing::warn!("the helper does not let process {pid} go: {error}");
+        }
         helper.dismiss().await;
         return Ok(pid);
     }

@@ -13,12 +13,18 @@ use super::bind::{BoundListener, Company, ListenerKind};
 use crate::config::Listen;
 use crate::helper::ready;
 
-/// Names of sockets that are no listeners of the configuration: [`Passed::take_named`] gives them
-/// out, and nothing else does.
+/// Names of sockets that are no listeners of the configuration when a predecessor passes them:
+/// [`Passed::take_named`] gives them out, and nothing else does.
 const OTHERS: [&str; 5] = ["metrics", "control", "notify", "keys", "ready"];
+
+/// What systemd calls a socket that has no name (sd_listen_fds_with_names(3)).
+const UNNAMED: &str = "unknown";
 
 /// More than anybody passes: a number beyond it is a mistake.
 const MOST: usize = 256;
+
+/// As many descriptors that are no sockets are told one by one; of more, their number.
+const FEW: usize = 3;
 
 /// The sockets that were passed and have no use yet. What is left is closed when this is dropped.
 #[derive(Debug, Default)]
@@ -52,10 +58,10 @@ impl Passed {
     pub fn take() -> Self {
         // The names first: their companions are gone from the environment once they are taken.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let count = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok());
-        if let Some(count @ MOST..) = count {
-            let refused = vec![format!("LISTEN_FDS says {count}, which no one passes")];
-            return Self { refused, ..Self::default() };
+        let variable = |name| std::env::var(name).ok();
+        let (count, pid) = (variable("LISTEN_FDS"), variable("LISTEN_PID"));
+        if let Some(why) = unusable(count.as_deref(), pid.as_deref(), std::process::id()) {
+            return Self { refused: vec![why], ..Self::default() };
         }
         let mut list = ListenFd::from_env();
         let mut passed = Self { any: list.len() > 0, ..Self::default() };
@@ -65,15 +71,32 @@ impl Passed {
                 Err(why) => passed.refused.push(why),
             }
         }
-        passed.inherited = passed.sockets.iter().any(|socket| socket.name == ready::NAME);
+        if passed.refused.len() > FEW {
+            let (all, wrong) = (list.len(), passed.refused.len());
+            let text = format!("LISTEN_FDS says {all}, but {wrong} of those are no sockets");
+            passed.refused = vec![text];
+        }
+        passed.inherited = passed.sockets.iter().any(Socket::is_from_a_predecessor);
         passed
+    }
+
+    /// Whether a predecessor passed them.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Why nothing could be taken of what was passed, or not all: to be told before anything is
+    /// bound in its place. It is told once.
+    pub fn take_refused(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.refused)
     }
 
     /// The addresses on which a predecessor listens for `kind`; none where there is no predecessor.
     #[must_use]
     pub fn inherited(&self, kind: ListenerKind) -> Vec<SocketAddr> {
         let sockets = self.sockets.iter().filter(|_| self.inherited);
-        let identities = sockets.filter_map(Socket::identity);
+        let identities = sockets.filter_map(|socket| socket.identity(true));
         identities.filter(|(role, _)| *role == Some(kind)).map(|(_, address)| address).collect()
     }
 
@@ -92,7 +115,8 @@ impl Passed {
     ///
     /// Those of a predecessor serve the very address that is their own, or none.
     pub fn assign(&mut self, wanted: &[(ListenerKind, Listen)]) -> Vec<Assigned> {
-        let addresses: Vec<_> = self.sockets.iter().map(Socket::identity).collect();
+        let addresses: Vec<_> =
+            self.sockets.iter().map(|socket| socket.identity(self.inherited)).collect();
         let mut chosen: Vec<Option<usize>> = addresses
             .iter()
             .map(|identity| {
@@ -154,9 +178,20 @@ impl Passed {
         bound
     }
 
-    /// The next socket of this name, whatever it is.
+    /// The next socket of this name, whatever it is, where a predecessor passed it.
     pub fn take_named(&mut self, name: &str) -> Option<OwnedFd> {
-        let index = self.sockets.iter().position(|socket| socket.name == name)?;
+        if self.inherited { self.take_fitting(name, |_| true) } else { None }
+    }
+
+    /// The next socket of this name that is as it has to be. One that is not stays, and is told
+    /// with what nobody wants.
+    pub fn take_fitting(
+        &mut self,
+        name: &str,
+        fits: impl Fn(&SockRef<'_>) -> bool,
+    ) -> Option<OwnedFd> {
+        let is_it = |socket: &Socket| socket.name == name && fits(&SockRef::from(&socket.fd));
+        let index = self.sockets.iter().position(is_it)?;
         Some(self.sockets.remove(index).fd)
     }
 
@@ -165,6 +200,9 @@ impl Passed {
     pub fn leftover(&self) -> Vec<String> {
         let unwanted = self.sockets.iter().map(|socket| match socket.address {
             Some(_) => format!("{socket} is closed: no listener of the configuration wants it"),
+            None if OTHERS.contains(&&*socket.name) => {
+                format!("{socket} is closed: the configuration has no use for it")
+            }
             None => format!("{socket} is closed: a listener takes a TCP socket that listens"),
         });
         self.refused.iter().cloned().chain(unwanted).collect()
@@ -191,7 +229,7 @@ struct Socket {
 
 impl Socket {
     fn take(list: &mut ListenFd, index: usize, name: &str) -> Result<Self, String> {
-        let name = if name.is_empty() { "unknown" } else { name }.to_owned();
+        let name = if name.is_empty() { UNNAMED } else { name }.to_owned();
         let tcp = |list: &mut ListenFd| list.take_tcp_listener(index).map(|s| s.map(OwnedFd::from));
         let unix =
             |list: &mut ListenFd| list.take_unix_listener(index).map(|s| s.map(OwnedFd::from));
@@ -214,12 +252,19 @@ impl Socket {
         Ok(Self { name, fd, what, address })
     }
 
+    /// Whether it is what a predecessor waits at, and no listener that is called so by chance.
+    fn is_from_a_predecessor(&self) -> bool {
+        let listens = sockopt::socket_acceptconn(&self.fd).unwrap_or(true);
+        self.name == ready::NAME && self.what == "unix" && !listens
+    }
+
     /// The kind of listener that its name says, and its address; `None` for what is no listener.
-    fn identity(&self) -> Option<(Option<ListenerKind>, SocketAddr)> {
+    /// Some names are a predecessor's alone: by a service manager they say nothing.
+    fn identity(&self, inherited: bool) -> Option<(Option<ListenerKind>, SocketAddr)> {
         let role = match self.name.as_str() {
             "http" => Some(ListenerKind::Http),
             "https" => Some(ListenerKind::Https),
-            other if OTHERS.contains(&other) => return None,
+            other if inherited && OTHERS.contains(&other) => return None,
             _ => None,
         };
         self.address.map(|address| (role, address))
@@ -228,7 +273,10 @@ impl Socket {
 
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the passed {} socket \"{}\"", self.what, self.name)?;
+        match self.name.as_str() {
+            UNNAMED => write!(f, "the passed {} socket without a name", self.what)?,
+            name => write!(f, "the passed {} socket \"{name}\"", self.what)?,
+        }
         self.address.map_or(Ok(()), |address| write!(f, " on {address}"))
     }
 }
@@ -264,6 +312,24 @@ fn port(listen: Listen) -> u16 {
         Listen::Any(port) => port,
         Listen::Addr(address) => address.port(),
     }
+}
+
+/// Why what the environment says of passed sockets is of no use to this process, `us`.
+fn unusable(count: Option<&str>, pid: Option<&str>, us: u32) -> Option<String> {
+    let text = count?;
+    let Ok(count) = text.parse::<usize>() else {
+        return Some(format!("LISTEN_FDS is \"{text}\", which is no number: no socket is taken"));
+    };
+    if count >= MOST {
+        return Some(format!("LISTEN_FDS says {count}, which no one passes"));
+    }
+    let pid = pid.filter(|pid| !pid.is_empty() && count > 0)?;
+    (pid.parse() != Ok(us)).then(|| {
+        format!(
+            "LISTEN_PID is {pid} and this is process {us}: the passed sockets are not taken. A \
+             script that stands between has to start this program with `exec`"
+        )
+    })
 }
 
 /// The address of a TCP socket that listens.
@@ -360,11 +426,42 @@ mod tests {
     #[test]
     fn other_names_are_kept_for_those_who_ask_by_name() {
         let (mut passed, ports) = passed(&["metrics", "http"]);
-        assert_eq!(assign(&mut passed, &[(HTTP, at(ports[0]))]), [(at(ports[0]), ports[1])]);
+        passed.inherited = true;
+        assert_eq!(assign(&mut passed, &[(HTTP, at(ports[1]))]), [(at(ports[1]), ports[1])]);
         assert!(passed.take_named("control").is_none());
         let metrics = TcpListener::from(passed.take_named("metrics").unwrap());
         assert_eq!(metrics.local_addr().unwrap().port(), ports[0]);
         assert!(passed.leftover().is_empty());
+    }
+
+    /// They were closed without a word, and the address was told to be held by this very process.
+    #[test]
+    fn a_predecessors_names_are_any_others_when_a_service_manager_gives_them() {
+        for name in ["metrics", "control", "ready", "notify", "keys"] {
+            let (mut passed, ports) = passed(&[name, name]);
+            assert_eq!(assign(&mut passed, &[(HTTP, at(ports[0]))]), [(at(ports[0]), ports[0])]);
+            assert!(passed.take_named(name).is_none());
+            assert!(passed.take_fitting(name, |_| false).is_none());
+            assert!(passed.leftover()[0].contains(&format!("\"{name}\"")), "it is named");
+        }
+        let (listens, ready) = passed(&["ready"]);
+        assert!(!listens.sockets[0].is_from_a_predecessor(), "{ready:?}");
+    }
+
+    #[test]
+    fn sockets_that_are_for_another_process_are_told() {
+        for (count, pid) in [(None, Some("1")), (Some("2"), None), (Some("2"), Some("7"))] {
+            assert_eq!(unusable(count, pid, 7), None);
+        }
+        for (count, pid, words) in [
+            ("abc", None, "LISTEN_FDS is \"abc\""),
+            ("256", None, "LISTEN_FDS says 256"),
+            ("1", Some("1"), "LISTEN_PID is 1 and this is process 7"),
+            ("1", Some("x"), "LISTEN_PID is x"),
+        ] {
+            let told = unusable(Some(count), pid, 7).unwrap();
+            assert!(told.contains(words), "{told}");
+        }
     }
 
     #[test]

@@ -304,6 +304,17 @@ impl Line {
         }
     }
 
+    /// Lets the new program live on whatever becomes of this process.
+    ///
+    /// # Errors
+    /// See [`NoHelp`].
+    pub async fn release(&self) -> Result<(), NoHelp> {
+        match self.ask(Question::Release, Vec::new()).await? {
+            (Granted::Released, _) => Ok(()),
+            _ => Err(nonsense()),
+        }
+    }
+
     /// Ends the new program if it has not ended; how it ended, in words.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use nix::sys::signal::SigSet;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{LAUNCH, Refused};
 use crate::exit;
@@ -71,9 +71,14 @@ impl Launch {
     }
 }
 
-/// Asks `child` to end.
+/// Asks `child`, which has not been waited for, and what it has started in its group to end.
 pub(super) fn terminate(child: &Child) -> io::Result<()> {
-    Ok(kill_process(Pid::from_child(child), Signal::TERM)?)
+    Ok(kill_process_group(Pid::from_child(child), Signal::TERM)?)
+}
+
+/// The same, without asking.
+pub(super) fn kill(child: &Child) -> io::Result<()> {
+    Ok(kill_process_group(Pid::from_child(child), Signal::KILL)?)
 }
 
 /// Removes the protocol's variables from what a process is started with.
@@ -155,7 +160,7 @@ fn is_for_this_machine(program: &Path) -> io::Result<()> {
         [b'#', b'!', ..] => Ok(()),
         [0x7f, b'E', b'L', b'F', ..] if kind(&theirs) == kind(&ours) => Ok(()),
         [0x7f, b'E', b'L', b'F', ..] => wrong("it is a program for another machine"),
-        _ => wrong("it is no program"),
+        _ => wrong("it is no program: neither ELF nor a script that begins with #!"),
     }
 }
 
@@ -210,7 +215,7 @@ mod tests {
         assert_eq!(judge(&ours[..64]), Ok(()));
         assert_eq!(judge(b"#!/bin/sh\n"), Ok(()));
         for wrong in [&b""[..], b"hello", &[0; 64]] {
-            assert_eq!(judge(wrong).unwrap_err(), "it is no program");
+            assert!(judge(wrong).unwrap_err().starts_with("it is no program: neither"));
         }
         ours[18] ^= 0xff;
         assert_eq!(judge(&ours[..64]).unwrap_err(), "it is a program for another machine");

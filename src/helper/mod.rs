@@ -64,6 +64,8 @@ enum Question {
     Connect { host: String, address: std::net::SocketAddr },
     /// The new program, started with the descriptors that come along under these names.
     Upgrade { names: Vec<String> },
+    /// The new program serves: from now on it is nobody's to end.
+    Release,
     /// No new program: what was started is ended, and how it ended is told.
     Abandon,
 }
@@ -82,6 +84,8 @@ enum Granted {
     Descriptor,
     /// The new program has been started.
     Started { pid: u32 },
+    /// There is nothing to end any more.
+    Released,
     /// There is no new program any more, and this is how it ended.
     Ended { how: String },
 }

@@ -51,7 +51,12 @@ pub(super) fn run(arguments: Vec<OsString>) -> u8 {
         return exit::NOT_PERMITTED;
     }
     match pair.try_clone_to_owned() {
-        Ok(pair) => helper.serve(&pair),
+        Ok(pair) => {
+            helper.serve(&pair);
+            // A server that is gone without a word waits for nobody, and who is not ready holds its
+            // sockets without serving on them.
+            helper.abandon();
+        }
         Err(_) => return exit::FAILED,
     }
     exit::OK
@@ -144,6 +149,10 @@ impl Helper {
                 Ok((Granted::Descriptor, Some(begin(address)?.into())))
             }
             Question::Upgrade { names } => self.upgrade(names, descriptors),
+            Question::Release => {
+                self.successor = None;
+                Ok((Granted::Released, None))
+            }
             Question::Abandon => Ok((Granted::Ended { how: self.abandon() }, None)),
         }
     }
@@ -190,7 +199,7 @@ impl Helper {
         if let Some(status) = wait_for(&mut child, FAREWELL) {
             return format!("it was told to end: it ended with {status}");
         }
-        let _ = child.kill();
+        let _ = launch::kill(&child);
         let _ = child.wait();
         "it did not end when it was told to and was killed".to_owned()
     }

@@ -33,7 +33,7 @@ pub enum Successor {
     User(Identity),
     /// Somebody who owns nothing, because the built-in [`DEFAULT_USER`] does not exist here.
     Instead(Identity),
-    /// Root, because the configuration says so in so many words.
+    /// Root, because the configuration says so in so many words: `root` or `0`.
     Root,
 }
 
@@ -102,6 +102,11 @@ pub fn find(user: &str) -> Result<Identity, PrivilegeError> {
 }
 
 impl Identity {
+    /// Whether what belongs to the group root belongs to this user.
+    pub(super) fn is_in_group_root(&self) -> bool {
+        self.gid == 0 || self.groups.contains(&0)
+    }
+
     /// Becomes the user, real, effective and saved, in the order in which each step still has the
     /// right to be taken.
     ///
@@ -176,6 +181,25 @@ mod tests {
         assert!(matches!(find("4294967295"), Err(PrivilegeError::UnknownUser(_))));
         let error = find("no-such-user-here").unwrap_err();
         assert!(error.to_string().contains("useradd --system"), "{error}");
+    }
+
+    /// It was advised to make a user of this name.
+    #[test]
+    fn a_number_that_is_no_user_is_not_to_be_made() {
+        let error = find("4294967295").unwrap_err().to_string();
+        assert!(error.contains("stands for no user") && !error.contains("useradd"), "{error}");
+    }
+
+    #[test]
+    fn a_user_of_the_group_root_is_known_by_each_of_its_groups() {
+        let user = |gid, groups: &[u32]| Identity {
+            name: "a".to_owned(),
+            uid: 7,
+            gid,
+            groups: groups.to_vec(),
+        };
+        assert!(user(0, &[]).is_in_group_root() && user(7, &[7, 0]).is_in_group_root());
+        assert!(!user(7, &[7]).is_in_group_root());
     }
 
     #[test]

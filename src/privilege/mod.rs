@@ -103,6 +103,11 @@ impl Standing {
         Proof::read(&self.threads, self.to_string(), &self.allowed)
     }
 
+    /// From now on a proof takes a filter of system calls in every thread.
+    pub fn expect_filter(&mut self) {
+        self.allowed.filtered = true;
+    }
+
     /// The same as a condition: to be called when all threads have started, before the first
     /// connection is accepted.
     ///
@@ -135,6 +140,12 @@ impl Standing {
                 identity.name,
                 make_user(DEFAULT_USER)
             )),
+            Origin::Root(Successor::User(identity)) if identity.is_in_group_root() => {
+                Some(format!(
+                    "{identity} is in the group root (gid 0): every file that is open to this \
+                     group is open to a break-in. Name a user with a group of its own"
+                ))
+            }
             Origin::Root(Successor::User(_)) | Origin::User(..) => None,
         }
     }
@@ -195,7 +206,7 @@ impl Origin {
                     .map_err(|error| PrivilegeError::refused("read the own groups", error))?,
             ),
         };
-        Ok(prove::Allowed { uid, gid, groups, bounding: 0 })
+        Ok(prove::Allowed { uid, gid, groups, bounding: 0, filtered: false })
     }
 }
 
@@ -235,6 +246,11 @@ impl PrivilegeError {
 impl fmt::Display for PrivilegeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::UnknownUser(user) if user.parse::<u32>().is_ok() => write!(
+                f,
+                "`user` is \"{user}\", a number that stands for no user: name one, or a number \
+                 below it"
+            ),
             Self::UnknownUser(user) => write!(
                 f,
                 "there is no user \"{user}\" to become after binding; make one with: {}",

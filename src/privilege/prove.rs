@@ -17,6 +17,8 @@ pub(super) struct Allowed {
     pub(super) gid: u32,
     pub(super) groups: Vec<u32>,
     pub(super) bounding: u64,
+    /// Whether a filter of system calls is to hold for every thread.
+    pub(super) filtered: bool,
 }
 
 /// What was read back, at the moment it was asked for.
@@ -42,6 +44,8 @@ struct Thread {
     /// In the order of [`SETS`].
     sets: [u64; 5],
     no_new_privs: bool,
+    /// Whether a filter of system calls holds; a kernel that has none does not say.
+    filtered: bool,
 }
 
 /// The capability sets, with the name of each in `/proc/PID/status` and in words.
@@ -52,6 +56,9 @@ const SETS: [(CapSet, &str, &str); 5] = [
     (CapSet::Ambient, "CapAmb:", "ambient"),
     (CapSet::Bounding, "CapBnd:", "bounding"),
 ];
+
+/// `SECCOMP_MODE_FILTER` (seccomp(2)).
+const FILTER: &str = "2";
 
 /// As many capabilities are told by name; of more, their number.
 const FEW: usize = 5;
@@ -189,7 +196,8 @@ impl fmt::Display for Proof {
         let [.., bounding] = self.union();
         if bounding != 0 {
             f.write_str(
-                "; the bounding set, which this user may not empty, is void under no_new_privs",
+                "; the bounding set could not be emptied, which takes CAP_SETPCAP, and gives nothing \
+                 under no_new_privs",
             )?;
         }
         Ok(())
@@ -214,6 +222,7 @@ impl Thread {
             groups: numbers("Groups:")?,
             sets,
             no_new_privs: field("NoNewPrivs:")?.trim() == "1",
+            filtered: field("Seccomp:").is_some_and(|mode| mode.trim() == FILTER),
         })
     }
 
@@ -243,6 +252,12 @@ impl Thread {
         }
         if !self.no_new_privs {
             found("no_new_privs is not set".to_owned());
+        }
+        if allowed.filtered && !self.filtered {
+            found(
+                "no filter of system calls, though the kernel said that the sandbox's holds"
+                    .to_owned(),
+            );
         }
     }
 }
@@ -285,7 +300,8 @@ mod tests {
         CapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
 
     fn allowed() -> Allowed {
-        Allowed { uid: 998, gid: 998, groups: vec![42, 998], bounding: 0 }
+        let groups = vec![42, 998];
+        Allowed { uid: 998, gid: 998, groups, bounding: 0, filtered: false }
     }
 
     /// What is wrong with one thread of which this was read.
@@ -338,6 +354,19 @@ mod tests {
         assert_eq!(excess(&status, &allowed), [""; 0]);
         allowed.bounding = 0x400;
         assert_eq!(excess(&status, &allowed), ["thread worker 0: CAP_CHOWN in the bounding set"]);
+    }
+
+    /// It was believed that a filter holds once the kernel had said so.
+    #[test]
+    fn a_filter_that_was_installed_has_to_show() {
+        let closed = Allowed { filtered: true, ..allowed() };
+        let with = |mode: &str| format!("{STATUS}Seccomp:\t{mode}\nSeccomp_filters:\t1\n");
+        assert_eq!(excess(&with("2"), &closed), [""; 0]);
+        for status in [&with("0"), &with("1"), STATUS] {
+            let excess = excess(status, &closed);
+            assert!(excess.len() == 1 && excess[0].contains("no filter"), "{excess:?}");
+        }
+        assert_eq!(excess(&with("0"), &allowed()), [""; 0]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use rustix::fs::Uid;
+use rustix::net::SendFlags;
 use rustix::process as own;
 use rustix::thread::LinkNameSpaceType;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -98,6 +99,8 @@ fn network(needs: &Needs) -> Vec<Attempt> {
             let _ = &listener;
             TcpStream::connect(address).map(drop)
         }));
+        let tried = format!("connect to {address} by sending to it (TCP Fast Open)");
+        attempts.push(Attempt::refused("fastopen", tried, move || connect_by_sending(address)));
     }
     let free = TcpListener::bind(loopback(0)).and_then(|listener| listener.local_addr());
     if let Ok(address) = free.and_then(|at| {
@@ -107,9 +110,13 @@ fn network(needs: &Needs) -> Vec<Attempt> {
             Ok(at)
         }
     }) {
-        attempts.push(Attempt::refused("bind", format!("listen on {address}"), move || {
-            TcpListener::bind(address).map(drop)
-        }));
+        attempts.push(Attempt::refused("bind", format!("bind {address}"), move || bind(address)));
+    }
+    // On one without an address it would take any port, on all addresses: this is as good.
+    let own = Socket::new(Domain::IPV4, Type::STREAM, None);
+    if let Ok(own) = own.and_then(|own| own.bind(&loopback(0).into()).map(|()| own)) {
+        let tried = "listen on a new socket (the helper does that)";
+        attempts.push(Attempt::refused("listen", tried, move || own.listen(1)));
     }
     let name = format!("portcullis-doctor-{}", process::id());
     let listening = UnixAddr::from_abstract_name(name)
@@ -135,6 +142,18 @@ fn network(needs: &Needs) -> Vec<Attempt> {
         }));
     }
     attempts
+}
+
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+fn connect_by_sending(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
+    Ok(rustix::net::sendto(&socket, b"", flags, &address).map(drop)?)
 }
 
 fn processes() -> Vec<Attempt> {
@@ -190,8 +209,8 @@ fn serving(config: &Config, needs: &Needs) -> Vec<Attempt> {
     }
     // Port 0 is any; a low port takes a right that this process may lack.
     for port in needs.bind.keys().copied().filter(|port| *port >= 1024) {
-        attempts.push(Attempt::works("listen", format!("listen on port {port}"), move || {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)
+        attempts.push(Attempt::works("port", format!("bind port {port}"), move || {
+            bind((Ipv4Addr::LOCALHOST, port).into())
         }));
     }
     let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);

@@ -11,7 +11,9 @@
 //! and what changes files by path where Landlock does not see it (`chmod`, `chown`, `setxattr`).
 //!
 //! The kernel remembers which calls are allowed whatever their arguments (Linux 5.11) and asks the
-//! filter about the others only. No call that carries a request's bytes has a rule on arguments.
+//! filter about the others only. Of the calls that carry a request's bytes those that send to a
+//! socket have a rule, because with one flag they connect too; reading, and writing in several
+//! pieces, have none.
 
 mod list;
 mod rules;
@@ -28,6 +30,9 @@ pub(super) struct Calls {
     /// Whether names are looked up: that takes datagrams to name servers, the kernel's list of
     /// addresses, and libraries that the C library loads.
     pub(super) names: bool,
+    /// Whether new listeners are made here, because no helper makes them. On a socket without an
+    /// address `listen` takes any free port, past what Landlock says to bind(2).
+    pub(super) listens: bool,
 }
 
 /// From a call's number to the rules of which one has to hold; without any it is always allowed.
@@ -59,6 +64,7 @@ impl Calls {
         let plain = list::PLAIN.iter().copied().flatten();
         let mut allowed: List = plain.map(|call| (*call, Vec::new())).collect();
         allowed.extend(rules::checked(self.names)?);
+        allowed.extend(self.listens.then(|| (libc::SYS_listen, Vec::new())));
         Ok(allowed)
     }
 }
@@ -88,14 +94,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_carries_bytes_is_never_asked_about() {
-        let allowed = Calls { names: false }.allowed().unwrap();
+    fn reading_and_waiting_is_never_asked_about() {
+        let allowed = Calls { names: false, listens: true }.allowed().unwrap();
         for call in [
             libc::SYS_read,
             libc::SYS_write,
             libc::SYS_writev,
             libc::SYS_recvfrom,
-            libc::SYS_sendto,
             libc::SYS_epoll_ctl,
             libc::SYS_accept4,
             libc::SYS_close,
@@ -105,9 +110,18 @@ mod tests {
         }
     }
 
+    /// Each of them connects where a flag says so.
+    #[test]
+    fn what_sends_to_a_socket_has_a_rule() {
+        let allowed = Calls { names: true, listens: false }.allowed().unwrap();
+        for call in [libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_sendmmsg] {
+            assert!(allowed.get(&call).is_some_and(|rules| rules.len() == 1), "{call}");
+        }
+    }
+
     #[test]
     fn what_makes_processes_or_rights_is_not_in_the_list() {
-        let allowed = Calls { names: true }.allowed().unwrap();
+        let allowed = Calls { names: true, listens: false }.allowed().unwrap();
         for call in [
             libc::SYS_execve,
             libc::SYS_execveat,
@@ -137,6 +151,7 @@ mod tests {
             libc::SYS_fchownat,
             libc::SYS_setxattr,
             libc::SYS_linkat,
+            libc::SYS_listen,
             libc::SYS_seccomp,
             libc::SYS_landlock_restrict_self,
         ] {
@@ -146,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_programs_are_within_the_kernel_s_bounds() {
-        let allowed = Calls { names: true }.allowed().unwrap();
+        let allowed = Calls { names: true, listens: false }.allowed().unwrap();
         let program = program(allowed, SeccompAction::Errno(1), SeccompAction::Allow).unwrap();
         assert!(program.len() < 2048, "{}", program.len());
     }

@@ -55,6 +55,12 @@ pub(super) fn close(needs: &Needs) -> Result<Closed, RulesetError> {
     Ok(describe(needs, grants, held, abi, status.landlock))
 }
 
+/// Whether what is not among `reads` can be listed all the same: the root folder, which is too
+/// broad for any configuration. Where this user may not do it anyway, nothing is shown.
+pub(super) fn is_open(reads: &[String]) -> bool {
+    !reads.iter().any(|path| path == "/") && std::fs::read_dir("/").is_ok()
+}
+
 fn describe(
     needs: &Needs,
     mut grants: Grants,
@@ -94,7 +100,8 @@ fn missing(abi: ABI, status: LandlockStatus) -> Vec<String> {
     let lacks = match status {
         LandlockStatus::NotImplemented => {
             "files and ports are not limited: this kernel has no Landlock (Linux 5.13, built with \
-             CONFIG_SECURITY_LANDLOCK)"
+             CONFIG_SECURITY_LANDLOCK), or a filter of system calls that was there before (of a \
+             container, or a unit's SystemCallFilter) refuses it"
         }
         LandlockStatus::NotEnabled => {
             "files and ports are not limited: Landlock is switched off in this kernel (put \

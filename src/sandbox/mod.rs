@@ -15,8 +15,11 @@ mod probe;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter;
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use self::calls::Calls;
@@ -80,7 +83,10 @@ fn close_here(needs: &Needs, mode: Sandbox) -> Result<Closed, SandboxError> {
     }
     let mut closed = fence::close(needs).map_err(SandboxError::Landlock)?;
     closed.mode = mode;
-    match (Calls { names: needs.names.is_some() }).close() {
+    if closed.files && fence::is_open(&closed.reads) {
+        return Err(SandboxError::Open);
+    }
+    match (Calls { names: needs.names.is_some(), listens: needs.listens }).close() {
         Ok(count) => (closed.calls, closed.call_count) = (true, count),
         Err(lack) => closed.missing.push(lack),
     }
@@ -156,6 +162,12 @@ impl Closed {
         Err(lines.join("\n"))
     }
 
+    /// Whether system calls are limited.
+    #[must_use]
+    pub fn limits_calls(&self) -> bool {
+        self.calls
+    }
+
     /// Whether files, TCP ports and system calls are limited, each with its name.
     #[must_use]
     pub fn parts(&self) -> [(&'static str, bool); 3] {
@@ -218,7 +230,9 @@ impl fmt::Display for Closed {
         let mut parts = Vec::new();
         if self.files {
             let (reads, writes) = (self.reads.len(), self.writes.len());
-            parts.push(format!("{reads} places to read and {writes} to write"));
+            parts.push(format!(
+                "{reads} places to read and {writes} to write (listed by `portcullis status --json`)"
+            ));
         }
         if self.ports {
             let (binds, connects) = (ports(&self.binds), ports(&self.connects));
@@ -229,6 +243,9 @@ impl fmt::Display for Closed {
         }
         match parts.as_slice() {
             [] => f.write_str("the sandbox could not be closed: this kernel limits nothing"),
+            [calls] if self.calls => {
+                write!(f, "the sandbox leaves {calls}, and every file and port of this user")
+            }
             parts => write!(f, "the sandbox leaves {}", parts.join("; ")),
         }
     }
@@ -256,6 +273,8 @@ pub enum SandboxError {
     Threads(usize),
     /// The kernel refused a step of Landlock.
     Landlock(landlock::RulesetError),
+    /// The kernel says that files are limited, and they are not.
+    Open,
     /// The kernel lacks this, and the configuration requires it.
     Missing(Vec<String>),
 }
@@ -265,7 +284,8 @@ impl SandboxError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Missing(_) | Self::Landlock(_) => exit::NOT_PERMITTED,
+            Self::Landlock(error) if lacks_descriptors(error) => exit::FAILED,
+            Self::Missing(_) | Self::Landlock(_) | Self::Open => exit::NOT_PERMITTED,
             Self::Threads(_) => exit::FAILED,
         }
     }
@@ -277,10 +297,23 @@ impl fmt::Display for SandboxError {
             Self::Threads(count) => {
                 write!(f, "the sandbox cannot be closed: there are {count} threads already")
             }
+            Self::Landlock(error) if lacks_descriptors(error) => {
+                let limit = getrlimit(Resource::Nofile).current;
+                let limit = limit.map_or_else(|| "as many".to_owned(), |limit| limit.to_string());
+                write!(
+                    f,
+                    "the sandbox cannot be closed: {error}. This process may have {limit} \
+                     descriptors: raise that (LimitNOFILE in a unit, ulimit -n in a shell)"
+                )
+            }
             Self::Landlock(error) => write!(
                 f,
                 "the sandbox cannot be closed: {error} (`sandbox = \"off\"` in [server] serves \
                  without it)"
+            ),
+            Self::Open => f.write_str(
+                "not serving, because the sandbox is not closed: the kernel says that Landlock \
+                 limits files, and / can still be listed",
             ),
             Self::Missing(missing) => {
                 write!(f, "server.sandbox is \"require\", and on this host {}", missing.join("; "))
@@ -289,11 +322,19 @@ impl fmt::Display for SandboxError {
     }
 }
 
+/// Whether there are too many files open, which has nothing to do with rights.
+fn lacks_descriptors(error: &landlock::RulesetError) -> bool {
+    let mut causes =
+        iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let cause = causes.find_map(|error| error.downcast_ref::<std::io::Error>());
+    matches!(cause.and_then(Errno::from_io_error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 impl std::error::Error for SandboxError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Landlock(error) => Some(error),
-            Self::Threads(_) | Self::Missing(_) => None,
+            Self::Threads(_) | Self::Open | Self::Missing(_) => None,
         }
     }
 }

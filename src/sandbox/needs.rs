@@ -23,6 +23,8 @@ pub struct Needs {
     pub(super) names: Option<(String, String)>,
     /// Whether the supervisor's socket is an abstract one, which has no place in the file system.
     pub(super) abstract_sockets: bool,
+    /// Whether it makes new listeners itself.
+    pub(super) listens: bool,
     /// A folder that is never given away whole.
     pub(super) home: Option<PathBuf>,
     /// Whether the places of the roots are among the places.
@@ -110,6 +112,11 @@ impl Needs {
             needs.around(ca, Access::Read, "acme.ca".to_owned());
         }
         needs
+    }
+
+    /// Lets the program make new listeners itself, where no helper makes them for it.
+    pub fn listen_itself(&mut self) {
+        self.listens = true;
     }
 
     /// Lets the program connect to itself at these ports, as `demo --once` does.

@@ -50,7 +50,7 @@ fn every_probe_is_refused_and_what_serving_takes_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let text = in_a_child("the_child_that_probes", folder.path());
     let refused = text.lines().filter(|line| line.contains("Refused")).count();
-    assert!(refused >= 14, "{text}");
+    assert!(refused >= 16 && text.contains("Fast Open"), "{text}");
     assert!(!text.contains("NotShown"), "{text}");
 }
 
@@ -110,6 +110,62 @@ fn the_child_that_makes_threads() {
     assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
     let error = Command::new("/bin/true").spawn().unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    println!("the end of the child");
+}
+
+/// `sendto`, `sendmsg` and `sendmmsg` connect where a flag says so, and nobody asks Landlock.
+#[test]
+fn sending_does_not_connect() {
+    let folder = tempfile::tempdir().unwrap();
+    in_a_child("the_child_that_sends", folder.path());
+}
+
+#[test]
+fn the_child_that_sends() {
+    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg_addr, sendto};
+    use socket2::{Domain, Socket, Type};
+    let Some(folder) = child() else { return };
+    let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = foreign.local_addr().unwrap();
+    close_here(&Needs::of(&configuration(&folder, ONE), None), Sandbox::On).unwrap();
+    let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
+    let sent = sendto(socket(), b"GET", flags, &address).unwrap_err();
+    assert_eq!(sent, rustix::io::Errno::PERM);
+    let (pieces, mut nothing) = ([std::io::IoSlice::new(b"GET")], SendAncillaryBuffer::default());
+    let sent = sendmsg_addr(socket(), &address, &pieces, &mut nothing, flags).unwrap_err();
+    assert_eq!(sent, rustix::io::Errno::PERM);
+    foreign.set_nonblocking(true).unwrap();
+    assert_eq!(foreign.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    println!("the end of the child");
+}
+
+/// `listen` gives a socket that has no address any free port, and nobody asks Landlock.
+#[test]
+fn a_new_socket_does_not_listen_where_a_helper_does() {
+    let folder = tempfile::tempdir().unwrap();
+    in_a_child("the_child_that_listens", folder.path());
+    in_a_child("the_child_without_a_helper", folder.path());
+}
+
+#[test]
+fn the_child_that_listens() {
+    let Some(folder) = child() else { return };
+    let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    assert!(socket().unwrap().listen(1).is_ok());
+    close_here(&Needs::of(&configuration(&folder, ONE), None), Sandbox::On).unwrap();
+    let refused = socket().unwrap().listen(1).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+    println!("the end of the child");
+}
+
+#[test]
+fn the_child_without_a_helper() {
+    let Some(folder) = child() else { return };
+    let mut needs = Needs::of(&configuration(&folder, ONE), None);
+    needs.listen_itself();
+    close_here(&needs, Sandbox::On).unwrap();
+    assert!(TcpListener::bind("127.0.0.1:0").is_ok());
     println!("the end of the child");
 }
 

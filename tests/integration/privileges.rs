@@ -182,7 +182,7 @@ fn a_capability_on_the_file_is_used_and_given_up() {
         assert_nothing_held(&said, 4000, "");
         // Nobody but root may shrink it.
         assert_bounding(&said, false);
-        assert_says(&said, &["CAP_NET_BIND_SERVICE given up", "void under"]);
+        assert_says(&said, &["CAP_NET_BIND_SERVICE given up", "gives nothing under"]);
     }
 }
 

@@ -99,10 +99,50 @@ fn what_a_kernel_lacks_is_said_and_refused_where_it_is_required() {
     Proxy::to(&origin).server("sandbox = 'require'").write(folder.path());
     for (answer, words) in [
         ("landlock_create_ruleset:error=ENOSYS", "this kernel has no Landlock"),
+        ("landlock_create_ruleset:error=EPERM", "or a filter of system calls"),
         ("landlock_create_ruleset:error=EOPNOTSUPP", "Landlock is switched off"),
         ("landlock_create_ruleset:retval=3:when=1", "TCP ports are not limited (Linux 6.7 can)"),
         ("seccomp:error=EINVAL", "system calls are not limited"),
         ("landlock_restrict_self:error=EPERM", "the sandbox cannot be closed"),
+    ] {
+        let Some(mut strace) = tools::find("strace") else { return };
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
+        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
+        let output = tools::run(strace.current_dir(folder.path()));
+        assert!(stderr(&output).contains(words), "{words}: {}", stderr(&output));
+        assert_eq!(output.status.code(), Some(77), "{words}");
+    }
+}
+
+/// Too few descriptors or threads are no matter of rights, nor of the sandbox.
+#[test]
+fn limits_that_are_too_low_are_told_by_their_names() {
+    let folder = proxy::folder();
+    let origin = app();
+    Proxy::to(&origin).write(folder.path());
+    for (answer, words) in [
+        ("landlock_create_ruleset:error=EMFILE:when=2+", "LimitNOFILE"),
+        ("clone,clone3:error=EAGAIN:when=3+", "cannot start the threads that serve"),
+    ] {
+        let Some(mut strace) = tools::find("strace") else { return };
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
+        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
+        let output = tools::run(strace.current_dir(folder.path()));
+        let told = stderr(&output);
+        assert!(told.contains(words) && !told.contains("`sandbox = "), "{words}: {told}");
+        assert_eq!(output.status.code(), Some(1), "{told}");
+    }
+}
+
+/// The kernel's word is not taken for it: what it said to have closed is tried, and read back.
+#[test]
+fn a_sandbox_that_is_not_closed_is_not_believed() {
+    let folder = proxy::folder();
+    let origin = app();
+    Proxy::to(&origin).write(folder.path());
+    for (answer, words) in [
+        ("seccomp:retval=0", "no filter of system calls"),
+        ("landlock_restrict_self:retval=0", "/ can still be listed"),
     ] {
         let Some(mut strace) = tools::find("strace") else { return };
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);

@@ -249,6 +249,26 @@ fn a_stop_during_an_upgrade_ends_both() {
     eventually("the new program to end", || !is_alive(pid.unwrap()));
 }
 
+/// It kept the ports, and nobody served on them.
+#[test]
+fn a_kill_during_an_upgrade_ends_the_one_that_is_not_ready() {
+    let origin = app("ok");
+    let mut proxy = Proxy::start_copy(Proxy::plain_to(&origin));
+    let place = proxy.http();
+    replace_by(&proxy, "#!/bin/sh\necho $$ >started\nsleep 600\n");
+    proxy.signal(Signal::USR2);
+    let started = proxy.path("started");
+    let mut pid = None;
+    eventually("the new program", || {
+        pid = fs::read_to_string(&started).ok().and_then(|text| text.trim().parse().ok());
+        pid.is_some()
+    });
+    proxy.signal(Signal::KILL);
+    eventually("the end of the new process", || !is_alive(pid.unwrap()));
+    eventually("the port to be free", || std::net::TcpListener::bind(place).is_ok());
+    proxy.wait_for_exit();
+}
+
 #[test]
 fn a_websocket_lives_through_an_upgrade_until_grace_is_over() {
     let origin = Origin::start();
@@ -469,6 +489,34 @@ END
         assert_eq!(way.matches("CapPrm:\t0000000000000000").count(), 2, "{text}");
         assert_eq!(way.matches("upgraded: process").count(), 2, "{text}");
     }
+}
+
+/// It was told to write a socket unit, where a start again is enough.
+#[test]
+fn a_low_port_that_only_a_start_may_take_is_told_as_such() {
+    let script = "
+        cat >low.toml <<END
+[server]
+http = '127.0.0.1:80'
+https = []
+[log]
+access = 'off'
+[[site]]
+host = 'localhost'
+to = '127.0.0.1:8080'
+redirect = 'off'
+END
+        echo 1024 >/proc/sys/net/ipv4/ip_unprivileged_port_start
+        cp \"$(readlink -f portcullis)\" program
+        chown -R nobody . /run /var/lib; setcap cap_net_bind_service=p program
+        setpriv --reuid=65534 --regid=65534 --clear-groups ./program run -c low.toml >said 2>&1 &
+        until_ok grep -q listening said
+        sed -i \"s/'127.0.0.1:80'/['127.0.0.1:80', '127.0.0.1:81']/\" low.toml
+        kill -USR2 $!; until_ok grep -q 'upgrade failed' said; kill $!; wait $!; cat said
+    ";
+    let Some(text) = tools::alone(script) else { return };
+    assert!(text.contains("a start has the right"), "{text}");
+    assert!(!text.contains("socket unit") && !text.contains("no_new_privs is"), "{text}");
 }
 
 /// The end of process 1 is the end of its container.

@@ -127,7 +127,8 @@ impl Text for Parameter {
 pub(in crate::config) struct User(pub String);
 
 impl Text for User {
-    const ALLOWED: &'static str = "the name of a user who is not root";
+    const ALLOWED: &'static str = "the name or the number of a user in quotes, such as \"portcullis\" or \"998\"; \
+        \"root\" lets root stay";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-$@".contains(c);

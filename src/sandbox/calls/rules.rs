@@ -23,6 +23,9 @@ pub(super) fn checked(names: bool) -> Result<Checked, BackendError> {
         // Pairs for signals that arrive, as the runtime makes them.
         (libc::SYS_socketpair, all_of(&[is(0, bits(libc::AF_UNIX))?])?),
         (libc::SYS_setsockopt, options()?),
+        (libc::SYS_sendto, all_of(&[without(3, CONNECTS)?])?),
+        (libc::SYS_sendmsg, all_of(&[without(2, CONNECTS)?])?),
+        (libc::SYS_sendmmsg, all_of(&[without(3, CONNECTS)?])?),
         (libc::SYS_ioctl, one_of(1, IOCTLS.iter().copied())?),
         (libc::SYS_prctl, prctls()?),
         // The limits of this process only.
@@ -62,6 +65,9 @@ fn sockets(names: bool) -> Result<Vec<Rule>, BackendError> {
     }
     Ok(rules)
 }
+
+/// With this flag a call that sends connects first, past what Landlock says to connect(2).
+const CONNECTS: c_int = libc::MSG_FASTOPEN;
 
 /// The type of a socket without its flags.
 const TYPE: u32 = 0xf;
