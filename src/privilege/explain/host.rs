@@ -1,10 +1,11 @@
 //! What this host has to mend a missing right with, and how its commands are written.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
+
+use crate::shell::quote;
 
 /// What this host has to mend things with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,17 +156,6 @@ fn has(program: &str) -> bool {
     })
 }
 
-/// A word as a shell takes it for one.
-#[must_use]
-pub fn quote(word: impl AsRef<OsStr>) -> String {
-    let word = word.as_ref().to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.into_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,14 +187,5 @@ mod tests {
         let both = host.as_root(&host.set_capability("x"));
         let expected = "sudo apt-get install libcap2-bin && sudo setcap cap_net_bind_service=p x";
         assert_eq!(both, expected);
-    }
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_split_or_expand_them() {
-        assert_eq!(quote("/opt/portcullis-1.0"), "/opt/portcullis-1.0");
-        assert_eq!(quote("/opt/my proxy"), "'/opt/my proxy'");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote("$HOME"), "'$HOME'");
-        assert_eq!(quote(""), "''");
     }
 }

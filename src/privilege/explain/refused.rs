@@ -1,9 +1,10 @@
 //! A port that may not be bound: which right is missing, why it is, and how it is given.
 
 use super::file_capability::OnFile;
-use super::host::{Host, Inside, quote};
+use super::host::{Host, Inside};
 use super::rights::{Program, Rights};
 use super::{Explanation, Wanted};
+use crate::shell::quote;
 
 /// How the kernel said no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub(super) fn given_up(wanted: Wanted<'_>) -> Explanation {
     ));
     let unit = Rights::read().place.unit.filter(|unit| unit.ends_with(".service"));
     match unit {
-        Some(unit) => explanation.way(format!("sudo systemctl restart {unit}"), ""),
+        Some(unit) => explanation.way(format!("sudo systemctl restart {}", quote(unit)), ""),
         None => explanation.way("stop it and start it again", "a start has the right"),
     }
     explanation
@@ -264,6 +265,7 @@ fn from_outside(explanation: &mut Explanation, rights: &Rights, host: &Host) {
 }
 
 fn in_a_unit(explanation: &mut Explanation, unit: &str, rights: &Rights, host: &Host) {
+    let unit = quote(unit);
     let mut note =
         "and write there:\n  [Service]\n  AmbientCapabilities=CAP_NET_BIND_SERVICE".to_owned();
     if !rights.bind.bounding {
@@ -361,7 +363,7 @@ fn filtered(rights: &Rights, host: &Host) -> Explanation {
     ));
     match rights.place.unit.as_deref() {
         Some(unit) if host.systemd => explanation.way(
-            format!("systemctl cat {unit}"),
+            format!("systemctl cat {}", quote(unit)),
             "look for SocketBindDeny=, RestrictAddressFamilies= and SystemCallFilter=",
         ),
         _ if host.inside.is_some() => {

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::host::{Host, quote};
+use super::host::Host;
 use super::{Explanation, Wanted};
 use crate::audit::sockets::{Listening, Process, State, activation};
+use crate::shell::quote;
 
 /// Programs that are services under the name of their program on every distribution that has them.
 const SERVICES: &[&str] =
@@ -102,8 +103,10 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
         match activation::units_at(socket.address).as_slice() {
             [] => explanation.way("systemctl list-sockets", "names the unit whose socket it is"),
             units => {
-                let names: Vec<_> =
-                    units.iter().map(|unit| format!("{} {}", unit.name, unit.service)).collect();
+                let names: Vec<_> = units
+                    .iter()
+                    .flat_map(|unit| [quote(&unit.name), quote(&unit.service)])
+                    .collect();
                 explanation.way(disable(&names.join(" ")), for_good);
             }
         }
@@ -180,7 +183,8 @@ fn service(process: &Process) -> Option<&str> {
 fn with_socket(service: &str, socket: &Listening) -> String {
     let units = activation::units_at(socket.address);
     let its = units.iter().find(|unit| unit.service == service);
-    its.map_or_else(|| service.to_owned(), |unit| format!("{} {service}", unit.name))
+    let service = quote(service);
+    its.map_or_else(|| service.clone(), |unit| format!("{} {service}", quote(&unit.name)))
 }
 
 /// Whether a process is this program too.

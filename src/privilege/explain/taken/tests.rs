@@ -160,3 +160,22 @@ fn a_bound_socket_is_told_from_a_listener() {
     let why = taken(wanted(), &[socket], &host()).why;
     assert!(why.ends_with("on 0.0.0.0:80, bound without listening."), "{why}");
 }
+
+#[test]
+fn a_unit_of_systemd_that_has_a_backslash_in_its_name_is_one_word() {
+    let explanation = told(in_unit(process(7, "/x/app"), r"my\x2dweb@1.service"));
+    let way = r"sudo systemctl disable --now 'my\x2dweb@1.service'";
+    assert_eq!(explanation.remedy(), way, "{explanation}");
+}
+
+/// Root pastes what is advised, and the holder chose every one of these names.
+#[test]
+fn what_the_holder_chose_is_no_command_of_the_shell() {
+    let place = Place::parse("0::/user.slice/user@1501.service/app.slice/x$(id>&2).service");
+    let explanation = told(Process { place, ..process(99, "/x/app") });
+    let kill = if rustix::process::geteuid().is_root() { "kill 99" } else { "sudo kill 99" };
+    assert_eq!(explanation.remedy(), kill);
+    let file = "/x/portcullis run -c /tmp/$(id)";
+    let text = told(process(99, file)).to_string();
+    assert!(text.contains("portcullis reload -c '/tmp/$(id)'"), "{text}");
+}
