@@ -1,6 +1,7 @@
 //! `portcullis run`: serve from the configuration. The start-up, as a list.
 
 use std::io::{self, Read as _};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
@@ -9,17 +10,18 @@ use rustix::fs::{Gid, Uid};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
-use crate::control::files::{self, ControlSocket};
+use crate::control::client;
+use crate::control::files::{self, ControlSocket, MetricsError};
 use crate::control::notify::Notifier;
 use crate::control::{ConfigOrigin, Control, Start, state::State};
-use crate::downstream::bind::{BindError, BoundListener, ListenerKind, bind_all};
+use crate::downstream::bind::{BindErrors, BoundListener, ListenerKind, bind_all};
 use crate::downstream::passed::Passed;
 use crate::exit;
 use crate::helper::client::Helper;
 use crate::helper::ready::{self, Ready};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
-use crate::privilege::explain::When;
+use crate::privilege::explain::{Serving, When};
 use crate::privilege::{self, PrivilegeError};
 use crate::sandbox::{self, Needs};
 use crate::tls::{Certificates, storage};
@@ -120,18 +122,13 @@ fn start(
     let notifier = Notifier::from_env(passed.take_named("notify"));
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
-    let listeners =
-        bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
+    let listeners = bind_all(&config.server, &mut passed);
     let metrics = passed.take_named("metrics").zip(config.admin.metrics);
     let metrics = match metrics.and_then(|(socket, at)| files::adopt_metrics(socket, at)) {
-        Some(inherited) => Some(inherited),
-        None => config
-            .admin
-            .metrics
-            .map(|address| files::bind_metrics(address, When::Start))
-            .transpose()
-            .map_err(|error| unstarted(&error))?,
+        Some(inherited) => Ok(Some(inherited)),
+        None => config.admin.metrics.map(files::bind_metrics).transpose(),
     };
+    let (listeners, metrics) = taken(listeners, metrics, &config, &origin, &passed)?;
     let path = &config.admin.socket;
     let socket = passed.take_named("control").and_then(|socket| ControlSocket::adopt(socket, path));
     let socket = socket.or_else(|| files::bind_control(path));
@@ -228,17 +225,40 @@ pub fn https_port(listeners: &[BoundListener]) -> u16 {
     https.map_or(443, |listener| listener.address.port())
 }
 
-fn refused(error: &BindError, passed: &Passed) -> Stop {
-    let mut text = error.explain();
-    if passed.any() && error.is_permission() {
+/// All listeners, or all that stands in the way of those that could not be had.
+fn taken(
+    listeners: Result<Vec<BoundListener>, BindErrors>,
+    metrics: Result<Option<TcpListener>, MetricsError>,
+    config: &Config,
+    origin: &ConfigOrigin,
+    passed: &Passed,
+) -> Result<(Vec<BoundListener>, Option<TcpListener>), Stop> {
+    let serving = || client::serving(&config.admin.socket, origin.file());
+    let unscraped = |error: &MetricsError, serving: Option<&Serving>| {
+        unstarted(&error.explain(When::Start, serving))
+    };
+    let (errors, metrics) = match (listeners, metrics) {
+        (Ok(listeners), Ok(metrics)) => return Ok((listeners, metrics)),
+        (Ok(_), Err(error)) => return Err(unscraped(&error, serving().as_ref())),
+        (Err(errors), metrics) => (errors, metrics.err()),
+    };
+    let serving = serving();
+    let mut stop = Stop { code: errors.exit_code(), text: errors.explain(serving.as_ref()) };
+    for error in errors.iter().filter(|error| passed.any() && error.is_permission()) {
         let (kind, listen) = (error.kind, error.listen);
-        text = format!(
-            "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
+        let words = format!(
+            "\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
              ListenStream={} and FileDescriptorName={kind}",
-            error.listen.port()
+            listen.port()
         );
+        stop.text.push_str(&words);
     }
-    Stop { code: error.exit_code(), text }
+    if let Some(error) = metrics {
+        let more = unscraped(&error, serving.as_ref());
+        stop.text = format!("{}\n{}", stop.text, more.text);
+        stop.code = stop.code.max(more.code);
+    }
+    Err(stop)
 }
 
 fn not_permitted(error: &PrivilegeError) -> Stop {

@@ -5,6 +5,7 @@ pub mod rights;
 pub mod host;
 mod refused;
 mod taken;
+mod serving;
 mod absent;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use absent::{Family, absent};
 pub use host::Host;
 pub use refused::{How, Refusal, refused};
 pub use rights::{Rights, Sets};
+pub use serving::Serving;
 pub use taken::taken;
 
 /// Why an address could not be had, and what to do about it.
@@ -50,6 +52,8 @@ pub struct Wanted<'a> {
     pub key: &'a str,
     /// The address.
     pub listen: Listen,
+    /// Who answers behind the control socket of the same configuration.
+    pub serving: Option<&'a Serving>,
 }
 
 /// When an address is wanted.
@@ -128,7 +132,13 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// An address of this key, and nobody known to serve with the same configuration.
+    #[must_use]
+    pub fn new(key: &'a str, listen: Listen) -> Self {
+        Self { key, listen, serving: None }
+    }
+
     /// The line of the configuration for the same on a port that needs no right.
     fn elsewhere(&self, free_from: u16) -> String {
         let port = match self.listen.port() {
@@ -165,7 +175,7 @@ mod tests {
 
     #[test]
     fn another_port_is_advised_as_the_configuration_writes_it() {
-        let elsewhere = |key, listen| Wanted { key, listen }.elsewhere(1024);
+        let elsewhere = |key, listen| Wanted::new(key, listen).elsewhere(1024);
         assert_eq!(elsewhere("http", Listen::Any(80)), "http = \":8000\"");
         let address = Listen::Addr("[::1]:443".parse().unwrap());
         assert_eq!(elsewhere("https", address), "https = \"[::1]:8443\"");
@@ -174,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_error_of_another_kind_speaks_for_itself() {
-        let wanted = Wanted { key: "http", listen: Listen::Any(80) };
+        let wanted = Wanted::new("http", Listen::Any(80));
         let error = io::Error::from(Errno::MFILE);
         assert_eq!(failure(wanted, &error, When::Start), None);
         assert_eq!(failure(wanted, &io::Error::other("x"), When::Start), None);

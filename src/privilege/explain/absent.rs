@@ -156,7 +156,7 @@ mod tests {
             ip: ip.parse().unwrap(),
             interface: interface.to_owned(),
         });
-        absent(Wanted { key: "http", listen }, &addresses, &family, &host()).to_string()
+        absent(Wanted::new("http", listen), &addresses, &family, &host()).to_string()
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! An address that somebody else has: who that is, and how to have it free.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::path::Path;
 
 use super::host::Host;
+use super::serving::{already, is_portcullis, other};
 use super::{Explanation, Wanted};
 use crate::audit::sockets::{Listening, Process, State, activation};
 use crate::shell::quote;
@@ -26,6 +25,10 @@ pub fn taken(wanted: Wanted<'_>, sockets: &[Listening], host: &Host) -> Explanat
     let mut holders: Vec<Listening> =
         sockets.iter().filter(|socket| socket.collides_with(wanted.listen)).cloned().collect();
     holders.retain(|socket| seen.insert(who(socket)));
+    if let Some(serving) = wanted.serving.filter(|serving| holders.iter().any(|s| serving.holds(s)))
+    {
+        return Explanation { holders, ..already(wanted, serving) };
+    }
     if holders.is_empty() {
         let mut explanation = Explanation::new(format!(
             "Port {port} is taken, but no socket that this process can see holds it: one that went \
@@ -39,7 +42,17 @@ pub fn taken(wanted: Wanted<'_>, sockets: &[Listening], host: &Host) -> Explanat
     let mut explanation =
         Explanation::new(format!("Port {port} is held by {}.", names.join(" and by ")));
     for socket in &holders {
+        let asked = match &socket.process {
+            Some(process) if is_portcullis(process) && !is_ours(socket) => {
+                other(&mut explanation, process, host)
+            }
+            _ => false,
+        };
+        let before = explanation.ways.len();
         make_room(&mut explanation, socket, host);
+        for way in explanation.ways.iter_mut().skip(before).filter(|_| asked) {
+            way.note = format!("if it is not meant to serve: {}", way.note);
+        }
     }
     explanation.ways.dedup();
     if !holders.iter().any(is_ours) {
@@ -124,14 +137,6 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
     } else {
         stop(explanation, process, host);
     }
-    if is_portcullis(process) && !is_ours(socket) {
-        let file =
-            config_of(process).map(|file| format!(" -c {}", quote(file))).unwrap_or_default();
-        explanation.way(
-            format!("portcullis reload{file}"),
-            "if that one is meant to serve: it takes its file anew without being stopped",
-        );
-    }
 }
 
 /// A program that nothing is known of.
@@ -185,19 +190,6 @@ fn with_socket(service: &str, socket: &Listening) -> String {
     let its = units.iter().find(|unit| unit.service == service);
     let service = quote(service);
     its.map_or_else(|| service.clone(), |unit| format!("{} {service}", quote(&unit.name)))
-}
-
-/// Whether a process is this program too.
-fn is_portcullis(process: &Process) -> bool {
-    process.comm == "portcullis"
-        || process.exe.as_deref().is_some_and(|exe| exe.file_name() == Some("portcullis".as_ref()))
-}
-
-/// The value of `-c` on a command line.
-fn config_of(process: &Process) -> Option<&Path> {
-    let mut words = process.arguments.iter().map(OsStr::new);
-    words.find(|word| *word == "-c" || *word == "--config")?;
-    words.next().map(Path::new)
 }
 
 #[cfg(test)]

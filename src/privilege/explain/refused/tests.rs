@@ -51,7 +51,7 @@ fn given(root: Option<u32>) -> OnFile {
 fn told(change: impl FnOnce(&mut Rights, &mut Host)) -> Explanation {
     let (mut rights, mut host) = (rights(), host());
     change(&mut rights, &mut host);
-    let wanted = Wanted { key: "http", listen: Listen::Any(80) };
+    let wanted = Wanted::new("http", Listen::Any(80));
     refused(wanted, &rights, &host, Refusal::Access)
 }
 
@@ -281,7 +281,7 @@ fn whoever_refuses_although_the_right_is_there_is_named() {
 
 #[test]
 fn a_high_port_that_is_refused_is_no_matter_of_capabilities() {
-    let wanted = Wanted { key: "http", listen: Listen::Any(8080) };
+    let wanted = Wanted::new("http", Listen::Any(8080));
     let explanation = refused(wanted, &rights(), &host(), Refusal::Access);
     assert!(explanation.why.starts_with("Though port 8080 needs no right here,"));
     assert_eq!(explanation.facts, None);
@@ -289,7 +289,7 @@ fn a_high_port_that_is_refused_is_no_matter_of_capabilities() {
 
 #[test]
 fn a_filter_is_told_from_a_missing_right() {
-    let wanted = Wanted { key: "http", listen: Listen::Any(80) };
+    let wanted = Wanted::new("http", Listen::Any(80));
     let mut rights = rights();
     rights.filtered = true;
     rights.place.unit = Some("web.service".to_owned());

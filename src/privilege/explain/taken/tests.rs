@@ -1,8 +1,11 @@
 //! Who is in the way, and what is advised for whom.
 
+use std::path::Path;
+
 use super::*;
 use crate::audit::sockets::{Container, Place};
 use crate::config::Listen;
+use crate::privilege::explain::Serving;
 use crate::privilege::explain::host::RootBy;
 
 fn host() -> Host {
@@ -17,7 +20,7 @@ fn host() -> Host {
 }
 
 fn wanted() -> Wanted<'static> {
-    Wanted { key: "http", listen: Listen::Any(80) }
+    Wanted::new("http", Listen::Any(80))
 }
 
 fn process(pid: u32, command: &str) -> Process {
@@ -113,7 +116,35 @@ fn without_systemd_a_service_is_stopped_as_such() {
 fn another_portcullis_may_be_meant_to_serve() {
     let other = process(7, "/usr/local/bin/portcullis run -c /etc/x.toml");
     let text = told(other).to_string();
-    assert!(text.contains("portcullis reload -c /etc/x.toml"), "{text}");
+    assert!(text.contains("1. portcullis reload -c /etc/x.toml"), "{text}");
+    assert!(text.contains("2. portcullis status -c /etc/x.toml"), "{text}");
+    assert!(text.contains("if it is not meant to serve: stops"), "{text}");
+}
+
+/// To stop it would be to take the site down.
+#[test]
+fn a_server_of_the_same_configuration_is_asked_and_not_stopped() {
+    let serving = Serving {
+        pid: 7,
+        addresses: vec!["0.0.0.0:80".parse().unwrap()],
+        file: Some("/etc/my file.toml".into()),
+    };
+    let wanted = Wanted { serving: Some(&serving), ..wanted() };
+    let expected = "\
+Port 80 is held by the portcullis that is already serving with this configuration (pid 7).
+What helps, the shortest first:
+  1. portcullis reload -c '/etc/my file.toml'
+     it takes its file anew, without being stopped
+  2. portcullis status -c '/etc/my file.toml'
+     tells how it is";
+    let seen = held_by(in_unit(process(7, "/x/portcullis run"), "portcullis.service"));
+    let unseen = Listening { process: None, ..seen.clone() };
+    for socket in [seen, unseen] {
+        assert_eq!(taken(wanted, &[socket], &host()).to_string(), expected);
+    }
+    let another = held_by(in_unit(process(8, "/usr/sbin/nginx"), "nginx.service"));
+    let remedy = taken(wanted, &[another], &host()).remedy().to_owned();
+    assert_eq!(remedy, "sudo systemctl disable --now nginx.service");
 }
 
 #[test]
