@@ -242,6 +242,7 @@ fn taken(
         (Ok(_), Err(error)) => return Err(unscraped(&error, serving().as_ref())),
         (Err(errors), metrics) => (errors, metrics.err()),
     };
+    let errors = if origin.file().is_none() { errors.by_options() } else { errors };
     let serving = serving();
     let mut stop = Stop { code: errors.exit_code(), text: errors.explain(serving.as_ref()) };
     for error in errors.iter().filter(|error| passed.any() && error.is_permission()) {

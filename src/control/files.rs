@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{Config, Listen, TlsSource};
-use crate::privilege::explain::{self, Serving, Wanted, When};
+use crate::privilege::explain::{self, METRICS, Serving, Wanted, When};
 use crate::tls::files::Look;
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
@@ -70,7 +70,7 @@ impl MetricsError {
     #[must_use]
     pub fn explain(&self, when: When, serving: Option<&Serving>) -> io::Error {
         let Self { address, source } = self;
-        let wanted = Wanted { serving, ..Wanted::new("metrics", Listen::Addr(*address)) };
+        let wanted = Wanted { serving, ..Wanted::new(METRICS, Listen::Addr(*address)) };
         let why = explain::failure(wanted, source, when);
         let why = why.map(|why| format!("\n{why}")).unwrap_or_default();
         let text = format!("admin.metrics: cannot listen on {address}: {source}{why}");

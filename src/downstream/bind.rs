@@ -13,7 +13,7 @@ use super::passed::{Assigned, Passed};
 use crate::config::{Listen, Server};
 use crate::exit;
 use crate::privilege::caps;
-use crate::privilege::explain::{self, Explanation, Wanted, When};
+use crate::privilege::explain::{self, Explanation, Given, Wanted, When};
 pub use errors::BindErrors;
 
 /// Connections that the kernel completes while nobody accepts them. The kernel lowers it to
@@ -50,6 +50,8 @@ pub struct BindError {
     pub kind: ListenerKind,
     /// The address.
     pub listen: Listen,
+    /// How it was given.
+    pub given: Given,
     /// The kernel's answer.
     pub source: io::Error,
 }
@@ -66,9 +68,13 @@ pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListene
     let http = server.http.iter().map(|listen| (ListenerKind::Http, *listen));
     let https = server.https.iter().map(|listen| (ListenerKind::Https, *listen));
     let wanted: Vec<_> = http.chain(https).collect();
+    let given = |kind| match wanted.iter().filter(|(other, _)| *other == kind).count() {
+        0 | 1 => Given::Alone,
+        _ => Given::Among,
+    };
     let mut assigned = passed.assign(&wanted);
     let (mut bound, mut failed) = (Vec::new(), Vec::new());
-    for (kind, listen) in wanted {
+    for &(kind, listen) in &wanted {
         let serves = |socket: &mut Assigned| socket.kind == kind && socket.listen == listen;
         let by: Vec<_> = assigned.extract_if(.., serves).collect();
         if by.is_empty() {
@@ -77,7 +83,7 @@ pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListene
             }
             match passed.beside(|company| bind(kind, listen, company)) {
                 Ok(listeners) => bound.extend(listeners),
-                Err(error) => failed.push(error),
+                Err(error) => failed.push(BindError { given: given(kind), ..error }),
             }
         }
         bound.extend(by.into_iter().map(BoundListener::from));
@@ -141,7 +147,12 @@ fn bind(
     let listener = |socket: TcpListener| {
         Ok(vec![BoundListener { kind, listen, address: socket.local_addr()?, socket }])
     };
-    bound.and_then(listener).map_err(|source| BindError { kind, listen, source })
+    bound.and_then(listener).map_err(|source| BindError {
+        kind,
+        listen,
+        given: Given::Alone,
+        source,
+    })
 }
 
 impl From<Assigned> for BoundListener {
@@ -207,7 +218,7 @@ impl BindError {
             ListenerKind::Http => "http",
             ListenerKind::Https => "https",
         };
-        Wanted::new(key, self.listen)
+        Wanted { given: self.given, ..Wanted::new(key, self.listen) }
     }
 }
 

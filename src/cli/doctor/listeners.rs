@@ -16,7 +16,7 @@ use crate::cli::DEFAULT_CONFIG;
 use crate::config::{Config, Listen};
 use crate::control::client;
 use crate::privilege::explain::{
-    Explanation, Family, Host, How, Refusal, Rights, Wanted, absent, refused, taken,
+    Explanation, Family, Given, Host, How, METRICS, Refusal, Rights, Wanted, absent, refused, taken,
 };
 
 /// What is said about one listener.
@@ -32,9 +32,10 @@ pub(super) struct Verdict {
 pub(super) fn judge(config: &Config, file: &Path, rights: &Rights, host: &Host) -> Vec<Verdict> {
     let http = config.server.http.iter().map(|listen| ("http", *listen));
     let https = config.server.https.iter().map(|listen| ("https", *listen));
-    let metrics = config.admin.metrics.map(|address| ("metrics", Listen::Addr(address)));
+    let metrics = config.admin.metrics.map(|address| (METRICS, Listen::Addr(address)));
     let wanted: Vec<_> = http.chain(https).chain(metrics).collect();
     let listens: Vec<Listen> = wanted.iter().map(|(_, listen)| *listen).collect();
+    let listens_of: Vec<&str> = wanted.iter().map(|(key, _)| *key).collect();
     let sockets = sockets::in_the_way(&listens, false).unwrap_or_default();
     let socket = &config.admin.socket;
     let serving = if sockets.is_empty() { None } else { client::serving(socket, Some(file)) };
@@ -44,7 +45,9 @@ pub(super) fn judge(config: &Config, file: &Path, rights: &Rights, host: &Host) 
         _ => None,
     };
     let judge = |(key, listen): (&'static str, Listen)| {
-        let wanted = Wanted::new(key, listen);
+        let same = listens_of.iter().filter(|of| **of == key).count();
+        let given = if same > 1 { Given::Among } else { Given::Alone };
+        let wanted = Wanted { given, ..Wanted::new(key, listen) };
         let holders: Vec<Listening> =
             sockets.iter().filter(|socket| socket.collides_with(listen)).cloned().collect();
         let allowed = match by_holders(&holders, ours) {

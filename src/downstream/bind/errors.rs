@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::BindError;
 use crate::exit;
-use crate::privilege::explain::{self, Serving, Wanted, When};
+use crate::privilege::explain::{self, Given, Serving, Wanted, When};
 
 /// The addresses that could not be taken, at least one.
 #[derive(Debug)]
@@ -19,6 +19,13 @@ impl BindErrors {
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &BindError> {
         self.0.iter()
+    }
+
+    /// The same of addresses that were given without a file.
+    #[must_use]
+    pub fn by_options(mut self) -> Self {
+        self.0.iter_mut().for_each(|error| error.given = Given::Option);
+        self
     }
 
     /// 77 where a right is missing for one of them, 1 else.
@@ -70,7 +77,7 @@ mod tests {
 
     fn error(kind: ListenerKind, address: &str, errno: Errno) -> BindError {
         let listen = Listen::Addr(address.parse().unwrap());
-        BindError { kind, listen, source: io::Error::from(errno) }
+        BindError { kind, listen, given: Given::Alone, source: io::Error::from(errno) }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Host {
     pub install_setcap: Option<&'static str>,
     /// Whether systemd is in charge.
     pub systemd: bool,
+    /// The ports that the kernel gives to no connection by itself, as it tells them.
+    pub reserved_ports: String,
     /// Whether SELinux refuses, rather than only noting.
     pub selinux: bool,
     /// What this process is shut in by, where the host is not the machine.
@@ -33,7 +35,8 @@ pub enum RootBy {
     Sudo,
     /// `doas` in front of it.
     Doas,
-    /// `su -c`.
+    /// `su - -c`: with the path of root, which has the folders of administration in it. It begins
+    /// in root's home.
     Su,
 }
 
@@ -82,6 +85,7 @@ impl Host {
             setcap: has("setcap"),
             install_setcap: install,
             systemd: Path::new("/run/systemd/system").is_dir(),
+            reserved_ports: read("/proc/sys/net/ipv4/ip_local_reserved_ports"),
             selinux: read("/sys/fs/selinux/enforce").trim() == "1",
             inside: Inside::read(),
         }
@@ -98,7 +102,7 @@ impl Host {
             RootBy::Nothing => each(""),
             RootBy::Sudo => each("sudo "),
             RootBy::Doas => each("doas "),
-            RootBy::Su => format!("su -c {}", quote(each(""))),
+            RootBy::Su => format!("su - -c {}", quote(each(""))),
         }
     }
 
@@ -171,7 +175,7 @@ mod tests {
             (RootBy::Nothing, "a b && c 'd'"),
             (RootBy::Sudo, "sudo a b && sudo c 'd'"),
             (RootBy::Doas, "doas a b && doas c 'd'"),
-            (RootBy::Su, r"su -c 'a b && c '\''d'\'''"),
+            (RootBy::Su, r"su - -c 'a b && c '\''d'\'''"),
         ];
         for (by, expected) in table {
             assert_eq!(host(by).as_root(&commands), expected);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::host::Host;
 use super::serving::{already, is_portcullis, other};
 use super::{Explanation, Wanted};
-use crate::audit::sockets::{Listening, Process, State, activation};
+use crate::audit::sockets::{Listening, Process, State, activation, user_name};
 use crate::shell::quote;
 
 /// Programs that are services under the name of their program on every distribution that has them.
@@ -97,7 +97,9 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
     let for_good = "stops it now, and keeps it from starting at boot";
     if let State::Connected(_) = socket.state {
         explanation.way("try again", "when the connection has ended");
-        let reserve = format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}");
+        let others = host.reserved_ports.trim();
+        let others = if others.is_empty() { String::new() } else { format!("{others},") };
+        let reserve = format!("sysctl -w net.ipv4.ip_local_reserved_ports={others}{port}");
         explanation.way(root(reserve), "then the kernel gives this port to no connection");
     } else if is_ours(socket) {
         explanation.way("leave one of them out", "it is this very process: two addresses overlap");
@@ -126,7 +128,7 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
     } else if let Some(unit) = service(process) {
         let units = with_socket(unit, socket);
         if process.place.of_user {
-            explanation.way(format!("systemctl --user disable --now {units}"), "as that user");
+            explanation.way(of_user(process, &units, host), for_good);
         } else {
             explanation.way(disable(&units), for_good);
         }
@@ -136,6 +138,18 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
         explanation.way(root(format!("service {} stop", process.comm)), "");
     } else {
         stop(explanation, process, host);
+    }
+}
+
+/// By the manager of the user whose unit it is.
+fn of_user(process: &Process, units: &str, host: &Host) -> String {
+    let own = rustix::process::geteuid().as_raw();
+    match process.uid.filter(|uid| *uid != own) {
+        None => format!("systemctl --user disable --now {units}"),
+        Some(uid) => {
+            let user = quote(user_name(uid));
+            host.as_root(&[format!("systemctl --user -M {user}@ disable --now {units}")])
+        }
     }
 }
 

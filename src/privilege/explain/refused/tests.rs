@@ -38,6 +38,7 @@ fn host() -> Host {
         setcap: true,
         install_setcap: None,
         systemd: false,
+        reserved_ports: String::new(),
         selinux: false,
         inside: None,
     }
@@ -154,7 +155,7 @@ fn every_reason_has_its_own_way_out() {
         (
             |_, host| host.root_by = RootBy::Su,
             "has no file capability",
-            "su -c 'setcap cap_net_bind_service=p /opt/portcullis'",
+            "su - -c 'setcap cap_net_bind_service=p /opt/portcullis'",
         ),
         (
             |_, host| {
@@ -218,6 +219,33 @@ fn every_reason_has_its_own_way_out() {
         assert!(explanation.why.contains(why), "{why:?} in {explanation}");
         assert!(explanation.remedy().contains(way), "{way:?} in {explanation}");
     }
+}
+
+#[test]
+fn what_is_advised_can_be_done() {
+    let installed = told(|rights, _| {
+        rights.program.file = "/usr/local/bin/portcullis".into();
+        rights.program.nosuid = true;
+    });
+    let install = "sudo install -m 0755 /usr/local/bin/portcullis /usr/bin/portcullis && ";
+    assert!(installed.remedy().starts_with(install), "{installed}");
+    // In another login the folder is another one.
+    let here = std::env::current_dir().unwrap().join("c.toml");
+    let relative = told(|rights, _| {
+        rights.no_new_privs = true;
+        rights.arguments = vec!["run".into(), "-c".into(), "c.toml".into()];
+    });
+    assert!(relative.remedy().contains(&crate::shell::quote(here)), "{relative}");
+}
+
+/// Each lower port is one more that any user may take.
+#[test]
+fn no_more_ports_are_freed_than_it_takes() {
+    let mut rights = rights();
+    rights.free_from = 9000;
+    let wanted = Wanted::new("http", Listen::Any(8000));
+    let text = refused(wanted, &rights, &host(), Refusal::Access).to_string();
+    assert!(text.contains("ip_unprivileged_port_start=8000\n"), "{text}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn host() -> Host {
         setcap: true,
         install_setcap: None,
         systemd: true,
+        reserved_ports: "8080\n".to_owned(),
         selinux: false,
         inside: None,
     }
@@ -92,8 +93,8 @@ fn every_kind_of_holder_has_its_own_way_out() {
             "sudo docker stop 0a1b2c3d4e5f",
         ),
         (
-            Process { place: of_user, ..process(7, "/x/app") },
-            "systemctl --user disable --now web.service",
+            Process { place: of_user, uid: Some(4_000_000_001), ..process(7, "/x/app") },
+            "sudo systemctl --user -M 4000000001@ disable --now web.service",
         ),
         (process(std::process::id(), "/x/app"), "leave one of them out"),
     ];
@@ -182,7 +183,7 @@ fn a_connection_that_goes_out_from_the_port_is_told_from_a_listener() {
     let socket = Listening { state: other, ..held_by(process(7, "/usr/bin/curl x")) };
     let text = taken(wanted(), &[socket], &host()).to_string();
     assert!(text.contains("whose connection to 192.0.2.9:443 goes out from it"), "{text}");
-    assert!(text.contains("sudo sysctl -w net.ipv4.ip_local_reserved_ports=80"), "{text}");
+    assert!(text.contains("sudo sysctl -w net.ipv4.ip_local_reserved_ports=8080,80\n"), "{text}");
 }
 
 #[test]
