@@ -20,4 +20,5 @@ pub mod upstream;
 pub mod control;
 pub mod observe;
 pub mod audit;
+pub mod shell;
 pub mod exit;

@@ -75,7 +75,7 @@ fn prepare(listen: &super::up::ListenArgs, passed: &Passed) -> Result<(App, Fron
     if app.moved.is_some() {
         let listen = Listen::Addr(([127, 0, 0, 1], 8080).into());
         let sockets = sockets::in_the_way(&[listen], false).unwrap_or_default();
-        let wanted = Wanted { key: "http", listen };
+        let wanted = Wanted::new("http", listen);
         say(&explain::taken(wanted, &sockets, &Host::read()).why);
     }
     let ip = app.address.ip().to_string();

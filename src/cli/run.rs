@@ -1,6 +1,7 @@
 //! `portcullis run`: serve from the configuration. The start-up, as a list.
 
 use std::io::{self, Read as _};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime};
@@ -11,17 +12,18 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config, Site, TlsSource};
-use crate::control::files::{self, ControlSocket};
+use crate::control::client;
+use crate::control::files::{self, ControlSocket, MetricsError};
 use crate::control::notify::Notifier;
 use crate::control::{ConfigOrigin, Control, Start, state::State};
-use crate::downstream::bind::{BindError, BoundListener, ListenerKind, bind_all};
+use crate::downstream::bind::{BindErrors, BoundListener, ListenerKind, bind_all};
 use crate::downstream::passed::Passed;
 use crate::exit;
 use crate::helper::client::Helper;
 use crate::helper::ready::{self, Ready};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
-use crate::privilege::explain::When;
+use crate::privilege::explain::{Serving, When};
 use crate::privilege::{self, PrivilegeError};
 use crate::sandbox::{self, Needs};
 use crate::tls::{Certificates, storage};
@@ -123,22 +125,16 @@ fn start(
     let workers = config.workers();
     config.limits.connections = files::carried(config.limits.connections);
     passed.take_refused().iter().for_each(|what| tracing::warn!("{what}"));
-    let when = if passed.is_inherited() { When::Running } else { When::Start };
-    let listeners =
-        bind_all(&config.server, &mut passed).map_err(|error| refused(&error, &passed))?;
+    let listeners = bind_all(&config.server, &mut passed);
     let metrics = config.admin.metrics.and_then(|at| {
         let socket = passed.take_fitting("metrics", |socket| files::is_for_metrics(socket, at))?;
         files::adopt_metrics(socket)
     });
     let metrics = match metrics {
-        Some(inherited) => Some(inherited),
-        None => config
-            .admin
-            .metrics
-            .map(|address| files::bind_metrics(address, when))
-            .transpose()
-            .map_err(|error| unstarted(&error))?,
+        Some(inherited) => Ok(Some(inherited)),
+        None => config.admin.metrics.map(files::bind_metrics).transpose(),
     };
+    let (listeners, metrics) = taken(listeners, metrics, &config, &origin, &passed)?;
     let path = &config.admin.socket;
     let socket = passed.take_fitting("control", |socket| ControlSocket::is_at(socket, path));
     let socket = socket.and_then(|socket| ControlSocket::adopt(socket, path));
@@ -242,19 +238,43 @@ pub fn https_port(listeners: &[BoundListener]) -> u16 {
     https.map_or(443, |listener| listener.address.port())
 }
 
-fn refused(error: &BindError, passed: &Passed) -> Stop {
+/// All listeners, or all that stands in the way of those that could not be had.
+fn taken(
+    listeners: Result<Vec<BoundListener>, BindErrors>,
+    metrics: Result<Option<TcpListener>, MetricsError>,
+    config: &Config,
+    origin: &ConfigOrigin,
+    passed: &Passed,
+) -> Result<(Vec<BoundListener>, Option<TcpListener>), Stop> {
     // A successor has no right left to bind with; a start has it.
-    let inherited = passed.is_inherited();
-    let mut text = error.explain_when(if inherited { When::Running } else { When::Start });
-    if passed.any() && !inherited && error.is_permission() {
+    let when = if passed.is_inherited() { When::Running } else { When::Start };
+    let serving = || client::serving(&config.admin.socket, origin.file());
+    let unscraped =
+        |error: &MetricsError, serving: Option<&Serving>| unstarted(&error.explain(when, serving));
+    let (errors, metrics) = match (listeners, metrics) {
+        (Ok(listeners), Ok(metrics)) => return Ok((listeners, metrics)),
+        (Ok(_), Err(error)) => return Err(unscraped(&error, serving().as_ref())),
+        (Err(errors), metrics) => (errors, metrics.err()),
+    };
+    let errors = if origin.file().is_none() { errors.by_options() } else { errors };
+    let serving = serving();
+    let mut stop = Stop { code: errors.exit_code(), text: errors.explain(when, serving.as_ref()) };
+    let wants_unit = passed.any() && !passed.is_inherited();
+    for error in errors.iter().filter(|error| wants_unit && error.is_permission()) {
         let (kind, listen) = (error.kind, error.listen);
-        text = format!(
-            "{text}\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
+        let words = format!(
+            "\nSockets were passed, but none for {kind} on {listen}. In the socket unit: \
              ListenStream={} and FileDescriptorName={kind}",
-            error.listen.port()
+            listen.port()
         );
+        stop.text.push_str(&words);
     }
-    Stop { code: error.exit_code(), text }
+    if let Some(error) = metrics {
+        let more = unscraped(&error, serving.as_ref());
+        stop.text = format!("{}\n{}", stop.text, more.text);
+        stop.code = stop.code.max(more.code);
+    }
+    Err(stop)
 }
 
 /// Threads are what a service has too few of most often.

@@ -2,16 +2,22 @@
 
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 pub use super::admin::Question;
+use crate::privilege::explain::Serving;
 
 /// A reload of many sites takes a while; nothing takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For a question whose answer can be done without.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -44,10 +50,31 @@ impl fmt::Display for AskError {
 /// # Errors
 /// When nobody answers there.
 pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
+    ask_within(PATIENCE, socket, question)
+}
+
+/// Who serves behind the control socket of a configuration, which `file` is; `None` where nobody
+/// answers soon.
+#[must_use]
+pub fn serving(socket: &Path, file: Option<&Path>) -> Option<Serving> {
+    let answer = ask_within(SOON, socket, Question::Status).ok()?;
+    let status = answer.get("status")?;
+    let pid = status.get("pid")?.as_u64()?.try_into().ok()?;
+    let listeners = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
+    let listeners = listeners.chain(status.get("metrics")).filter_map(Value::as_str);
+    // `https://[::]:443`
+    let addresses = listeners.filter_map(|it| it.rsplit('/').next()?.parse().ok()).collect();
+    Some(Serving { pid, addresses, file: file.map(Path::to_owned) })
+}
+
+fn ask_within(patience: Duration, socket: &Path, question: Question) -> Result<Value, AskError> {
     let ask = || {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        stream.set_read_timeout(Some(patience))?;
+        // For the connection too, which waits where many ask.
+        stream.set_write_timeout(Some(patience))?;
+        stream.connect(&SockAddr::unix(socket)?)?;
+        let mut stream = UnixStream::from(OwnedFd::from(stream));
         let text = serde_json::to_string(&question).map_err(io::Error::other)?;
         stream.write_all(format!("{text}\n").as_bytes())?;
         let mut line = String::new();

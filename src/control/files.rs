@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::config::{Config, Listen, TlsSource};
-use crate::privilege::explain::{self, Wanted, When};
+use crate::privilege::explain::{self, METRICS, Serving, Wanted, When};
 use crate::tls::files::Look;
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
@@ -47,11 +47,36 @@ pub fn carried(wanted: usize) -> usize {
 /// Takes the address where metrics are scraped.
 ///
 /// # Errors
-/// When it cannot be had, with the key that names it.
-pub fn bind_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener> {
-    let listener = listen_for_metrics(address, when)?;
+/// When it cannot be had.
+pub fn bind_metrics(address: SocketAddr) -> Result<TcpListener, MetricsError> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    let listener = listener.map_err(|source| MetricsError { address, source })?;
     tell_metrics(&listener);
     Ok(listener)
+}
+
+/// The address where metrics are scraped could not be taken.
+#[derive(Debug)]
+pub struct MetricsError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl MetricsError {
+    /// With the key that names it, why it is so, and what helps. `serving` is who serves with the
+    /// same configuration.
+    #[must_use]
+    pub fn explain(&self, when: When, serving: Option<&Serving>) -> io::Error {
+        let Self { address, source } = self;
+        let wanted = Wanted { serving, ..Wanted::new(METRICS, Listen::Addr(*address)) };
+        let why = explain::failure(wanted, source, when);
+        let why = why.map(|why| format!("\n{why}")).unwrap_or_default();
+        let text = format!("admin.metrics: cannot listen on {address}: {source}{why}");
+        io::Error::new(source.kind(), text)
+    }
 }
 
 /// Whether a passed socket is the listener for metrics at `address`.
@@ -77,21 +102,6 @@ pub fn tell_metrics(listener: &TcpListener) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!("metrics on http://{address}/metrics");
     }
-}
-
-fn listen_for_metrics(address: SocketAddr, when: When) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    let explain = |error: io::Error| {
-        let wanted = Wanted { key: "admin.metrics", listen: Listen::Addr(address) };
-        let why = explain::failure(wanted, &error, when);
-        let why = why.map(|why| format!("\n{why}")).unwrap_or_default();
-        let text = format!("admin.metrics: cannot listen on {address}: {error}{why}");
-        io::Error::new(error.kind(), text)
-    };
-    bound.map_err(explain)
 }
 
 /// The inode of no file.

@@ -227,7 +227,9 @@ impl Plane {
             }
             Err(NoHelp::Refused(refused)) if !refused.is_permission() => Err(refused.text),
             Err(_) => {
-                files::bind_metrics(address, When::Running).map_err(|error| error.to_string())
+                let explain =
+                    |error: files::MetricsError| error.explain(When::Running, None).to_string();
+                files::bind_metrics(address).map_err(explain)
             }
         }
     }

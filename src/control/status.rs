@@ -42,6 +42,7 @@ impl Plane {
             "pid": std::process::id(),
             "uptime_seconds": seconds_since(self.started, now),
             "listeners": self.listeners.iter().map(|l| shown(l)).collect::<Vec<_>>(),
+            "metrics": self.metrics.as_ref().and_then(|listener| listener.local_addr().ok()),
             "workers": self.workers.len(),
             "connections": self.admission.open(),
             "privileges": self.privileges(),

@@ -1,5 +1,7 @@
 //! Taking the addresses, before any thread exists and while the right to do so is there.
 
+mod errors;
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -11,7 +13,8 @@ use super::passed::{Assigned, Passed};
 use crate::config::{Listen, Server};
 use crate::exit;
 use crate::privilege::caps;
-use crate::privilege::explain::{self, Explanation, Wanted, When};
+use crate::privilege::explain::{self, Explanation, Given, Wanted, When};
+pub use errors::BindErrors;
 
 /// Connections that the kernel completes while nobody accepts them. The kernel lowers it to
 /// `net.core.somaxconn`, 4096 by default since Linux 5.4: more would be a wish, less would turn
@@ -47,6 +50,8 @@ pub struct BindError {
     pub kind: ListenerKind,
     /// The address.
     pub listen: Listen,
+    /// How it was given.
+    pub given: Given,
     /// The kernel's answer.
     pub source: io::Error,
 }
@@ -58,25 +63,32 @@ pub struct BindError {
 /// [`crate::privilege::after_bind`].
 ///
 /// # Errors
-/// The first address that cannot be taken; the others are free again then.
-pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListener>, BindError> {
+/// Every address that cannot be taken; the others are free again then.
+pub fn bind_all(server: &Server, passed: &mut Passed) -> Result<Vec<BoundListener>, BindErrors> {
     let http = server.http.iter().map(|listen| (ListenerKind::Http, *listen));
     let https = server.https.iter().map(|listen| (ListenerKind::Https, *listen));
     let wanted: Vec<_> = http.chain(https).collect();
+    let given = |kind| match wanted.iter().filter(|(other, _)| *other == kind).count() {
+        0 | 1 => Given::Alone,
+        _ => Given::Among,
+    };
     let mut assigned = passed.assign(&wanted);
-    let mut bound = Vec::new();
-    for (kind, listen) in wanted {
+    let (mut bound, mut failed) = (Vec::new(), Vec::new());
+    for &(kind, listen) in &wanted {
         let serves = |socket: &mut Assigned| socket.kind == kind && socket.listen == listen;
         let by: Vec<_> = assigned.extract_if(.., serves).collect();
         if by.is_empty() {
             if passed.any() {
                 tracing::info!("no socket was passed for {kind} on {listen}: binding it");
             }
-            bound.extend(passed.beside(|company| bind(kind, listen, company))?);
+            match passed.beside(|company| bind(kind, listen, company)) {
+                Ok(listeners) => bound.extend(listeners),
+                Err(error) => failed.push(BindError { given: given(kind), ..error }),
+            }
         }
         bound.extend(by.into_iter().map(BoundListener::from));
     }
-    Ok(bound)
+    BindErrors::unless_none(failed, bound)
 }
 
 /// Takes one address: one socket, which for [`Listen::Any`] serves both families.
@@ -135,7 +147,12 @@ fn bind(
     let listener = |socket: TcpListener| {
         Ok(vec![BoundListener { kind, listen, address: socket.local_addr()?, socket }])
     };
-    bound.and_then(listener).map_err(|source| BindError { kind, listen, source })
+    bound.and_then(listener).map_err(|source| BindError {
+        kind,
+        listen,
+        given: Given::Alone,
+        source,
+    })
 }
 
 impl From<Assigned> for BoundListener {
@@ -191,11 +208,17 @@ impl BindError {
     /// What stands in the way; `None` where the error says it all.
     #[must_use]
     pub fn explanation(&self, when: When) -> Option<Explanation> {
+        explain::failure(self.wanted(), &self.source, when)
+    }
+
+    /// What was wanted, as the configuration names it.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted<'static> {
         let key = match self.kind {
             ListenerKind::Http => "http",
             ListenerKind::Https => "https",
         };
-        explain::failure(Wanted { key, listen: self.listen }, &self.source, when)
+        Wanted { given: self.given, ..Wanted::new(key, self.listen) }
     }
 }
 
@@ -340,10 +363,9 @@ mod tests {
         let mut server = crate::config::Config::defaults().server;
         server.http = vec![Listen::Addr(free)];
         server.https = vec![Listen::Addr(held.address)];
-        assert_eq!(
-            bind_all(&server, &mut Passed::default()).unwrap_err().kind,
-            ListenerKind::Https
-        );
+        let errors = bind_all(&server, &mut Passed::default()).unwrap_err();
+        let kinds: Vec<_> = errors.iter().map(|error| error.kind).collect();
+        assert_eq!(kinds, [ListenerKind::Https]);
         bind_http(Listen::Addr(free)).unwrap();
     }
 

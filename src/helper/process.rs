@@ -141,7 +141,8 @@ impl Helper {
             Question::Metrics => {
                 let address = self.allowed.config()?.admin.metrics;
                 let none = || Refused::because("the configuration file has no admin.metrics");
-                let listener = files::bind_metrics(address.ok_or_else(none)?, When::Running)?;
+                let listener = files::bind_metrics(address.ok_or_else(none)?)
+                    .map_err(|error| error.explain(When::Running, None))?;
                 Ok((Granted::Descriptor, Some(listener.into())))
             }
             Question::Connect { host, address } => {

@@ -5,11 +5,12 @@ pub mod rights;
 pub mod host;
 mod refused;
 mod taken;
+mod serving;
 mod absent;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::io::Errno;
 
@@ -19,6 +20,7 @@ pub use absent::{Family, absent};
 pub use host::Host;
 pub use refused::{How, Refusal, refused};
 pub use rights::{Rights, Sets};
+pub use serving::Serving;
 pub use taken::taken;
 
 /// Why an address could not be had, and what to do about it.
@@ -43,13 +45,32 @@ pub struct Way {
     pub note: String,
 }
 
+/// The key of the address where metrics are scraped, in `[admin]`.
+pub const METRICS: &str = "metrics";
+
 /// An address that somebody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted<'a> {
-    /// The configuration's key for it: `http`, `https` or `metrics`.
+    /// The configuration's key for it: `http`, `https` or [`METRICS`].
     pub key: &'a str,
     /// The address.
     pub listen: Listen,
+    /// How it was given.
+    pub given: Given,
+    /// Who answers behind the control socket of the same configuration.
+    pub serving: Option<&'a Serving>,
+}
+
+/// How an address was given, and is changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Given {
+    /// As all that its key has.
+    #[default]
+    Alone,
+    /// As one of a list.
+    Among,
+    /// By an option of `up` or `demo`, which have no file.
+    Option,
 }
 
 /// When an address is wanted.
@@ -128,8 +149,14 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl Wanted<'_> {
-    /// The line of the configuration for the same on a port that needs no right.
+impl<'a> Wanted<'a> {
+    /// An address of this key, and nobody known to serve with the same configuration.
+    #[must_use]
+    pub fn new(key: &'a str, listen: Listen) -> Self {
+        Self { key, listen, given: Given::Alone, serving: None }
+    }
+
+    /// The line of the configuration, or the option, for the same on a port that needs no right.
     fn elsewhere(&self, free_from: u16) -> String {
         let port = match self.listen.port() {
             80 => 8000,
@@ -141,7 +168,28 @@ impl Wanted<'_> {
             Listen::Any(_) => Listen::Any(port),
             Listen::Addr(address) => Listen::Addr(SocketAddr::new(address.ip(), port)),
         };
-        format!("{} = \"{listen}\"", self.key)
+        self.changed(listen)
+    }
+
+    /// The same for every address of this host, or for itself alone where that would show figures
+    /// to strangers; and what there is to know about it.
+    fn everywhere(&self) -> (String, &'static str) {
+        let port = self.listen.port();
+        if self.key == METRICS {
+            let loopback = Listen::Addr((Ipv4Addr::LOCALHOST, port).into());
+            return (self.changed(loopback), "in [admin]: the figures are for this host alone");
+        }
+        (self.changed(Listen::Any(port)), "every address of this host, or one of those above")
+    }
+
+    /// The change by which another address is given, which leaves others of a list as they are.
+    fn changed(&self, listen: Listen) -> String {
+        let Self { key, listen: old, .. } = self;
+        match self.given {
+            Given::Alone => format!("{key} = \"{listen}\""),
+            Given::Among => format!("in {key}: \"{listen}\" instead of \"{old}\""),
+            Given::Option => format!("--{key} {listen}"),
+        }
     }
 }
 
@@ -165,7 +213,7 @@ mod tests {
 
     #[test]
     fn another_port_is_advised_as_the_configuration_writes_it() {
-        let elsewhere = |key, listen| Wanted { key, listen }.elsewhere(1024);
+        let elsewhere = |key, listen| Wanted::new(key, listen).elsewhere(1024);
         assert_eq!(elsewhere("http", Listen::Any(80)), "http = \":8000\"");
         let address = Listen::Addr("[::1]:443".parse().unwrap());
         assert_eq!(elsewhere("https", address), "https = \"[::1]:8443\"");
@@ -173,8 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn one_of_several_addresses_is_changed_without_the_others() {
+        let one = Wanted { given: Given::Among, ..Wanted::new("http", Listen::Any(81)) };
+        assert_eq!(one.elsewhere(0), "in http: \":8081\" instead of \":81\"");
+        let option = Wanted { given: Given::Option, ..Wanted::new("https", Listen::Any(443)) };
+        assert_eq!(option.elsewhere(0), "--https :8443");
+    }
+
+    #[test]
     fn an_error_of_another_kind_speaks_for_itself() {
-        let wanted = Wanted { key: "http", listen: Listen::Any(80) };
+        let wanted = Wanted::new("http", Listen::Any(80));
         let error = io::Error::from(Errno::MFILE);
         assert_eq!(failure(wanted, &error, When::Start), None);
         assert_eq!(failure(wanted, &io::Error::other("x"), When::Start), None);

@@ -107,13 +107,58 @@ fn a_holder_that_this_user_may_not_look_into_is_told_as_such() {
     );
 }
 
+/// To stop it, as other holders are, would be to take the site down.
 #[test]
-fn another_portcullis_is_told_with_the_way_to_reload_it() {
+fn a_second_start_is_told_that_the_first_one_serves() {
     let script = format!(
         "{RUN} >/run/first 2>&1 & until_ok grep -q 'listening http://' /run/first; tell {RUN}"
     );
     let Some(said) = alone(&script) else { return };
-    assert_says(&said, &["held by portcullis (pid ", "portcullis reload -c /run/c.toml", "exit 1"]);
+    assert_says(
+        &said,
+        &[
+            "held by the portcullis that is already serving with this configuration (pid ",
+            "1. portcullis reload -c /run/c.toml",
+            "2. portcullis status -c /run/c.toml",
+            "exit 1",
+        ],
+    );
+    for word in ["kill ", "disable", "service "] {
+        assert!(!said.contains(word), "{word:?} in {said}");
+    }
+}
+
+#[test]
+fn a_portcullis_of_another_configuration_is_asked_before_it_is_stopped() {
+    let script = format!(
+        "sed s/x.sock/y.sock/ /run/c.toml >/run/d.toml; cd /; /run/bin/portcullis run -c run/d.toml \
+         >/run/first 2>&1 & until_ok grep -q 'listening http://' /run/first; tell {RUN}"
+    );
+    let Some(said) = alone(&script) else { return };
+    assert_says(
+        &said,
+        &["held by portcullis (pid ", "1. portcullis reload -c /run/d.toml", "3. kill ", "exit 1"],
+    );
+}
+
+#[test]
+fn every_listener_that_fails_is_told_at_once() {
+    let script = format!(
+        "printf '[server]\nhttp = [\":80\", \"192.0.2.1:81\"]\nhttps = []\n[admin]\n\
+         socket = \"/run/x.sock\"\nmetrics = \"192.0.2.1:9090\"\n[log]\naccess = \"off\"\n[[site]]\n\
+         host = \"a.test\"\nto = \"127.0.0.1:8080\"\n' >/run/c.toml\n\
+         hold 127.0.0.1 80; tell {RUN}"
+    );
+    let Some(said) = alone(&script) else { return };
+    assert_says(
+        &said,
+        &[
+            "cannot listen on :80 for http: Address already in use",
+            "cannot listen on 192.0.2.1:81 for http: Cannot assign requested address",
+            "admin.metrics: cannot listen on 192.0.2.1:9090",
+            "exit 1",
+        ],
+    );
 }
 
 #[test]

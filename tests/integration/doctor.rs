@@ -122,6 +122,22 @@ fn the_running_server_is_in_nobodys_way() {
     assert_says(&said, &["exit 0", "server 0"]);
 }
 
+/// A program that is closed to others is closed to its own user too: who that is, it has to say.
+#[test]
+fn the_user_who_serves_is_told_that_he_does() {
+    let script = "printf '[server]\\nhttp = \":8080\"\\nhttps = []\\n[admin]\\n\
+        socket = \"/run/own/x.sock\"\\nmetrics = \"127.0.0.1:9090\"\\n[log]\\naccess = \"off\"\\n\
+        [[site]]\\nhost = \"a.test\"\\nto = \"127.0.0.1:8000\"\\n' >/run/c.toml\n\
+        install -d -o 65534 /run/own\n\
+        as_nobody /run/bin/portcullis run -c /run/c.toml >/run/out 2>&1 & server=$!\n\
+        until_ok grep -q 'listening http://' /run/out\n\
+        as_nobody /run/bin/portcullis doctor -c /run/c.toml; echo exit $?\n\
+        kill $server; wait $server";
+    let Some(said) = alone(script) else { return };
+    assert_eq!(said.matches("held by the running portcullis (pid ").count(), 2, "{said}");
+    assert_says(&said, &["exit 0"]);
+}
+
 /// To bind a port for a moment would be to stand in the way of whoever starts just then.
 #[test]
 fn no_port_of_the_configuration_is_bound_to_find_out() {

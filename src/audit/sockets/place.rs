@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::shell::quote;
+
 /// Where a process belongs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -26,8 +28,8 @@ impl Container {
     /// The command that stops it, without the right to do so.
     #[must_use]
     pub fn stop(&self) -> String {
-        let Self { engine, id } = self;
-        match *engine {
+        let (engine, id) = (self.engine, quote(&self.id));
+        match engine {
             "lxc" => format!("lxc-stop -n {id}"),
             "machine" => format!("machinectl stop {id}"),
             "kubernetes" => format!("crictl stop {id}"),
@@ -68,20 +70,39 @@ impl Place {
     }
 }
 
-/// The innermost service or scope, in the unified hierarchy or systemd's own.
+/// The service or scope, in the unified hierarchy or systemd's own: the outermost part of the path
+/// that is no slice, and below a user's own manager the next such part. What is inside a unit is
+/// named by whoever runs there, and is no unit (systemd's `cg_path_get_unit`).
 fn unit(path: &str) -> (Option<String>, bool) {
+    let mut parts = path.split('/').filter(|part| !part.is_empty() && !part.ends_with(".slice"));
+    let first = parts.next();
+    let of_user = first.is_some_and(is_manager);
+    let unit = if of_user { parts.next() } else { first };
     let manages = |name: &&str| {
         name.ends_with(".service")
             || (name.ends_with(".scope") && !name.starts_with("session-") && *name != "init.scope")
     };
-    let Some(unit) = path.split('/').rfind(manages) else { return (None, false) };
-    let manager = |name: &str| name.starts_with("user@");
-    let of_user = path.split('/').any(manager);
-    if manager(unit) { (None, of_user) } else { (Some(super::printable(unit)), of_user) }
+    (unit.filter(manages).filter(|name| is_unit_name(name)).map(str::to_owned), of_user)
 }
 
-/// The innermost container of a path's parts.
+/// The manager of a user's own units: `user@1000.service`.
+fn is_manager(part: &str) -> bool {
+    part.starts_with("user@")
+}
+
+/// Whether systemd would have a unit of this name (systemd.unit(5)).
+fn is_unit_name(name: &str) -> bool {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || r":-_.\@".contains(c);
+    // UNIT_NAME_MAX, the zero at the end counted.
+    name.len() < 256 && name.chars().all(is_valid)
+}
+
+/// The innermost container of a path's parts. Below a user's own manager it is that user who names
+/// the parts, and no engine of the host knows them.
 fn container(parts: &[&str]) -> Option<Container> {
+    if parts.iter().any(|part| is_manager(part)) {
+        return None;
+    }
     let under = |at: usize| at.checked_sub(1).and_then(|at| parts.get(at)).copied().unwrap_or("");
     let of = |engine, id: &str| Some(Container { engine, id: super::printable(id) });
     let is_lxc = |folder: &str| matches!(folder, "lxc" | "lxc.payload");
@@ -131,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_is_the_innermost_service_or_scope() {
+    fn the_unit_is_the_outermost_service_or_scope() {
         let nginx = Place::parse("0::/system.slice/nginx.service\n");
         assert_eq!((nginx.unit.as_deref(), nginx.of_user), (Some("nginx.service"), false));
         let v1 = "12:pids:/x\n1:name=systemd:/system.slice/ssh.service\n0::/\n";
@@ -190,10 +211,29 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_somebody_chose_in_a_cgroup_of_his_own_is_no_unit_and_no_container() {
+        let below = "0::/user.slice/user-1501.slice/user@1501.service/app.slice";
+        let id = "0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9";
+        for name in ["x$(id>&2).service", "a b;id.service", "x`id`.scope", "x'.service"] {
+            assert_eq!(unit_of(&format!("{below}/{name}\n")), None, "{name}");
+            assert_eq!(unit_of(&format!("0::/system.slice/{name}\n")), None, "{name}");
+        }
+        let of_engine = Place::parse(&format!("{below}/docker-{id}.scope\n"));
+        assert_eq!((of_engine.container, of_engine.of_user), (None, true));
+        // What runs in a unit may have cgroups of its own there, and names them as it likes.
+        let within = "0::/system.slice/web.service/ssh.service\n";
+        assert_eq!(unit_of(within).as_deref(), Some("web.service"));
+        let payload = "0::/machine.slice/box.scope/payload/system.slice/nginx.service\n";
+        assert_eq!(unit_of(payload).as_deref(), Some("box.scope"));
+    }
+
+    #[test]
     fn each_engine_has_its_command() {
         let stop = |engine| Container { engine, id: "x".to_owned() }.stop();
         assert_eq!(stop("docker"), "docker stop x");
         assert_eq!(stop("lxc"), "lxc-stop -n x");
         assert_eq!(stop("machine"), "machinectl stop x");
+        let strange = Container { engine: "lxc", id: "x;$(id)".to_owned() };
+        assert_eq!(strange.stop(), "lxc-stop -n 'x;$(id)'");
     }
 }

@@ -5,12 +5,7 @@ use crate::audit::inventory::{Holder, Listener, Protocol};
 /// One word of a shell command, in quotes where it needs them.
 #[must_use]
 pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
+    crate::shell::quote(word)
 }
 
 /// The command that started a program, each word safe in a shell. Only spaces tell its words

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::reach::{as_user, may_read, may_write, may_write_in};
 use crate::config::{AccessLog, Config, Sandbox, TlsSource};
 use crate::control::files;
-use crate::privilege::explain::host::quote;
 use crate::privilege::explain::{Explanation, Host, Rights, Way};
 use crate::privilege::identity::{Identity, find};
 use crate::privilege::{DEFAULT_USER, PrivilegeError};
+use crate::shell::quote;
 
 /// One thing that was looked at.
 pub(super) struct Check {

@@ -4,10 +4,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use rustix::net::sockopt::socket_peercred;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
@@ -16,8 +14,9 @@ use crate::audit::addresses;
 use crate::audit::sockets::{self, Listening, Process, activation};
 use crate::cli::DEFAULT_CONFIG;
 use crate::config::{Config, Listen};
+use crate::control::client;
 use crate::privilege::explain::{
-    Explanation, Family, Host, How, Refusal, Rights, Wanted, absent, refused, taken,
+    Explanation, Family, Given, Host, How, METRICS, Refusal, Rights, Wanted, absent, refused, taken,
 };
 
 /// What is said about one listener.
@@ -33,22 +32,25 @@ pub(super) struct Verdict {
 pub(super) fn judge(config: &Config, file: &Path, rights: &Rights, host: &Host) -> Vec<Verdict> {
     let http = config.server.http.iter().map(|listen| ("http", *listen));
     let https = config.server.https.iter().map(|listen| ("https", *listen));
-    let metrics = config.admin.metrics.map(|address| ("metrics", Listen::Addr(address)));
+    let metrics = config.admin.metrics.map(|address| (METRICS, Listen::Addr(address)));
     let wanted: Vec<_> = http.chain(https).chain(metrics).collect();
     let listens: Vec<Listen> = wanted.iter().map(|(_, listen)| *listen).collect();
+    let listens_of: Vec<&str> = wanted.iter().map(|(key, _)| *key).collect();
     let sockets = sockets::in_the_way(&listens, false).unwrap_or_default();
-    let running = if sockets.is_empty() { None } else { running(&config.admin.socket) };
-    let is_ours = |socket: &Listening| {
-        socket
-            .process
-            .as_ref()
-            .is_some_and(|process| Some(process.pid) == running || serves_from(process, file))
+    let socket = &config.admin.socket;
+    let serving = if sockets.is_empty() { None } else { client::serving(socket, Some(file)) };
+    let ours = |socket: &Listening| match (&serving, &socket.process) {
+        (Some(serving), _) if serving.holds(socket) => Some(serving.pid),
+        (_, Some(process)) => serves_from(process, file).then_some(process.pid),
+        _ => None,
     };
     let judge = |(key, listen): (&'static str, Listen)| {
-        let wanted = Wanted { key, listen };
+        let same = listens_of.iter().filter(|of| **of == key).count();
+        let given = if same > 1 { Given::Among } else { Given::Alone };
+        let wanted = Wanted { given, ..Wanted::new(key, listen) };
         let holders: Vec<Listening> =
             sockets.iter().filter(|socket| socket.collides_with(listen)).cloned().collect();
-        let allowed = match by_holders(&holders, is_ours) {
+        let allowed = match by_holders(&holders, ours) {
             Some(words) => Ok(words),
             None => free(wanted, &holders, rights, host),
         };
@@ -58,15 +60,15 @@ pub(super) fn judge(config: &Config, file: &Path, rights: &Rights, host: &Host) 
 }
 
 /// Where all that stands in the way is ours, or is kept for us: words for it.
-fn by_holders(holders: &[Listening], is_ours: impl Fn(&Listening) -> bool) -> Option<String> {
+fn by_holders(holders: &[Listening], ours: impl Fn(&Listening) -> Option<u32>) -> Option<String> {
     let mut words = None;
     for socket in holders {
-        let process = socket.process.as_ref()?;
-        let ours = if process.pid == std::process::id() {
+        let held_by = socket.process.as_ref().map(|process| process.pid);
+        let ours = if held_by == Some(std::process::id()) {
             "a socket was passed for it".to_owned()
-        } else if is_ours(socket) {
-            format!("held by the running portcullis (pid {})", process.pid)
-        } else if process.pid == 1 {
+        } else if let Some(pid) = ours(socket) {
+            format!("held by the running portcullis (pid {pid})")
+        } else if held_by == Some(1) {
             let units = activation::units_at(socket.address);
             let unit = units.iter().find(|unit| unit.service.starts_with("portcullis"))?;
             format!("kept by systemd for {} ({})", unit.service, unit.name)
@@ -118,13 +120,6 @@ fn is_of_this_host(listen: Listen) -> bool {
         socket.bind(&address.into())
     };
     bind().is_ok()
-}
-
-/// The process behind a control socket: whoever listens there has told the kernel who he is.
-fn running(socket: &Path) -> Option<u32> {
-    let stream = UnixStream::connect(socket).ok()?;
-    let credentials = socket_peercred(&stream).ok()?;
-    u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
 }
 
 /// Whether a process is this program and serves from this file.

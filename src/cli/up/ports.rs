@@ -8,7 +8,7 @@ use crate::config::{Listen, Target};
 use crate::downstream::bind::{BindError, ListenerKind, bind_one, shown};
 use crate::downstream::passed::Passed;
 use crate::exit;
-use crate::privilege::explain::{Rights, When};
+use crate::privilege::explain::{Given, Rights, When};
 
 /// Neighbours of 8000 and 8443 that are tried when these are taken as well.
 const NEIGHBOURS: u16 = 10;
@@ -135,7 +135,10 @@ impl Ports {
         }
         Err(failed.pop().map_or_else(
             || Stop { code: exit::FAILED, text: format!("no port is left for {kind}") },
-            |error| Stop { code: error.exit_code(), text: error.explain() },
+            |error| {
+                let error = BindError { given: Given::Option, ..error };
+                Stop { code: error.exit_code(), text: error.explain() }
+            },
         ))
     }
 
@@ -310,6 +313,7 @@ mod tests {
     #[test]
     fn a_refused_usual_port_is_told_with_the_remedy_and_a_taken_one_with_its_holder() {
         let error = |kind, port, errno: rustix::io::Errno| BindError {
+            given: Given::Alone,
             kind,
             listen: Listen::Any(port),
             source: errno.into(),

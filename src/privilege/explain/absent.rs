@@ -1,7 +1,7 @@
 //! An address that this host does not have, or a family of addresses that its kernel lacks.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -59,8 +59,8 @@ pub fn absent(
     let Listen::Addr(address) = wanted.listen else {
         return Explanation::new("This host has neither IPv6 nor IPv4.".to_owned());
     };
-    let (ip, port) = (address.ip(), address.port());
-    let any = format!("{} = \":{port}\"", wanted.key);
+    let ip = address.ip();
+    let (any, about_any) = wanted.everywhere();
     match family {
         Family::Missing { by_command_line } => {
             let why = if *by_command_line {
@@ -71,7 +71,7 @@ pub fn absent(
             let mut explanation = Explanation::new(format!(
                 "{ip} is an address of IPv6, which this host lacks: {why}."
             ));
-            explanation.way(any, "every address that there is: IPv4 alone where there is no IPv6");
+            explanation.way(any, about_any);
             if *by_command_line {
                 explanation.way(
                     "take ipv6.disable=1 from the kernel's command line",
@@ -86,7 +86,7 @@ pub fn absent(
                 "{ip} is an address of IPv6, which is switched off on this host: \
                  net.ipv6.conf.{scope}.disable_ipv6 is 1."
             ));
-            explanation.way(any, "every address that there is");
+            explanation.way(any, about_any);
             let on = format!("sysctl -w net.ipv6.conf.{scope}.disable_ipv6=0");
             explanation.way(host.as_root(&[on]), "switches IPv6 on until the host boots again");
             explanation
@@ -96,11 +96,11 @@ pub fn absent(
                 "This host has no address {ip}; it has {}.",
                 listed(addresses, ip)
             ));
-            if is_link_local(ip) {
-                let note = "an address of one link needs the number of its interface (ip link)";
-                explanation.way(format!("{} = \"[{ip}%2]:{port}\"", wanted.key), note);
+            if let Some(scoped) = with_interface(address, addresses) {
+                let note = "an address of one link needs the number of its interface";
+                explanation.way(wanted.changed(Listen::Addr(scoped)), note);
             }
-            explanation.way(any, "every address of this host, or one of those above");
+            explanation.way(any, about_any);
             if host.systemd {
                 explanation.way(
                     "[Unit] Wants=network-online.target After=network-online.target",
@@ -117,8 +117,14 @@ pub fn absent(
     }
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+/// An address of one link that this host has, with the number of the interface that has it.
+fn with_interface(address: SocketAddr, addresses: &[Address]) -> Option<SocketAddr> {
+    let SocketAddr::V6(mut address) = address else { return None };
+    let ip = IpAddr::V6(*address.ip());
+    let has = addresses.iter().find(|a| a.ip == ip && address.ip().is_unicast_link_local())?;
+    let number = fs::read_to_string(format!("/sys/class/net/{}/ifindex", has.interface)).ok()?;
+    address.set_scope_id(number.trim().parse().ok()?);
+    Some(address.into())
 }
 
 /// The addresses of the same family.
@@ -136,6 +142,7 @@ fn listed(addresses: &[Address], ip: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::privilege::explain::METRICS;
     use crate::privilege::explain::host::RootBy;
 
     fn host() -> Host {
@@ -144,6 +151,7 @@ mod tests {
             setcap: true,
             install_setcap: None,
             systemd: true,
+            reserved_ports: String::new(),
             selinux: false,
             inside: None,
         }
@@ -156,7 +164,7 @@ mod tests {
             ip: ip.parse().unwrap(),
             interface: interface.to_owned(),
         });
-        absent(Wanted { key: "http", listen }, &addresses, &family, &host()).to_string()
+        absent(Wanted::new("http", listen), &addresses, &family, &host()).to_string()
     }
 
     #[test]
@@ -184,8 +192,22 @@ mod tests {
 
     #[test]
     fn an_address_of_one_link_needs_its_interface() {
+        let address = |ip: &str| Address { ip: ip.parse().unwrap(), interface: "lo".to_owned() };
+        let wanted = "[fe80::1]:80".parse().unwrap();
+        let scoped = with_interface(wanted, &[address("::1"), address("fe80::1")]).unwrap();
+        assert_eq!(scoped.to_string(), "[fe80::1%1]:80");
+        assert_eq!(with_interface(wanted, &[address("::1")]), None);
         let text = explained("[fe80::1]:80", Family::Present);
-        assert!(text.contains("[fe80::1%2]:80"), "{text}");
+        assert!(!text.contains('%'), "{text}");
+    }
+
+    /// The program refuses them, and strangers would read them.
+    #[test]
+    fn metrics_are_never_advised_for_every_address() {
+        let listen = Listen::Addr("192.0.2.1:80".parse().unwrap());
+        let wanted = Wanted::new(METRICS, listen);
+        let explanation = absent(wanted, &[], &Family::Present, &host());
+        assert_eq!(explanation.remedy(), "metrics = \"127.0.0.1:80\"", "{explanation}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What this host has to mend a missing right with, and how its commands are written.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
+
+use crate::shell::quote;
 
 /// What this host has to mend things with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Host {
     pub install_setcap: Option<&'static str>,
     /// Whether systemd is in charge.
     pub systemd: bool,
+    /// The ports that the kernel gives to no connection by itself, as it tells them.
+    pub reserved_ports: String,
     /// Whether SELinux refuses, rather than only noting.
     pub selinux: bool,
     /// What this process is shut in by, where the host is not the machine.
@@ -32,7 +35,8 @@ pub enum RootBy {
     Sudo,
     /// `doas` in front of it.
     Doas,
-    /// `su -c`.
+    /// `su - -c`: with the path of root, which has the folders of administration in it. It begins
+    /// in root's home.
     Su,
 }
 
@@ -81,6 +85,7 @@ impl Host {
             setcap: has("setcap"),
             install_setcap: install,
             systemd: Path::new("/run/systemd/system").is_dir(),
+            reserved_ports: read("/proc/sys/net/ipv4/ip_local_reserved_ports"),
             selinux: read("/sys/fs/selinux/enforce").trim() == "1",
             inside: Inside::read(),
         }
@@ -97,7 +102,7 @@ impl Host {
             RootBy::Nothing => each(""),
             RootBy::Sudo => each("sudo "),
             RootBy::Doas => each("doas "),
-            RootBy::Su => format!("su -c {}", quote(each(""))),
+            RootBy::Su => format!("su - -c {}", quote(each(""))),
         }
     }
 
@@ -155,17 +160,6 @@ fn has(program: &str) -> bool {
     })
 }
 
-/// A word as a shell takes it for one.
-#[must_use]
-pub fn quote(word: impl AsRef<OsStr>) -> String {
-    let word = word.as_ref().to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.into_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +175,7 @@ mod tests {
             (RootBy::Nothing, "a b && c 'd'"),
             (RootBy::Sudo, "sudo a b && sudo c 'd'"),
             (RootBy::Doas, "doas a b && doas c 'd'"),
-            (RootBy::Su, r"su -c 'a b && c '\''d'\'''"),
+            (RootBy::Su, r"su - -c 'a b && c '\''d'\'''"),
         ];
         for (by, expected) in table {
             assert_eq!(host(by).as_root(&commands), expected);
@@ -197,14 +191,5 @@ mod tests {
         let both = host.as_root(&host.set_capability("x"));
         let expected = "sudo apt-get install libcap2-bin && sudo setcap cap_net_bind_service=p x";
         assert_eq!(both, expected);
-    }
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_split_or_expand_them() {
-        assert_eq!(quote("/opt/portcullis-1.0"), "/opt/portcullis-1.0");
-        assert_eq!(quote("/opt/my proxy"), "'/opt/my proxy'");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote("$HOME"), "'$HOME'");
-        assert_eq!(quote(""), "''");
     }
 }

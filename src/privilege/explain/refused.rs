@@ -1,9 +1,12 @@
 //! A port that may not be bound: which right is missing, why it is, and how it is given.
 
+use std::path::Path;
+
 use super::file_capability::OnFile;
-use super::host::{Host, Inside, quote};
+use super::host::{Host, Inside};
 use super::rights::{Program, Rights};
 use super::{Explanation, Wanted};
+use crate::shell::{quote, quote_path};
 
 /// How the kernel said no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub(super) fn given_up(wanted: Wanted<'_>) -> Explanation {
     ));
     let unit = Rights::read().place.unit.filter(|unit| unit.ends_with(".service"));
     match unit {
-        Some(unit) => explanation.way(format!("sudo systemctl restart {unit}"), ""),
+        Some(unit) => explanation.way(format!("sudo systemctl restart {}", quote(unit)), ""),
         None => explanation.way("stop it and start it again", "a start has the right"),
     }
     explanation
@@ -198,7 +201,9 @@ fn missing(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation {
         explanation.way(install, "makes a systemd service with this right and no other");
     }
     if host.inside.is_none() && !rights.below {
-        let low = wanted.listen.port().min(80);
+        // Of the ports that are below the usual start, 80 is wanted next.
+        let port = wanted.listen.port();
+        let low = if port < 1024 { port.min(80) } else { port };
         let sysctl = format!("sysctl -w net.ipv4.ip_unprivileged_port_start={low}");
         let note = "for every program of this host, until it boots again";
         explanation.way(host.as_root(&[sysctl]), note);
@@ -209,10 +214,12 @@ fn missing(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation {
 
 /// By a capability on the file, where it would have an effect; else by whoever starts it.
 fn by_the_file(explanation: &mut Explanation, rights: &Rights, host: &Host) {
-    let file = quote(&rights.program.file);
+    let file = quote_path(&rights.program.file);
     let set = || host.as_root(&host.set_capability(&file));
     let moved = || {
-        let there = "/usr/local/bin/portcullis";
+        let usual = Path::new("/usr/local/bin/portcullis");
+        let is_there = rights.program.file == usual;
+        let there = if is_there { "/usr/bin/portcullis" } else { "/usr/local/bin/portcullis" };
         let mut commands = vec![format!("install -m 0755 {file} {there}")];
         commands.extend(host.set_capability(there));
         host.as_root(&commands)
@@ -264,6 +271,7 @@ fn from_outside(explanation: &mut Explanation, rights: &Rights, host: &Host) {
 }
 
 fn in_a_unit(explanation: &mut Explanation, unit: &str, rights: &Rights, host: &Host) {
+    let unit = quote(unit);
     let mut note =
         "and write there:\n  [Service]\n  AmbientCapabilities=CAP_NET_BIND_SERVICE".to_owned();
     if !rights.bind.bounding {
@@ -361,7 +369,7 @@ fn filtered(rights: &Rights, host: &Host) -> Explanation {
     ));
     match rights.place.unit.as_deref() {
         Some(unit) if host.systemd => explanation.way(
-            format!("systemctl cat {unit}"),
+            format!("systemctl cat {}", quote(unit)),
             "look for SocketBindDeny=, RestrictAddressFamilies= and SystemCallFilter=",
         ),
         _ if host.inside.is_some() => {
@@ -372,10 +380,15 @@ fn filtered(rights: &Rights, host: &Host) -> Explanation {
     explanation
 }
 
-/// How this program was started.
+/// How this program was started, in words that are good in any folder.
 fn command(rights: &Rights) -> String {
-    let words = std::iter::once(quote(&rights.program.file));
-    words.chain(rights.arguments.iter().map(quote)).collect::<Vec<_>>().join(" ")
+    let mut words = vec![quote_path(&rights.program.file)];
+    let mut is_file = false;
+    for word in &rights.arguments {
+        words.push(if is_file { quote_path(Path::new(word)) } else { quote(word) });
+        is_file = word == "-c" || word == "--config";
+    }
+    words.join(" ")
 }
 
 #[cfg(test)]

@@ -114,6 +114,7 @@ impl Rights {
 impl Program {
     fn read() -> Self {
         let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("portcullis"));
+        let exe = there_again(exe);
         let by_loader = is_loader(&exe);
         // The loader hands the program its own name as the first argument.
         let named = std::env::args_os().next().filter(|_| by_loader).map(PathBuf::from);
@@ -128,6 +129,14 @@ impl Program {
             passing: is_passing(&file),
             file,
         }
+    }
+}
+
+/// Where a new version is, when the file of the running one was removed (proc_pid_exe(5)).
+fn there_again(exe: PathBuf) -> PathBuf {
+    match exe.to_str().and_then(|name| name.strip_suffix(" (deleted)")) {
+        Some(name) if !exe.exists() => PathBuf::from(name),
+        _ => exe,
     }
 }
 
@@ -229,6 +238,12 @@ mod tests {
         assert!(passing("/srv/src/portcullis/target/release/portcullis"));
         assert!(!passing("/usr/local/bin/portcullis") && !passing("/opt/release/portcullis"));
         assert!(!passing("/opt/target/portcullis"));
+    }
+
+    #[test]
+    fn a_removed_program_is_told_by_its_name() {
+        assert_eq!(there_again("/no/such (deleted)".into()), Path::new("/no/such"));
+        assert_eq!(there_again("/bin/sh".into()), Path::new("/bin/sh"));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! An address that somebody else has: who that is, and how to have it free.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::path::Path;
 
-use super::host::{Host, quote};
+use super::host::Host;
+use super::serving::{already, is_portcullis, other};
 use super::{Explanation, Wanted};
-use crate::audit::sockets::{Listening, Process, State, activation};
+use crate::audit::sockets::{Listening, Process, State, activation, user_name};
+use crate::shell::quote;
 
 /// Programs that are services under the name of their program on every distribution that has them.
 const SERVICES: &[&str] =
@@ -25,6 +25,10 @@ pub fn taken(wanted: Wanted<'_>, sockets: &[Listening], host: &Host) -> Explanat
     let mut holders: Vec<Listening> =
         sockets.iter().filter(|socket| socket.collides_with(wanted.listen)).cloned().collect();
     holders.retain(|socket| seen.insert(who(socket)));
+    if let Some(serving) = wanted.serving.filter(|serving| holders.iter().any(|s| serving.holds(s)))
+    {
+        return Explanation { holders, ..already(wanted, serving) };
+    }
     if holders.is_empty() {
         let mut explanation = Explanation::new(format!(
             "Port {port} is taken, but no socket that this process can see holds it: one that went \
@@ -38,7 +42,17 @@ pub fn taken(wanted: Wanted<'_>, sockets: &[Listening], host: &Host) -> Explanat
     let mut explanation =
         Explanation::new(format!("Port {port} is held by {}.", names.join(" and by ")));
     for socket in &holders {
+        let asked = match &socket.process {
+            Some(process) if is_portcullis(process) && !is_ours(socket) => {
+                other(&mut explanation, process, host)
+            }
+            _ => false,
+        };
+        let before = explanation.ways.len();
         make_room(&mut explanation, socket, host);
+        for way in explanation.ways.iter_mut().skip(before).filter(|_| asked) {
+            way.note = format!("if it is not meant to serve: {}", way.note);
+        }
     }
     explanation.ways.dedup();
     if !holders.iter().any(is_ours) {
@@ -83,7 +97,9 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
     let for_good = "stops it now, and keeps it from starting at boot";
     if let State::Connected(_) = socket.state {
         explanation.way("try again", "when the connection has ended");
-        let reserve = format!("sysctl -w net.ipv4.ip_local_reserved_ports={port}");
+        let others = host.reserved_ports.trim();
+        let others = if others.is_empty() { String::new() } else { format!("{others},") };
+        let reserve = format!("sysctl -w net.ipv4.ip_local_reserved_ports={others}{port}");
         explanation.way(root(reserve), "then the kernel gives this port to no connection");
     } else if is_ours(socket) {
         explanation.way("leave one of them out", "it is this very process: two addresses overlap");
@@ -102,15 +118,17 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
         match activation::units_at(socket.address).as_slice() {
             [] => explanation.way("systemctl list-sockets", "names the unit whose socket it is"),
             units => {
-                let names: Vec<_> =
-                    units.iter().map(|unit| format!("{} {}", unit.name, unit.service)).collect();
+                let names: Vec<_> = units
+                    .iter()
+                    .flat_map(|unit| [quote(&unit.name), quote(&unit.service)])
+                    .collect();
                 explanation.way(disable(&names.join(" ")), for_good);
             }
         }
     } else if let Some(unit) = service(process) {
         let units = with_socket(unit, socket);
         if process.place.of_user {
-            explanation.way(format!("systemctl --user disable --now {units}"), "as that user");
+            explanation.way(of_user(process, &units, host), for_good);
         } else {
             explanation.way(disable(&units), for_good);
         }
@@ -121,13 +139,17 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
     } else {
         stop(explanation, process, host);
     }
-    if is_portcullis(process) && !is_ours(socket) {
-        let file =
-            config_of(process).map(|file| format!(" -c {}", quote(file))).unwrap_or_default();
-        explanation.way(
-            format!("portcullis reload{file}"),
-            "if that one is meant to serve: it takes its file anew without being stopped",
-        );
+}
+
+/// By the manager of the user whose unit it is.
+fn of_user(process: &Process, units: &str, host: &Host) -> String {
+    let own = rustix::process::geteuid().as_raw();
+    match process.uid.filter(|uid| *uid != own) {
+        None => format!("systemctl --user disable --now {units}"),
+        Some(uid) => {
+            let user = quote(user_name(uid));
+            host.as_root(&[format!("systemctl --user -M {user}@ disable --now {units}")])
+        }
     }
 }
 
@@ -180,20 +202,8 @@ fn service(process: &Process) -> Option<&str> {
 fn with_socket(service: &str, socket: &Listening) -> String {
     let units = activation::units_at(socket.address);
     let its = units.iter().find(|unit| unit.service == service);
-    its.map_or_else(|| service.to_owned(), |unit| format!("{} {service}", unit.name))
-}
-
-/// Whether a process is this program too.
-fn is_portcullis(process: &Process) -> bool {
-    process.comm == "portcullis"
-        || process.exe.as_deref().is_some_and(|exe| exe.file_name() == Some("portcullis".as_ref()))
-}
-
-/// The value of `-c` on a command line.
-fn config_of(process: &Process) -> Option<&Path> {
-    let mut words = process.arguments.iter().map(OsStr::new);
-    words.find(|word| *word == "-c" || *word == "--config")?;
-    words.next().map(Path::new)
+    let service = quote(service);
+    its.map_or_else(|| service.clone(), |unit| format!("{} {service}", quote(&unit.name)))
 }
 
 #[cfg(test)]

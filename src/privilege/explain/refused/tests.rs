@@ -38,6 +38,7 @@ fn host() -> Host {
         setcap: true,
         install_setcap: None,
         systemd: false,
+        reserved_ports: String::new(),
         selinux: false,
         inside: None,
     }
@@ -51,7 +52,7 @@ fn given(root: Option<u32>) -> OnFile {
 fn told(change: impl FnOnce(&mut Rights, &mut Host)) -> Explanation {
     let (mut rights, mut host) = (rights(), host());
     change(&mut rights, &mut host);
-    let wanted = Wanted { key: "http", listen: Listen::Any(80) };
+    let wanted = Wanted::new("http", Listen::Any(80));
     refused(wanted, &rights, &host, Refusal::Access)
 }
 
@@ -154,7 +155,7 @@ fn every_reason_has_its_own_way_out() {
         (
             |_, host| host.root_by = RootBy::Su,
             "has no file capability",
-            "su -c 'setcap cap_net_bind_service=p /opt/portcullis'",
+            "su - -c 'setcap cap_net_bind_service=p /opt/portcullis'",
         ),
         (
             |_, host| {
@@ -221,6 +222,33 @@ fn every_reason_has_its_own_way_out() {
 }
 
 #[test]
+fn what_is_advised_can_be_done() {
+    let installed = told(|rights, _| {
+        rights.program.file = "/usr/local/bin/portcullis".into();
+        rights.program.nosuid = true;
+    });
+    let install = "sudo install -m 0755 /usr/local/bin/portcullis /usr/bin/portcullis && ";
+    assert!(installed.remedy().starts_with(install), "{installed}");
+    // In another login the folder is another one.
+    let here = std::env::current_dir().unwrap().join("c.toml");
+    let relative = told(|rights, _| {
+        rights.no_new_privs = true;
+        rights.arguments = vec!["run".into(), "-c".into(), "c.toml".into()];
+    });
+    assert!(relative.remedy().contains(&crate::shell::quote(here)), "{relative}");
+}
+
+/// Each lower port is one more that any user may take.
+#[test]
+fn no_more_ports_are_freed_than_it_takes() {
+    let mut rights = rights();
+    rights.free_from = 9000;
+    let wanted = Wanted::new("http", Listen::Any(8000));
+    let text = refused(wanted, &rights, &host(), Refusal::Access).to_string();
+    assert!(text.contains("ip_unprivileged_port_start=8000\n"), "{text}");
+}
+
+#[test]
 fn setcap_is_not_advised_where_it_has_no_effect() {
     let text = |change: fn(&mut Rights, &mut Host)| told(change).to_string();
     assert!(!text(|rights, _| rights.bind.bounding = false).contains("setcap"));
@@ -281,7 +309,7 @@ fn whoever_refuses_although_the_right_is_there_is_named() {
 
 #[test]
 fn a_high_port_that_is_refused_is_no_matter_of_capabilities() {
-    let wanted = Wanted { key: "http", listen: Listen::Any(8080) };
+    let wanted = Wanted::new("http", Listen::Any(8080));
     let explanation = refused(wanted, &rights(), &host(), Refusal::Access);
     assert!(explanation.why.starts_with("Though port 8080 needs no right here,"));
     assert_eq!(explanation.facts, None);
@@ -289,7 +317,7 @@ fn a_high_port_that_is_refused_is_no_matter_of_capabilities() {
 
 #[test]
 fn a_filter_is_told_from_a_missing_right() {
-    let wanted = Wanted { key: "http", listen: Listen::Any(80) };
+    let wanted = Wanted::new("http", Listen::Any(80));
     let mut rights = rights();
     rights.filtered = true;
     rights.place.unit = Some("web.service".to_owned());

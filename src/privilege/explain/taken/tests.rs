@@ -1,8 +1,11 @@
 //! Who is in the way, and what is advised for whom.
 
+use std::path::Path;
+
 use super::*;
 use crate::audit::sockets::{Container, Place};
 use crate::config::Listen;
+use crate::privilege::explain::Serving;
 use crate::privilege::explain::host::RootBy;
 
 fn host() -> Host {
@@ -11,13 +14,14 @@ fn host() -> Host {
         setcap: true,
         install_setcap: None,
         systemd: true,
+        reserved_ports: "8080\n".to_owned(),
         selinux: false,
         inside: None,
     }
 }
 
 fn wanted() -> Wanted<'static> {
-    Wanted { key: "http", listen: Listen::Any(80) }
+    Wanted::new("http", Listen::Any(80))
 }
 
 fn process(pid: u32, command: &str) -> Process {
@@ -89,8 +93,8 @@ fn every_kind_of_holder_has_its_own_way_out() {
             "sudo docker stop 0a1b2c3d4e5f",
         ),
         (
-            Process { place: of_user, ..process(7, "/x/app") },
-            "systemctl --user disable --now web.service",
+            Process { place: of_user, uid: Some(4_000_000_001), ..process(7, "/x/app") },
+            "sudo systemctl --user -M 4000000001@ disable --now web.service",
         ),
         (process(std::process::id(), "/x/app"), "leave one of them out"),
     ];
@@ -113,7 +117,35 @@ fn without_systemd_a_service_is_stopped_as_such() {
 fn another_portcullis_may_be_meant_to_serve() {
     let other = process(7, "/usr/local/bin/portcullis run -c /etc/x.toml");
     let text = told(other).to_string();
-    assert!(text.contains("portcullis reload -c /etc/x.toml"), "{text}");
+    assert!(text.contains("1. portcullis reload -c /etc/x.toml"), "{text}");
+    assert!(text.contains("2. portcullis status -c /etc/x.toml"), "{text}");
+    assert!(text.contains("if it is not meant to serve: stops"), "{text}");
+}
+
+/// To stop it would be to take the site down.
+#[test]
+fn a_server_of_the_same_configuration_is_asked_and_not_stopped() {
+    let serving = Serving {
+        pid: 7,
+        addresses: vec!["0.0.0.0:80".parse().unwrap()],
+        file: Some("/etc/my file.toml".into()),
+    };
+    let wanted = Wanted { serving: Some(&serving), ..wanted() };
+    let expected = "\
+Port 80 is held by the portcullis that is already serving with this configuration (pid 7).
+What helps, the shortest first:
+  1. portcullis reload -c '/etc/my file.toml'
+     it takes its file anew, without being stopped
+  2. portcullis status -c '/etc/my file.toml'
+     tells how it is";
+    let seen = held_by(in_unit(process(7, "/x/portcullis run"), "portcullis.service"));
+    let unseen = Listening { process: None, ..seen.clone() };
+    for socket in [seen, unseen] {
+        assert_eq!(taken(wanted, &[socket], &host()).to_string(), expected);
+    }
+    let another = held_by(in_unit(process(8, "/usr/sbin/nginx"), "nginx.service"));
+    let remedy = taken(wanted, &[another], &host()).remedy().to_owned();
+    assert_eq!(remedy, "sudo systemctl disable --now nginx.service");
 }
 
 #[test]
@@ -151,7 +183,7 @@ fn a_connection_that_goes_out_from_the_port_is_told_from_a_listener() {
     let socket = Listening { state: other, ..held_by(process(7, "/usr/bin/curl x")) };
     let text = taken(wanted(), &[socket], &host()).to_string();
     assert!(text.contains("whose connection to 192.0.2.9:443 goes out from it"), "{text}");
-    assert!(text.contains("sudo sysctl -w net.ipv4.ip_local_reserved_ports=80"), "{text}");
+    assert!(text.contains("sudo sysctl -w net.ipv4.ip_local_reserved_ports=8080,80\n"), "{text}");
 }
 
 #[test]
@@ -159,4 +191,23 @@ fn a_bound_socket_is_told_from_a_listener() {
     let socket = Listening { state: State::Bound, ..held_by(process(7, "/usr/bin/app")) };
     let why = taken(wanted(), &[socket], &host()).why;
     assert!(why.ends_with("on 0.0.0.0:80, bound without listening."), "{why}");
+}
+
+#[test]
+fn a_unit_of_systemd_that_has_a_backslash_in_its_name_is_one_word() {
+    let explanation = told(in_unit(process(7, "/x/app"), r"my\x2dweb@1.service"));
+    let way = r"sudo systemctl disable --now 'my\x2dweb@1.service'";
+    assert_eq!(explanation.remedy(), way, "{explanation}");
+}
+
+/// Root pastes what is advised, and the holder chose every one of these names.
+#[test]
+fn what_the_holder_chose_is_no_command_of_the_shell() {
+    let place = Place::parse("0::/user.slice/user@1501.service/app.slice/x$(id>&2).service");
+    let explanation = told(Process { place, ..process(99, "/x/app") });
+    let kill = if rustix::process::geteuid().is_root() { "kill 99" } else { "sudo kill 99" };
+    assert_eq!(explanation.remedy(), kill);
+    let file = "/x/portcullis run -c /tmp/$(id)";
+    let text = told(process(99, file)).to_string();
+    assert!(text.contains("portcullis reload -c '/tmp/$(id)'"), "{text}");
 }
