@@ -277,10 +277,18 @@ fn taken(
     Err(stop)
 }
 
-/// Threads are what a service has too few of most often.
+/// Threads and descriptors are what a process has too few of here.
 fn unthreaded(error: &io::Error) -> Stop {
-    if Errno::from_io_error(error) != Some(Errno::AGAIN) {
-        return unstarted(error);
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) => {}
+        Some(Errno::MFILE) => {
+            let text = format!(
+                "cannot open what serving takes: {error}. Raise the limit of descriptors \
+                 (LimitNOFILE in a unit, ulimit -n in a shell)"
+            );
+            return Stop { code: exit::FAILED, text };
+        }
+        _ => return unstarted(error),
     }
     let limit = match getrlimit(Resource::Nproc).current {
         Some(limit) => format!("{limit} processes and threads"),

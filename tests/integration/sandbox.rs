@@ -122,6 +122,7 @@ fn limits_that_are_too_low_are_told_by_their_names() {
     Proxy::to(&origin).write(folder.path());
     for (answer, words) in [
         ("landlock_create_ruleset:error=EMFILE:when=2+", "LimitNOFILE"),
+        ("epoll_create1:error=EMFILE", "LimitNOFILE"),
         ("clone,clone3:error=EAGAIN:when=3+", "cannot start the threads that serve"),
     ] {
         let Some(mut strace) = tools::find("strace") else { return };
