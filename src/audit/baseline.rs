@@ -116,6 +116,11 @@ impl Comparison {
 /// When the folder may not be written.
 pub fn save(file: &Path, text: &str) -> io::Result<()> {
     let name = file.file_name().ok_or(ErrorKind::InvalidInput)?;
+    // A device or a link that is renamed over is gone for everybody.
+    if fs::symlink_metadata(file).is_ok_and(|there| !there.is_file()) {
+        let why = "something that is no regular file stands there, and is left alone";
+        return Err(io::Error::new(ErrorKind::AlreadyExists, why));
+    }
     let temporary = file.with_file_name(format!(".{}.new", name.to_string_lossy()));
     let _ = fs::remove_file(&temporary);
     let mut new =
@@ -209,6 +214,22 @@ fn passage(passage: Passage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As root, a baseline saved to `/dev/full` took the place of the device.
+    #[test]
+    fn what_is_no_regular_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        fs::write(&target, "kept").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        for place in [link.as_path(), folder.path()] {
+            assert_eq!(save(place, "text").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+        save(&target, "text").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "text");
+    }
+
     use crate::audit::verdict::testing::{held, holder, local, root, tcp, udp};
 
     fn baseline(listeners: Vec<Listener>) -> Baseline {
