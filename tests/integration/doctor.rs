@@ -244,6 +244,16 @@ fn a_key_that_this_user_may_not_read_is_told_among_the_rest() {
     assert!(said.contains("su - -c") || said.contains("then 0"), "{said}");
 }
 
+#[test]
+fn a_connection_that_goes_out_from_the_port_is_worth_a_look() {
+    let script = "serve 8080; python3 -c \"import socket,time
+s = socket.socket(); s.bind(('127.0.0.1', 80)); s.connect(('127.0.0.1', 8080))
+print('there', flush=True); time.sleep(60)\" >/run/held &
+until_ok grep -q there /run/held; doctor";
+    let Some(said) = alone(script) else { return };
+    assert_says(&said, &["look  http :80", "whose connection to 127.0.0.1:8080", "exit 0"]);
+}
+
 /// What a start would meet, doctor meets beforehand.
 #[test]
 fn a_root_that_cannot_become_a_user_is_told() {
