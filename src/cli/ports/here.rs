@@ -143,7 +143,7 @@ pub(super) mod tests {
     fn that_the_holder_was_not_seen_is_said_with_the_remedy() {
         let unseen = || Ok(vec![socket("0.0.0.0:22", false)]);
         let held = Here::of(unseen(), false).held(22);
-        assert!(held[0].holder.contains("may not look") && !held[0].is_known);
+        assert!(held[0].holder.contains("into which this user may not look") && !held[0].is_known);
         let remedy = Here::of(unseen(), false).remedy("22").unwrap();
         assert_eq!(remedy, "To see who: sudo portcullis ports 22");
         let as_root = Here::of(unseen(), true);
