@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use self::checks::{Check, State};
 use self::listeners::Verdict;
 use super::{ConfigFile, DEFAULT_CONFIG, say};
+use crate::audit::sockets::printable;
 use crate::config::{self, Config, Problems};
 use crate::exit;
 use crate::privilege::explain::{Explanation, Host, Rights};
@@ -41,15 +42,21 @@ struct Findings {
 }
 
 /// Looks at everything and returns the exit code: 0, 1 when something stands in the way, 78 when
-/// the file is wrong, 77 when it may not be read.
+/// the file is wrong, 77 when it or a certificate's may not be read.
 #[must_use]
 pub fn run(args: &DoctorArgs) -> u8 {
     let file = &args.file.config;
     let is_default = file == Path::new(DEFAULT_CONFIG) && !file.exists();
+    let mut is_hidden = false;
     let config = if is_default {
         Config::defaults()
     } else {
-        match config::load(file) {
+        let loaded = config::load(file).or_else(|problems| {
+            // A file of a site that may not be read is one thing of several to be mended.
+            is_hidden = problems.not_permitted();
+            if is_hidden { config::load_again(file).map_err(|_| problems) } else { Err(problems) }
+        });
+        match loaded {
             Ok(loaded) => loaded.config,
             Err(problems) => return wrong(&problems, args.json),
         }
@@ -61,7 +68,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let about = if is_default {
         format!("There is no {DEFAULT_CONFIG}: this is about the defaults, as {}.", rights.user())
     } else {
-        format!("{}, as {}:", file.display(), rights.user())
+        format!("{}, as {}:", printable(&file.to_string_lossy()), rights.user())
     };
     let host = Host::read();
     let listeners = listeners::judge(&config, file, &rights, &host);
@@ -72,7 +79,11 @@ pub fn run(args: &DoctorArgs) -> u8 {
     } else {
         say(findings.to_text().trim_end());
     }
-    if findings.is_well() { exit::OK } else { exit::FAILED }
+    match findings.is_well() {
+        true => exit::OK,
+        false if is_hidden => exit::NOT_PERMITTED,
+        false => exit::FAILED,
+    }
 }
 
 /// A file that is wrong is told as `check` tells it.

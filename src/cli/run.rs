@@ -23,9 +23,10 @@ use crate::helper::client::Helper;
 use crate::helper::ready::{self, Ready};
 use crate::observe::program_log;
 use crate::observe::registry::Registry;
-use crate::privilege::explain::{Serving, When};
+use crate::privilege::explain::{Host, Serving, When};
 use crate::privilege::{self, PrivilegeError};
 use crate::sandbox::{self, Needs};
+use crate::shell::quote_path;
 use crate::tls::{Certificates, storage};
 
 /// Serves from the file until a signal; returns the exit code.
@@ -216,9 +217,8 @@ fn hand_over(
             .and_then(|()| storage::hand_over(storage, (uid, gid)));
         if let Err(error) = given {
             tracing::warn!(
-                "{error}; once this program is {identity} it renews no local certificate there: \
-                 sudo chown -R {uid}:{gid} {}",
-                storage.display()
+                "{error}; once this program is {identity} it renews no local certificate there: {}",
+                Host::read().as_root(&[format!("chown -R {uid}:{gid} {}", quote_path(storage))])
             );
         }
     }

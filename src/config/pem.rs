@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use super::problems::Problem;
+use crate::tls::files::remedy;
 
 /// Whether a file can be read and has something of PEM in it (RFC 7468 §2).
 pub(super) fn judge_pem(path: &Path) -> Result<(), Box<Problem>> {
@@ -17,7 +18,8 @@ pub(super) fn judge_pem(path: &Path) -> Result<(), Box<Problem>> {
             _ => format!("`{shown}` cannot be read: {error}"),
         };
         let hidden = error.kind() == ErrorKind::PermissionDenied;
-        Box::new(Problem { hidden, ..Problem::error(message) })
+        let help = hidden.then(|| format!("let it read the file: {}", remedy(path)));
+        Box::new(Problem { hidden, help, ..Problem::error(message) })
     })?;
     if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
         let message = format!("`{shown}` is not PEM: it has no `-----BEGIN` line");

@@ -145,10 +145,12 @@ impl Problems {
         self.source.name()
     }
 
-    /// Whether the file could not be read for want of a right, which has its own exit code.
+    /// Whether nothing but a missing right is wrong, on the file or on those that it names, which
+    /// has its own exit code.
     #[must_use]
     pub fn not_permitted(&self) -> bool {
-        self.not_permitted
+        let are_hidden = !self.list.is_empty() && self.list.iter().all(|problem| problem.hidden);
+        self.not_permitted || (are_hidden && self.unlisted == 0)
     }
 
     /// Every problem as an object of `file`, `line`, `column`, `message`, `found`, `allowed` and

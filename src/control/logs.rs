@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::config::{AccessLog, Log};
 use crate::observe::log_writer::Writer;
 use crate::observe::registry::Registry;
+use crate::privilege::explain::Host;
+use crate::shell::quote_path;
 
 /// Opens the log; `who` is the user that the process is by now, whose name it may no longer be able
 /// to look up.
@@ -38,8 +40,7 @@ fn permit(path: &Path, who: &str) -> String {
     };
     let place = if path.exists() { path } else { folder };
     format!(
-        "; it is opened as {who}, who serves; to let that user write there: \
-         sudo chown {uid}:{gid} {}",
-        place.display()
+        "; it is opened as {who}, who serves; to let that user write there: {}",
+        Host::read().as_root(&[format!("chown {uid}:{gid} {}", quote_path(place))])
     )
 }

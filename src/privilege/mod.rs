@@ -18,6 +18,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 pub use identity::{DEFAULT_USER, Identity, Successor};
 pub use prove::Proof;
 
+use crate::shell::quote;
+
 /// Who the process is once it has given up what binding needed, and what it may hold at most.
 #[derive(Debug)]
 pub struct Standing {
@@ -211,7 +213,8 @@ impl Origin {
 }
 
 fn make_user(name: &str) -> String {
-    format!("sudo useradd --system --shell /usr/sbin/nologin {name}")
+    let make = format!("useradd --system --shell /usr/sbin/nologin {}", quote(name));
+    explain::Host::read().as_root(&[make])
 }
 
 /// Why privileges could not be given up.

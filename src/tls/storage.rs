@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::audit::sockets::printable;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 
 pub use hand_over::hand_over;
@@ -259,7 +260,7 @@ impl StorageError {
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, doing, source, uid } = self;
-        write!(f, "cannot {doing} {}: {source}", path.display())?;
+        write!(f, "cannot {doing} {}: {source}", printable(&path.to_string_lossy()))?;
         match *doing {
             _ if !self.is_permission() => Ok(()),
             "open" | "read" => write!(f, " (running as uid {uid}); ask as root or as its owner"),

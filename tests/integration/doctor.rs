@@ -220,6 +220,61 @@ fn a_key_that_only_root_may_read_is_worth_a_look() {
     assert_eq!(output.status.code(), Some(0), "{said}");
 }
 
+/// One thing of several to be mended, and mended by what is advised.
+#[test]
+fn a_key_that_this_user_may_not_read_is_told_among_the_rest() {
+    if tools::find("openssl").is_none() {
+        return;
+    }
+    let script = "mkdir '/run/a b' && cd '/run/a b' && openssl req -x509 -newkey ec -pkeyopt \
+        ec_paramgen_curve:P-256 -nodes -subj /CN=a.test -addext subjectAltName=DNS:a.test \
+        -keyout key.pem -out cert.pem 2>/dev/null; chmod 600 key.pem; chmod 644 cert.pem\n\
+        printf '[server]\\nhttp = []\\nhttps = \":8443\"\\n[admin]\\nsocket = \"/run/x.sock\"\\n\
+        [log]\\naccess = \"off\"\\n[[site]]\\nhost = \"a.test\"\\nto = \"127.0.0.1:8000\"\\n\
+        tls = { cert = \"/run/a b/cert.pem\", key = \"/run/a b/key.pem\" }\\n' >/run/c.toml; cd /\n\
+        as_nobody /run/bin/portcullis doctor -c /run/c.toml >/run/said; echo exit $?; cat /run/said\n\
+        as_nobody /run/bin/portcullis run -c /run/c.toml; echo run $?\n\
+        bash -c \"$(sed -n 's/^ *1\\. \\(.*chgrp\\)/\\1/p' /run/said | sed 's/sudo //g')\"\n\
+        as_nobody /run/bin/portcullis doctor -c /run/c.toml; echo then $?";
+    let Some(said) = alone(script) else { return };
+    assert_says(
+        &said,
+        &["exit 77", "ok    https :8443", "BAD   certificates", "'/run/a b/key.pem'", "run 77"],
+    );
+    assert!(said.contains("su - -c") || said.contains("then 0"), "{said}");
+}
+
+#[test]
+fn a_connection_that_goes_out_from_the_port_is_worth_a_look() {
+    let script = "serve 8080; python3 -c \"import socket,time
+s = socket.socket(); s.bind(('127.0.0.1', 80)); s.connect(('127.0.0.1', 8080))
+print('there', flush=True); time.sleep(60)\" >/run/held &
+until_ok grep -q there /run/held; doctor";
+    let Some(said) = alone(script) else { return };
+    assert_says(&said, &["look  http :80", "whose connection to 127.0.0.1:8080", "exit 0"]);
+}
+
+/// What a start would meet, doctor meets beforehand.
+#[test]
+fn a_root_that_cannot_become_a_user_is_told() {
+    let script = "setpriv --bounding-set=-setuid,-setgid --inh-caps=-all \
+        /run/bin/portcullis doctor -c /run/c.toml; echo exit $?\n\
+        setpriv --bounding-set=-setuid,-setgid /run/bin/portcullis run -c /run/c.toml; echo run $?";
+    let Some(said) = alone(script) else { return };
+    assert_says(&said, &["BAD   user", "root cannot be left for nobody", "exit 1", "run 77"]);
+}
+
+#[test]
+fn a_right_that_is_not_good_for_this_network_is_told_beforehand() {
+    let script = "as_nobody unshare --user --map-root-user /run/bin/portcullis doctor \
+        -c /run/c.toml; echo exit $?; as_nobody unshare --user true || echo not allowed";
+    let Some(said) = alone(script) else { return };
+    if said.contains("not allowed") {
+        return tools::skip("this host does not let users make user namespaces");
+    }
+    assert_says(&said, &["BAD   http :80", "the owner of this network namespace", "exit 1"]);
+}
+
 #[test]
 fn the_sandbox_is_shown_to_bite() {
     let Some(said) = alone("doctor --sandbox; doctor --sandbox --json") else { return };

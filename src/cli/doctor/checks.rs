@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -10,12 +12,14 @@ use landlock::{
 use serde_json::{Value, json};
 
 use super::reach::{as_user, may_read, may_write, may_write_in};
+use crate::audit::sockets::printable;
 use crate::config::{AccessLog, Config, Sandbox, TlsSource};
 use crate::control::files;
 use crate::privilege::explain::{Explanation, Host, Rights, Way};
 use crate::privilege::identity::{Identity, find};
 use crate::privilege::{DEFAULT_USER, PrivilegeError};
-use crate::shell::quote;
+use crate::shell::{quote, quote_path};
+use crate::tls::files::remedy;
 
 /// One thing that was looked at.
 pub(super) struct Check {
@@ -53,7 +57,7 @@ impl State {
 
 impl Check {
     fn new(name: &'static str, state: State, words: impl Into<String>) -> Self {
-        Self { name, state, words: words.into(), remedy: String::new() }
+        Self { name, state, words: printable(&words.into()), remedy: String::new() }
     }
 
     fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -112,6 +116,14 @@ fn user(config: &Config, rights: &Rights, host: &Host) -> (Option<Identity>, Che
         return (None, check.remedy(format!("user = \"{DEFAULT_USER}\"")));
     }
     match find(name) {
+        Ok(identity) if as_user(Some(&identity), || ()).is_none() => {
+            let words = format!(
+                "root cannot be left for {identity} here: that takes the capabilities SETUID and \
+                 SETGID, and a user namespace that knows this user"
+            );
+            let mend = "start it as another user (docker run --user 65532), or: user = \"root\"";
+            (Some(identity), check(State::Bad, words).remedy(mend))
+        }
         Ok(identity) => {
             let words = format!("binds as root, then becomes {identity}");
             (Some(identity), check(State::Well, words))
@@ -142,15 +154,20 @@ fn certificates(config: &Config, user: Option<&Identity>, host: &Host) -> Option
         ([first, rest @ ..], user) => {
             let more =
                 if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            let who = user.map_or("this user", |user| user.name.as_str());
-            let words = format!(
-                "{}{more} cannot be read by {who}: a start reads it as root, a reload or a renewed \
-                 certificate is not taken up",
-                first.display()
-            );
-            let mend = format!("setfacl -m u:{who}:r {}", quote(first));
+            let who = user.map_or_else(|| "this user".to_owned(), |user| quote(&user.name));
+            let then = match user {
+                Some(_) => {
+                    "a start reads it as root, a reload or a renewed certificate is not taken up"
+                }
+                None => "no start without it",
+            };
+            let words = format!("{}{more} cannot be read by {who}: {then}", first.display());
+            let mend = match user {
+                Some(_) => host.as_root(&[format!("setfacl -m u:{who}:r {}", quote_path(first))]),
+                None => remedy(first),
+            };
             let state = if user.is_some() { State::Doubtful } else { State::Bad };
-            check(state, words).map(|check| check.remedy(host.as_root(&[mend])))
+            check(state, words).map(|check| check.remedy(mend))
         }
     }
 }
@@ -163,17 +180,20 @@ fn storage(config: &Config, user: Option<&Identity>, host: &Host) -> Option<Chec
     }
     let folder = &config.acme.storage;
     let shown = folder.display();
-    if user.is_some() && !folder.exists() {
+    if user.is_some() && !folder.exists() && may_write_in(folder) {
         return Some(Check::new("storage", State::Well, format!("{shown} is made at the start")));
     }
-    let well = as_user(user, || may_write_in(folder))?;
+    let Some(well) = as_user(user, || may_write_in(folder)) else {
+        let words = format!("{shown} cannot be tried as {}, whom root cannot become", owner(user));
+        return Some(Check::new("storage", State::Doubtful, words));
+    };
     let check = if well {
         Check::new("storage", State::Well, format!("{shown} can be written"))
     } else {
         let who = owner(user);
         let words =
             format!("{shown} cannot be written by {who}, which keeps its certificates there");
-        let folder_name = quote(folder);
+        let folder_name = quote_path(folder);
         let mend = if folder.exists() {
             format!("chown -R {who} {folder_name}")
         } else {
@@ -194,10 +214,10 @@ fn access_log(config: &Config, user: Option<&Identity>, host: &Host) -> Option<C
         let (who, folder) = (owner(user), file.parent().unwrap_or(Path::new("/")));
         let words = format!("{} cannot be written by {who}", file.display());
         let mend = match (file.exists(), folder.exists()) {
-            (true, _) => format!("chown {who} {}", quote(file)),
+            (true, _) => format!("chown {who} {}", quote_path(file)),
             // The folder may be everybody's, as /var/log is.
-            (false, true) => format!("install -o {who} -m 0640 /dev/null {}", quote(file)),
-            (false, false) => format!("install -d -o {who} {}", quote(folder)),
+            (false, true) => format!("install -o {who} -m 0640 /dev/null {}", quote_path(file)),
+            (false, false) => format!("install -d -o {who} {}", quote_path(folder)),
         };
         Check::new("access log", State::Bad, words).remedy(host.as_root(&[mend]))
     };
@@ -209,6 +229,16 @@ fn control_socket(config: &Config, host: &Host) -> Check {
     let socket = &config.admin.socket;
     let folder = socket.parent().unwrap_or(Path::new("/"));
     let shown = socket.display();
+    if let Err(error) = UnixStream::connect(socket)
+        && error.kind() == ErrorKind::PermissionDenied
+    {
+        let words = format!(
+            "{shown} is there already, and is another user's: `reload` and `status` would find nobody"
+        );
+        let remove = host.as_root(&[format!("rm {}", quote_path(socket))]);
+        return Check::new("control socket", State::Doubtful, words)
+            .remedy(format!("if no server has it: {remove}"));
+    }
     if may_write_in(folder) {
         return Check::new("control socket", State::Well, format!("{shown} can be made"));
     }
@@ -216,7 +246,7 @@ fn control_socket(config: &Config, host: &Host) -> Check {
     let mend = if folder.exists() {
         "name a place that this user may write in: socket = \"...\" in [admin]".to_owned()
     } else {
-        host.as_root(&[format!("install -d -o {} {}", owner(None), quote(folder))])
+        host.as_root(&[format!("install -d -o {} {}", owner(None), quote_path(folder))])
     };
     Check::new("control socket", State::Doubtful, words).remedy(mend)
 }
@@ -224,7 +254,7 @@ fn control_socket(config: &Config, host: &Host) -> Check {
 /// Who is to own what is missing.
 fn owner(user: Option<&Identity>) -> String {
     let own = || crate::audit::sockets::user_name(rustix::process::geteuid().as_raw());
-    user.map_or_else(own, |user| user.name.clone())
+    quote(user.map_or_else(own, |user| user.name.clone()))
 }
 
 fn descriptors(config: &Config) -> Check {

@@ -36,7 +36,7 @@ pub(super) fn judge(config: &Config, file: &Path, rights: &Rights, host: &Host) 
     let wanted: Vec<_> = http.chain(https).chain(metrics).collect();
     let listens: Vec<Listen> = wanted.iter().map(|(_, listen)| *listen).collect();
     let listens_of: Vec<&str> = wanted.iter().map(|(key, _)| *key).collect();
-    let sockets = sockets::in_the_way(&listens, false).unwrap_or_default();
+    let sockets = sockets::in_the_way(&listens, true).unwrap_or_default();
     let socket = &config.admin.socket;
     let serving = if sockets.is_empty() { None } else { client::serving(socket, Some(file)) };
     let ours = |socket: &Listening| match (&serving, &socket.process) {
@@ -97,9 +97,18 @@ fn free(
         (Some(How::Free), []) if port == 0 => Ok("the kernel chooses a port".to_owned()),
         (Some(how), []) => Ok(how.words(rights.free_from)),
         (None, []) => Err(missing()),
+        (Some(_), holders) if are_passing(holders) => {
+            Ok(format!("{} A start may be refused for it.", taken(wanted, holders, host).why))
+        }
         (Some(_), holders) => Err(taken(wanted, holders, host)),
         (None, holders) => Err(missing().and(taken(wanted, holders, host))),
     }
+}
+
+/// Whether nobody listens there. Whether such a socket is in the way is up to an option of its own
+/// (`SO_REUSEADDR`), which the kernel does not tell.
+fn are_passing(holders: &[Listening]) -> bool {
+    holders.iter().all(|socket| socket.state != sockets::State::Listens)
 }
 
 /// Whether this address can be bound, tried with a port that the kernel chooses and nobody wants.
@@ -145,7 +154,11 @@ impl Verdict {
     }
 
     pub(super) fn state(&self) -> State {
-        if self.is_allowed() { State::Well } else { State::Bad }
+        match self.is_allowed() {
+            false => State::Bad,
+            true if !self.holders.is_empty() && are_passing(&self.holders) => State::Doubtful,
+            true => State::Well,
+        }
     }
 
     /// `http :80`

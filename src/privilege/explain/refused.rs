@@ -6,6 +6,7 @@ use super::file_capability::OnFile;
 use super::host::{Host, Inside};
 use super::rights::{Program, Rights};
 use super::{Explanation, Wanted};
+use crate::audit::sockets::printable;
 use crate::shell::{quote, quote_path};
 
 /// How the kernel said no.
@@ -36,7 +37,7 @@ impl How {
     /// The right by which this port may be bound; `None` where there is none.
     #[must_use]
     pub fn of(rights: &Rights, port: u16) -> Option<Self> {
-        let held = rights.bind.effective || rights.bind.permitted;
+        let held = rights.allow(port);
         match rights.program.capability {
             _ if port == 0 || port >= rights.free_from => Some(Self::Free),
             _ if !held => None,
@@ -77,7 +78,7 @@ enum Hindrance {
 #[must_use]
 pub fn refused(wanted: Wanted<'_>, rights: &Rights, host: &Host, refusal: Refusal) -> Explanation {
     let port = wanted.listen.port();
-    let needs_no_right = port >= rights.free_from || rights.bind.effective;
+    let needs_no_right = port >= rights.free_from || rights.bind.effective || rights.elsewhere;
     let mut explanation = if refusal == Refusal::Filter {
         filtered(rights, host)
     } else if needs_no_right {
@@ -100,7 +101,10 @@ pub(super) fn given_up(wanted: Wanted<'_>) -> Explanation {
     ));
     let unit = Rights::read().place.unit.filter(|unit| unit.ends_with(".service"));
     match unit {
-        Some(unit) => explanation.way(format!("sudo systemctl restart {}", quote(unit)), ""),
+        Some(unit) => {
+            let restart = format!("systemctl restart {}", quote(unit));
+            explanation.way(Host::read().as_root(&[restart]), "");
+        }
         None => explanation.way("stop it and start it again", "a start has the right"),
     }
     explanation
@@ -120,7 +124,7 @@ impl Rights {
     }
 
     fn reason(&self) -> String {
-        let file = self.program.file.display();
+        let file = printable(&self.program.file.to_string_lossy());
         let hindrance = self.hindrance().map(|hindrance| hindrance.words(self));
         match (self.program.capability, hindrance) {
             (OnFile::Given(_), Some(hindrance)) => {
@@ -163,7 +167,8 @@ impl Hindrance {
             Self::Traced(pid) => format!("this process is traced by process {pid}"),
             Self::Loader => {
                 let loader = std::env::current_exe().unwrap_or_default();
-                format!("it was started by way of {}, whose file counts then", loader.display())
+                let loader = printable(&loader.to_string_lossy());
+                format!("it was started by way of {loader}, whose file counts then")
             }
             Self::Foreign(root) => {
                 let below = if rights.below { "another" } else { "a" };
@@ -197,7 +202,7 @@ fn missing(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation {
     }
     let can_install = host.systemd && unit.is_none() && host.inside.is_none();
     if can_install {
-        let install = host.as_root(&[format!("{} install", quote(&rights.program.file))]);
+        let install = host.as_root(&[format!("{} install", quote_path(&rights.program.file))]);
         explanation.way(install, "makes a systemd service with this right and no other");
     }
     if host.inside.is_none() && !rights.below {
@@ -336,7 +341,11 @@ fn by_a_module(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation 
         "this process has CAP_NET_BIND_SERVICE".to_owned()
     };
     let mut explanation = Explanation::new(String::new());
-    let who = if host.selinux {
+    let who = if rights.elsewhere && port < rights.free_from {
+        on_the_host(&mut explanation);
+        explanation.way(wanted.elsewhere(rights.free_from), "another port, which needs no right");
+        "the owner of this network namespace, in which the right is not good,".to_owned()
+    } else if host.selinux {
         explanation.way(
             host.as_root(&[format!("semanage port -a -t http_port_t -p tcp {port}")]),
             "what it refused: ausearch -m avc -ts recent",
@@ -349,10 +358,6 @@ fn by_a_module(wanted: Wanted<'_>, rights: &Rights, host: &Host) -> Explanation 
              network inet6 stream,",
         );
         format!("the AppArmor profile {profile}")
-    } else if rights.below && port < rights.free_from {
-        on_the_host(&mut explanation);
-        explanation.way(wanted.elsewhere(rights.free_from), "another port, which needs no right");
-        "the owner of this network namespace, in which the right is not good,".to_owned()
     } else {
         let note = "a Landlock sandbox around whatever started it leaves no word there";
         explanation.way(host.as_root(&["dmesg | tail -20".to_owned()]), note);

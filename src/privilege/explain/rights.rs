@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
+use socket2::{Domain, Socket, Type};
 
 use super::file_capability::OnFile;
 use crate::audit::sockets::{self, Place};
@@ -27,6 +30,9 @@ pub struct Rights {
     pub tracer: Option<u32>,
     /// Whether it is in a user namespace below the first, whose root is not the host's.
     pub below: bool,
+    /// Whether it has the right, which is not good for its network: that one belongs to a user
+    /// namespace above its own.
+    pub elsewhere: bool,
     /// The lowest port that needs no right: `net.ipv4.ip_unprivileged_port_start`.
     pub free_from: u16,
     /// The AppArmor profile that confines it.
@@ -79,17 +85,20 @@ impl Rights {
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
         let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let users = fs::read_to_string("/proc/self/uid_map");
+        let below = users.is_ok_and(|map| is_below(&map));
+        let bind = Sets::parse(&status);
         Self {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
-            bind: Sets::parse(&status),
+            bind,
             no_new_privs: field(&status, "NoNewPrivs:") == Some("1"),
             filtered: field(&status, "Seccomp:").is_some_and(|mode| mode != "0"),
             tracer: field(&status, "TracerPid:")
                 .and_then(|pid| pid.parse().ok())
                 .filter(|p| *p > 0),
-            below: is_below(&users),
+            below,
+            elsewhere: below && (bind.effective || bind.permitted) && !is_good_here(),
             free_from: start.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024),
             profile: profile(),
             place: Place::parse(&cgroup),
@@ -101,7 +110,8 @@ impl Rights {
     /// Whether this port may be bound, as far as these rights go.
     #[must_use]
     pub fn allow(&self, port: u16) -> bool {
-        port == 0 || port >= self.free_from || self.bind.effective || self.bind.permitted
+        let held = self.bind.effective || self.bind.permitted;
+        port == 0 || port >= self.free_from || (held && !self.elsewhere)
     }
 
     /// The user as people say it: `web (uid 1000)`.
@@ -155,10 +165,23 @@ fn is_passing(file: &Path) -> bool {
     in_build || ["/home", "/root", "/tmp", "/var/tmp"].iter().any(|home| file.starts_with(home))
 }
 
-/// Whether the users of this namespace are not the host's own, one to one (user_namespaces(7)).
+/// Whether the right is good for this network, tried with a port that no configuration has and
+/// without listening there: the kernel tells in no other way.
+fn is_good_here() -> bool {
+    super::super::caps::raise_bind();
+    let bind = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1)).into())
+    };
+    let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    !bind().is_err_and(denied)
+}
+
+/// Whether the users of this namespace are not the host's own, one to one (user_namespaces(7)): an
+/// empty map is that of a namespace whose users are nobody's.
 fn is_below(map: &str) -> bool {
     let first = map.split_ascii_whitespace().collect::<Vec<_>>();
-    !matches!(first.as_slice(), [] | ["0", "0", "4294967295"])
+    first.as_slice() != ["0", "0", "4294967295"]
 }
 
 /// The AppArmor profile of this process: `name (enforce)` in the file.
@@ -258,7 +281,7 @@ mod tests {
     #[test]
     fn the_first_user_namespace_is_known_by_its_map() {
         assert!(!is_below("         0          0 4294967295\n"));
-        assert!(!is_below(""));
+        assert!(is_below(""));
         assert!(is_below("         0       1000          1\n"));
         assert!(is_below("0 0 65536\n"));
     }

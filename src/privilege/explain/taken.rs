@@ -1,6 +1,7 @@
 //! An address that somebody else has: who that is, and how to have it free.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use super::host::Host;
 use super::serving::{already, is_portcullis, other};
@@ -132,10 +133,8 @@ fn make_room(explanation: &mut Explanation, socket: &Listening, host: &Host) {
         } else {
             explanation.way(disable(&units), for_good);
         }
-    } else if SERVICES.contains(&process.comm.as_str()) && host.systemd {
-        explanation.way(disable(&process.comm), for_good);
-    } else if SERVICES.contains(&process.comm.as_str()) && host.inside.is_none() {
-        explanation.way(root(format!("service {} stop", process.comm)), "");
+    } else if let Some(service) = service_by_script(process, host, Path::new("/run")) {
+        explanation.way(root(format!("service {service} stop")), "");
     } else {
         stop(explanation, process, host);
     }
@@ -192,6 +191,19 @@ fn container(process: &Process) -> String {
         (Some(ip), Some(port)) => format!("the container at {ip}:{port}"),
         _ => "a container".to_owned(),
     }
+}
+
+/// The service without systemd that a process is: by its file, its user and the number that the
+/// script of the service would end. The name alone may be that of anything.
+fn service_by_script<'a>(process: &'a Process, host: &Host, run: &Path) -> Option<&'a str> {
+    let exe = process.exe.as_deref()?;
+    let name = exe.file_name()?.to_str().filter(|name| SERVICES.contains(name))?;
+    let is_installed = ["/usr", "/sbin", "/bin"].iter().any(|folder| exe.starts_with(folder));
+    let pid = |file: PathBuf| std::fs::read_to_string(run.join(file)).ok()?.trim().parse().ok();
+    let files = [format!("{name}.pid"), format!("{name}/{name}.pid")];
+    let is_ended = files.iter().any(|file| pid(file.into()) == Some(process.pid));
+    let is_one = !host.systemd && host.inside.is_none() && process.uid == Some(0);
+    (is_one && is_installed && is_ended).then_some(name)
 }
 
 fn service(process: &Process) -> Option<&str> {

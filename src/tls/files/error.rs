@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
+use crate::audit::sockets::printable;
+use crate::privilege::explain::Host;
 use crate::sandbox;
+use crate::shell::{quote, quote_path};
 
 /// Why a pair of files is no certificate.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ impl FilesError {
 
 impl fmt::Display for FilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let path = printable(&self.path.to_string_lossy());
         match &self.fault {
             Fault::Missing => write!(f, "{path}: there is no such file"),
             Fault::Unreadable { source, uid, .. } if sandbox::keeps_from(&self.path) => write!(
@@ -118,7 +122,8 @@ impl fmt::Display for FilesError {
             Fault::EncryptedKey => write!(
                 f,
                 "{path} holds an encrypted key, and there is nobody to ask for its passphrase; \
-                 decrypt it with: openssl pkey -in {path} -out NEW_FILE"
+                 decrypt it with: openssl pkey -in {} -out NEW_FILE",
+                quote_path(&self.path)
             ),
             Fault::UnsupportedKey(why) => write!(
                 f,
@@ -128,12 +133,13 @@ impl fmt::Display for FilesError {
             Fault::OpenToOthers { mode } => write!(
                 f,
                 "{path} is a private key that every user of this host may open (mode {mode:04o}); \
-                 mend it with: chmod 600 {path}"
+                 mend it with: {}",
+                close(&self.path)
             ),
             Fault::Mismatch { cert } => write!(
                 f,
                 "{path} is not the key of the certificate in {}; they come from different pairs",
-                cert.display()
+                printable(&cert.to_string_lossy())
             ),
             Fault::LeafNotFirst => write!(
                 f,
@@ -151,21 +157,33 @@ pub fn remedy(path: &Path) -> String {
     let gid = rustix::process::getegid().as_raw();
     let group = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
     let group = group.map_or_else(|| gid.to_string(), |group| group.name);
-    // A relative one would be wrong where the command is run.
+    let group = quote(group);
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let closed = |folder: &&Path| {
         let (wanted, flags) = (Access::EXEC_OK, AtFlags::EACCESS);
         rustix::fs::accessat(CWD, *folder, wanted, flags) == Err(Errno::ACCESS)
     };
     let folders: Vec<_> = path.ancestors().skip(1).filter(closed).collect();
-    let mut commands = String::new();
+    let mut commands = Vec::new();
     // The outermost: what lies within cannot be asked.
     if let Some(folder) = folders.last() {
-        let folder = folder.display();
-        commands = format!("sudo chgrp {group} {folder} && sudo chmod g+x {folder} && ");
+        let folder = quote(folder);
+        commands = vec![format!("chgrp {group} {folder}"), format!("chmod g+x {folder}")];
     }
-    let path = path.display();
-    commands + &format!("sudo chgrp {group} {path} && sudo chmod 640 {path}")
+    let path = quote(path);
+    commands.extend([format!("chgrp {group} {path}"), format!("chmod 640 {path}")]);
+    Host::read().as_root(&commands)
+}
+
+/// The command that closes a key to everybody but who is to read it: its owner, and where that is
+/// somebody else this process's group.
+fn close(path: &Path) -> String {
+    let us = rustix::process::geteuid();
+    let owner = std::fs::metadata(path).map(|about| about.uid()).ok();
+    if us.is_root() || owner.is_none_or(|owner| owner == us.as_raw()) {
+        return format!("chmod 600 {}", quote_path(path));
+    }
+    remedy(path)
 }
 
 impl std::error::Error for FilesError {

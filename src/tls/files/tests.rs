@@ -112,6 +112,12 @@ fn a_key_that_everybody_may_open_is_refused_with_the_command_that_mends_it() {
         says(&message, &format!("chmod 600 {}", files.path("k.pem").display()));
         assert!(files.load().unwrap_err().is_permission());
     }
+    let strange = files.path("a $(id)\u{1b}[31m.pem");
+    let told = FilesError::at(&strange, Fault::EncryptedKey).to_string();
+    assert!(told.contains("-in $'") && told.contains(r"a $(id)\033[31m.pem'"), "{told}");
+    assert!(!told.contains('\u{1b}'), "{told:?}");
+    let told = remedy(&strange);
+    assert!(!told.contains('\u{1b}') && told.contains("chmod 640 "), "{told:?}");
     for mode in [0o600, 0o400, 0o640, 0o440] {
         files.put("k.pem", pair.key.as_bytes(), mode);
         files.load().unwrap();

@@ -17,6 +17,7 @@ fn rights() -> Rights {
         filtered: false,
         tracer: None,
         below: false,
+        elsewhere: false,
         free_from: 1024,
         profile: None,
         place: Place::default(),
@@ -301,7 +302,7 @@ fn whoever_refuses_although_the_right_is_there_is_named() {
     let (why, way) = explained(|rights, _| rights.profile = Some("snap.web".to_owned()));
     assert!(why.contains("AppArmor profile snap.web refuses"), "{why}");
     assert_eq!(way, "sudo aa-complain snap.web");
-    let (why, _) = explained(|rights, _| rights.below = true);
+    let (why, _) = explained(|rights, _| (rights.below, rights.elsewhere) = (true, true));
     assert!(why.contains("owner of this network namespace"), "{why}");
     let (why, _) = explained(|_, _| {});
     assert!(why.contains("Landlock"), "{why}");
@@ -347,5 +348,10 @@ fn the_right_by_which_a_port_is_had_is_named() {
         Some(How::Ambient)
     );
     assert_eq!(how(|rights| rights.bind.permitted = true), Some(How::Held));
+    // The root of a user namespace, in the network of the host.
+    let elsewhere = |rights: &mut Rights| {
+        (rights.uid, rights.bind.effective, rights.elsewhere) = (0, true, true);
+    };
+    assert_eq!(how(elsewhere), None);
     assert_eq!(How::of(&rights(), 8080), Some(How::Free));
 }

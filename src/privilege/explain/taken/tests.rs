@@ -1,7 +1,5 @@
 //! Who is in the way, and what is advised for whom.
 
-use std::path::Path;
-
 use super::*;
 use crate::audit::sockets::{Container, Place};
 use crate::config::Listen;
@@ -80,7 +78,10 @@ fn every_kind_of_holder_has_its_own_way_out() {
     let of_user = Place { unit: Some("web.service".to_owned()), of_user: true, ..Place::default() };
     let own = Process { uid: Some(rustix::process::geteuid().as_raw()), ..process(99, "/x/app") };
     let table = [
-        (process(7, "/usr/sbin/apache2 -k start"), "sudo systemctl disable --now apache2"),
+        (
+            in_unit(process(7, "/usr/sbin/apache2 -k start"), "apache2.service"),
+            "sudo systemctl disable --now apache2.service",
+        ),
         (own, "kill 99"),
         (Process { uid: Some(4_000_000_001), ..process(99, "/x/app") }, "sudo kill 99"),
         (process(7, proxy), "sudo docker stop $(sudo docker ps --filter publish=80 -q)"),
@@ -107,10 +108,30 @@ fn every_kind_of_holder_has_its_own_way_out() {
 }
 
 #[test]
-fn without_systemd_a_service_is_stopped_as_such() {
+fn without_systemd_a_service_is_stopped_as_such_where_it_is_one() {
+    let run = tempfile::tempdir().unwrap();
+    std::fs::create_dir(run.path().join("haproxy")).unwrap();
+    std::fs::write(run.path().join("haproxy/haproxy.pid"), "7\n").unwrap();
     let host = Host { systemd: false, root_by: RootBy::Nothing, ..host() };
-    let explanation = taken(wanted(), &[held_by(process(7, "/usr/sbin/haproxy -f x"))], &host);
-    assert_eq!(explanation.remedy(), "service haproxy stop");
+    let script = |process: &Process, host: &Host| {
+        service_by_script(process, host, run.path()).map(str::to_owned)
+    };
+    let service = process(7, "/usr/sbin/haproxy -f x");
+    assert_eq!(script(&service, &host).as_deref(), Some("haproxy"));
+    // By hand, by another user, from elsewhere, or by name alone.
+    let others = [
+        process(8, "/usr/sbin/haproxy -f x"),
+        Process { uid: Some(1501), ..service.clone() },
+        process(7, "/tmp/haproxy -f x"),
+        Process { exe: Some("/usr/bin/python3".into()), ..service.clone() },
+        Process { exe: None, ..service.clone() },
+    ];
+    for other in others {
+        assert_eq!(script(&other, &host), None, "{other:?}");
+        let text = taken(wanted(), &[held_by(other)], &host).to_string();
+        assert!(text.contains("1. kill "), "{text}");
+    }
+    assert_eq!(script(&service, &Host { systemd: true, ..host.clone() }), None);
 }
 
 #[test]
