@@ -4,7 +4,7 @@
 //! its applications say piles up here; or it asks with heads of the largest size and lets the
 //! applications hang. Each stream keeps to its own limits, but there are a hundred of them, and
 //! thousands of connections. So everything that a connection makes us hold is counted, and beyond
-//! [`COMFORT`] its streams are put on short rations.
+//! `COMFORT` its streams are put on short rations.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

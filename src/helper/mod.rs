@@ -1,12 +1,12 @@
 //! The helper: a process beside the server that does the few things which the server's sandbox
 //! forbids, and only as far as the operator's configuration file says.
 //!
-//! It is the same program ([`process`]), started when every right is given up and before the
+//! It is the same program (`process`), started when every right is given up and before the
 //! sandbox closes, so that it is as unprivileged as the server but may still open files, bind,
 //! connect and execute. One socket pair joins the two; each question and each answer is one packet
-//! ([`packet`]), and it ends when the pair does. What it works on (the path of the file, the
+//! (`packet`), and it ends when the pair does. What it works on (the path of the file, the
 //! program, its arguments, the environment) is fixed at its start: no question can name another.
-//! The file it reads itself ([`allowed`]). So who has broken into the server gains by it what the
+//! The file it reads itself (`allowed`). So who has broken into the server gains by it what the
 //! file grants, and nothing else.
 
 mod program;

@@ -41,7 +41,7 @@ impl Successor {
     /// Whom `user` of the configuration means; `None` is the built-in [`DEFAULT_USER`].
     ///
     /// # Errors
-    /// As [`find`], but for the built-in user, in whose place stands [`NOBODY`].
+    /// As [`find`], but for the built-in user, in whose place stands `NOBODY`.
     pub fn of(user: Option<&str>) -> Result<Self, PrivilegeError> {
         let user = user.unwrap_or(DEFAULT_USER);
         if matches!(user, "root" | "0") {

@@ -34,7 +34,7 @@ pub fn write<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<Vec<u8>> {
 /// The pairs that a predecessor has left.
 ///
 /// # Errors
-/// When this is not what [`write`] has made.
+/// When this is not what [`write()`] has made.
 pub fn read(bytes: &[u8]) -> io::Result<Vec<Pair>> {
     let left: Vec<Left> = serde_json::from_slice(bytes)?;
     left.into_iter().map(take).collect()
