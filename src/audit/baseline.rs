@@ -1,6 +1,7 @@
 //! A saved state of the listeners, and what is different now.
 
-use std::collections::HashMap;
+mod pairs;
+
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -70,29 +71,21 @@ impl Baseline {
     pub fn compare(&self, now: &[Listener]) -> Comparison {
         let mut comparison = Comparison::default();
         let mut seen = vec![false; self.listeners.len()];
-        let mut places: HashMap<Place<'_>, Vec<usize>> = HashMap::new();
-        for (index, old) in self.listeners.iter().enumerate() {
-            places.entry(Place::of(old)).or_default().push(index);
-        }
-        for listener in now {
-            let known = places.get(&Place::of(listener)).map_or(&[][..], Vec::as_slice);
-            for index in known {
-                seen.get_mut(*index).into_iter().for_each(|seen| *seen = true);
-            }
-            // Several holders can share a port: the one that fits best is meant.
-            let differences = known
-                .iter()
-                .filter_map(|index| self.listeners.get(*index))
-                .map(|old| differences(old, listener));
-            match differences.min_by_key(Vec::len) {
-                None => comparison.new.push(listener.clone()),
-                Some(what) if what.is_empty() => {}
-                Some(what) => comparison.changed.push(Change {
+        for (listener, index) in now.iter().zip(pairs::pairs(&self.listeners, now)) {
+            let Some((index, old)) = index.and_then(|at| Some((at, self.listeners.get(at)?)))
+            else {
+                comparison.new.push(listener.clone());
+                continue;
+            };
+            seen.get_mut(index).into_iter().for_each(|seen| *seen = true);
+            let what = differences(old, listener);
+            if !what.is_empty() {
+                comparison.changed.push(Change {
                     port: listener.port,
                     protocol: listener.protocol,
                     namespace: listener.namespace.clone(),
                     what,
-                }),
+                });
             }
         }
         let unseen = self.listeners.iter().zip(&seen).filter(|(_, seen)| !**seen);
@@ -124,31 +117,6 @@ pub fn save(file: &Path, text: &str) -> io::Result<()> {
     written.and_then(|()| fs::rename(&temporary, file)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
-}
-
-/// From here on the kernel and many libraries choose ports by chance (RFC 6335 §6 has 49152, Linux
-/// begins at 32768).
-const BY_CHANCE: u16 = 32768;
-
-/// By what a listener is known again: its port, or, for datagrams to a port that was chosen by
-/// chance, its program.
-#[derive(PartialEq, Eq, Hash)]
-struct Place<'a> {
-    protocol: Protocol,
-    namespace: Option<&'a str>,
-    at: Result<u16, String>,
-}
-
-impl<'a> Place<'a> {
-    fn of(listener: &'a Listener) -> Self {
-        let by_chance = listener.protocol == Protocol::Udp && listener.port >= BY_CHANCE;
-        let program = listener.holder.as_ref().filter(|_| by_chance).map(program);
-        Self {
-            protocol: listener.protocol,
-            namespace: listener.namespace.as_deref(),
-            at: program.map_or(Ok(listener.port), Err),
-        }
-    }
 }
 
 fn program(holder: &Holder) -> String {
@@ -242,6 +210,16 @@ mod tests {
         assert!(then.compare(&[held(udp(50001), again)]).is_empty());
         assert!(!then.compare(&[held(udp(50001), holder("other"))]).is_empty());
         assert!(!then.compare(&[held(udp(53), holder("named"))]).is_empty());
+    }
+
+    #[test]
+    fn a_further_port_by_chance_is_new_however_many_the_program_had() {
+        let then = baseline(vec![held(udp(40000), holder("named"))]);
+        let now = [50001, 40000, 50002].map(|port| held(udp(port), holder("named")));
+        let found = then.compare(&now);
+        assert_eq!(found.new, [now[0].clone(), now[2].clone()]);
+        assert!(found.gone.is_empty() && found.changed.is_empty(), "{found:?}");
+        assert_eq!(baseline(now.to_vec()).compare(&then.listeners).gone.len(), 2);
     }
 
     #[test]
