@@ -54,6 +54,8 @@ pub struct Facts {
     pub users: BTreeSet<String>,
     /// The service units that are installed, by name.
     pub units: BTreeSet<String>,
+    /// The program files of listeners that give a capability to whoever starts them.
+    pub capable_files: BTreeSet<PathBuf>,
     /// What could not be read and how to read it, a sentence each.
     pub unseen: Vec<String>,
     /// What changed against the baseline, where one was given.
@@ -75,6 +77,7 @@ impl Default for Facts {
             needed_sockets: BTreeSet::new(),
             users: BTreeSet::new(),
             units: BTreeSet::new(),
+            capable_files: BTreeSet::new(),
             unseen: Vec::new(),
             baseline: None,
         }
@@ -114,6 +117,7 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         needed_sockets: needs::sockets(root),
         users: users(root),
         units: units(root),
+        capable_files: capable_files(inventory),
         unseen: unseen(&sources.config, root),
         baseline: None,
     }
@@ -125,6 +129,18 @@ fn units(root: &Path) -> BTreeSet<String> {
     let names =
         entries.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| name.ends_with(".service")).collect()
+}
+
+/// Those with the extended attribute `security.capability` (capabilities(7)).
+fn capable_files(inventory: &Inventory) -> BTreeSet<PathBuf> {
+    let holders = inventory.listeners.iter().filter_map(|listener| listener.holder.as_ref());
+    let here = holders.filter(|holder| holder.container.is_none() && !holder.is_root);
+    let files: BTreeSet<&PathBuf> = here.filter_map(|holder| holder.exe.as_ref()).collect();
+    let is_capable = |file: &&PathBuf| {
+        let mut value = [0; 24];
+        rustix::fs::getxattr(*file, "security.capability", value.as_mut_slice()).is_ok()
+    };
+    files.into_iter().filter(is_capable).cloned().collect()
 }
 
 /// Files that say who stands in front of whom, and may not be read.

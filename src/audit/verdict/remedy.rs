@@ -166,6 +166,11 @@ fn stop_container(container: &str) -> String {
     format!("{} stop {}", engine(container), id(container))
 }
 
+/// Shows how a container was made.
+pub(super) fn inspect(container: &str) -> String {
+    format!("{} inspect {}", engine(container), id(container))
+}
+
 /// `docker 0123456789ab`
 fn engine(container: &str) -> String {
     quoted(container.split_once(' ').map_or("docker", |(engine, _)| engine))

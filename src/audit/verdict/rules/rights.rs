@@ -1,5 +1,7 @@
 //! More rights than the work needs: root, and capabilities.
 
+use std::path::Path;
+
 use super::reach;
 use crate::audit::facts::Facts;
 use crate::audit::inventory::{Exposure, Holder, Inventory, Listener};
@@ -186,7 +188,7 @@ const USED: &[(&str, &[&str])] = &[
     ("tailscaled", &["net_admin", "net_raw"]),
 ];
 
-pub(super) fn capabilities(listener: &Listener, _: &Inventory, _: &Facts) -> Option<Verdict> {
+pub(super) fn capabilities(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
     let holder = listener.holder.as_ref().filter(|holder| !holder.is_root)?;
     let used =
         USED.iter().find(|(comm, _)| *comm == holder.comm).map_or(&[][..], |(_, used)| *used);
@@ -209,32 +211,71 @@ pub(super) fn capabilities(listener: &Listener, _: &Inventory, _: &Facts) -> Opt
         severity,
         reason: format!("{} holds {} beyond its need{like_root}.", holder.comm, list.join(", ")),
         reference: REFERENCE,
-        remedy: fewer(listener, holder),
+        remedy: fewer(listener, holder, facts),
     })
 }
 
-fn fewer(listener: &Listener, holder: &Holder) -> String {
-    let keep = if listener.port < 1024 { "CAP_NET_BIND_SERVICE" } else { "" };
-    let service = holder.unit.as_deref().filter(|unit| unit.ends_with(".service"));
-    match (service, &holder.exe) {
-        (Some(unit), _) => {
-            let folder = quoted(&format!("/etc/systemd/system/{unit}.d"));
-            format!(
-                "mkdir -p {folder} && printf '%s\\n' '[Service]' CapabilityBoundingSet={keep} \
-                 AmbientCapabilities={keep} >{folder}/50-fewer-capabilities.conf && systemctl \
-                 daemon-reload && systemctl restart {}",
-                quoted(unit),
-            )
-        }
-        (None, Some(exe)) if keep.is_empty() => {
-            format!("setcap -r {}   # then start it again", quoted(&exe.to_string_lossy()))
-        }
-        (None, Some(exe)) => format!(
-            "setcap cap_net_bind_service=ep {}   # then start it again",
-            quoted(&exe.to_string_lossy()),
-        ),
-        (None, None) => format!("getpcaps {}   # where it has them from", holder.pid),
+/// In the unit where there is one; else where the rights come from: the file, or who started it.
+fn fewer(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
+    let is_low = listener.port < 1024;
+    let keep = if is_low { "CAP_NET_BIND_SERVICE" } else { "" };
+    if let Some(container) = &holder.container {
+        let add = if is_low { " --cap-add=NET_BIND_SERVICE" } else { "" };
+        let inspect = remedy::inspect(container);
+        return format!("{inspect}   # then create it anew with --cap-drop=ALL{add}");
     }
+    if let Some(unit) = holder.unit.as_deref().filter(|unit| unit.ends_with(".service")) {
+        let folder = quoted(&format!("/etc/systemd/system/{unit}.d"));
+        return format!(
+            "mkdir -p {folder} && printf '%s\\n' '[Service]' CapabilityBoundingSet={keep} \
+             AmbientCapabilities={keep} >{folder}/50-fewer-capabilities.conf && systemctl \
+             daemon-reload && systemctl restart {}",
+            quoted(unit),
+        );
+    }
+    let Some(exe) = &holder.exe else {
+        return format!("getpcaps {}   # where it has them from", holder.pid);
+    };
+    let file = quoted(&exe.to_string_lossy());
+    let is_interpreter = is_interpreter(exe);
+    match (facts.capable_files.contains(exe), is_low) {
+        // Whoever may start an interpreter runs any program with its rights.
+        (true, true) if !is_interpreter => {
+            format!("setcap cap_net_bind_service=ep {file}   # then start it again")
+        }
+        (true, true) => format!("setcap -r {file}; {}", start_with(holder, keep)),
+        (true, false) => format!("setcap -r {file}   # then start it again"),
+        (false, _) => format!(
+            "{}   # its file gives it none of them: whatever starts it does",
+            start_with(holder, keep)
+        ),
+    }
+}
+
+/// Ends it and starts it as its own user with no right but this.
+fn start_with(holder: &Holder, keep: &str) -> String {
+    format!(
+        "kill {}; systemd-run --unit={} -p User={} -p AmbientCapabilities={keep} -p \
+         CapabilityBoundingSet={keep} -p NoNewPrivileges=yes -- {}",
+        holder.pid,
+        quoted(&holder.comm),
+        quoted(&holder.user),
+        remedy::start(holder),
+    )
+}
+
+/// Whether the file runs programs that other people write: `python3.11`, `node`, `sh`.
+fn is_interpreter(exe: &Path) -> bool {
+    const NAMES: &[&str] = &[
+        "python", "pypy", "perl", "ruby", "node", "nodejs", "deno", "bun", "java", "php",
+        "php-fpm", "php-cgi", "lua", "luajit", "tclsh", "guile", "erl", "beam.smp", "mono",
+        "dotnet", "sh", "bash", "dash", "zsh", "ksh", "fish", "awk", "gawk", "mawk", "busybox",
+        "socat", "R",
+    ];
+    let name = exe.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    // A version at the end is none of the name.
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || ".-".contains(c));
+    NAMES.iter().any(|known| *known == name || *known == stem)
 }
 
 /// `CAP_NET_ADMIN` -> `net_admin`
@@ -311,5 +352,27 @@ mod tests {
         let mut clock = holder("chronyd");
         clock.capabilities = vec!["CAP_SYS_TIME".to_owned()];
         assert_eq!(capabilities(&held(tcp(323), clock), &host(vec![]), &nothing()), None);
+    }
+
+    #[test]
+    fn no_interpreter_is_given_a_capability_and_no_file_loses_what_it_has_not() {
+        let remedy = |port, exe: &str, has_attribute: bool| {
+            let mut app = holder("app");
+            (app.unit, app.exe) = (None, Some(exe.into()));
+            app.capabilities = vec!["CAP_NET_BIND_SERVICE".to_owned(), "CAP_NET_RAW".to_owned()];
+            let capable_files = has_attribute.then(|| exe.into()).into_iter().collect();
+            let facts = Facts { capable_files, ..nothing() };
+            capabilities(&held(tcp(port), app), &host(vec![]), &facts).unwrap().remedy
+        };
+        for exe in ["/usr/bin/python3.11", "/usr/bin/node", "/usr/bin/php-fpm8.2", "/usr/sbin/app"]
+        {
+            let given = remedy(80, exe, false);
+            assert!(!given.contains("setcap"), "{given}");
+            assert!(given.contains("CapabilityBoundingSet=CAP_NET_BIND_SERVICE"), "{given}");
+            assert!(!remedy(8080, exe, false).contains("setcap"), "{exe}");
+            assert!(remedy(8080, exe, true).starts_with("setcap -r "), "{exe}");
+        }
+        assert!(remedy(80, "/usr/bin/python3.11", true).starts_with("setcap -r "));
+        assert!(remedy(80, "/usr/sbin/app", true).starts_with("setcap cap_net_bind_service=ep"));
     }
 }
