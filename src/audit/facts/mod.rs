@@ -102,6 +102,8 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
     let fronts = proxies::fronts(&sources.config, root);
     let names = proxies::names(&fronts);
     let answers = ask::all(inventory, &names);
+    let mut unseen = unseen(&sources.config, root);
+    unseen.extend(unasked(&answers.unasked));
     let mut fronted = proxies::fronted(&fronts, inventory);
     fronted.extend(connections::fronted(inventory, &fronted));
     Facts {
@@ -118,7 +120,7 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         users: users(root),
         units: units(root),
         capable_files: capable_files(inventory),
-        unseen: unseen(&sources.config, root),
+        unseen,
         baseline: None,
     }
 }
@@ -157,6 +159,33 @@ fn unseen(config: &Path, root: &Path) -> Vec<String> {
         )
     };
     files.into_iter().filter(|file| closed(file)).map(tell).collect()
+}
+
+/// Listeners of which there were too many.
+fn unasked(ports: &BTreeSet<u16>) -> Option<String> {
+    (!ports.is_empty()).then(|| {
+        format!(
+            "What these speak, and whether it is open, is not known, since at most {} listeners are \
+             asked: {}/tcp",
+            ask::MOST,
+            ranges(ports),
+        )
+    })
+}
+
+/// `8000-8100, 9000`
+fn ranges(ports: &BTreeSet<u16>) -> String {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
+            _ => runs.push((*port, *port)),
+        }
+    }
+    let run = |(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn users(root: &Path) -> BTreeSet<String> {
