@@ -3,7 +3,7 @@
 mod pairs;
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -23,6 +23,9 @@ pub struct Baseline {
 
 /// The form that is written and understood.
 pub const VERSION: u32 = 1;
+
+/// A report of some hundred thousand listeners, in bytes.
+const LONGEST: u64 = 64 << 20;
 
 /// What is different from a baseline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -52,10 +55,22 @@ impl Baseline {
     /// Reads a report.
     ///
     /// # Errors
-    /// When the file cannot be read, is no report, or is one of another version.
+    /// When the file cannot be read, is no report, or is one of another version; without reading
+    /// on when it is no regular file or longer than 64 MiB.
     pub fn load(file: &Path) -> io::Result<Self> {
-        let text = fs::read(file)?;
         let invalid = |why: String| io::Error::new(ErrorKind::InvalidData, why);
+        // A pipe without a writer must not keep its opener waiting; of a regular file it says
+        // nothing.
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let open = fs::OpenOptions::new().read(true).custom_flags(nonblock).open(file)?;
+        if !open.metadata()?.is_file() {
+            return Err(invalid("it is no regular file".to_owned()));
+        }
+        let mut text = Vec::new();
+        open.take(LONGEST + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > LONGEST {
+            return Err(invalid("it is longer than 64 MiB, which no report is".to_owned()));
+        }
         let baseline: Self = serde_json::from_slice(&text).map_err(|error| {
             invalid(format!("this is no report that `audit --save` wrote: {error}"))
         })?;
@@ -220,6 +235,17 @@ mod tests {
         assert_eq!(found.new, [now[0].clone(), now[2].clone()]);
         assert!(found.gone.is_empty() && found.changed.is_empty(), "{found:?}");
         assert_eq!(baseline(now.to_vec()).compare(&then.listeners).gone.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_file_or_far_too_long_is_not_read() {
+        let why = |file: &Path| Baseline::load(file).unwrap_err().to_string();
+        for endless in ["/dev/zero", "/dev/null", "/"] {
+            assert!(why(Path::new(endless)).contains("no regular file"), "{endless}");
+        }
+        let long = tempfile::NamedTempFile::new().unwrap();
+        long.as_file().set_len(LONGEST + 1).unwrap();
+        assert!(why(long.path()).contains("longer than 64 MiB"));
     }
 
     #[test]
