@@ -1,5 +1,6 @@
 //! A saved state of the listeners, and what is different now.
 
+mod blurred;
 mod pairs;
 
 use std::fs;
@@ -9,6 +10,8 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use blurred::Sides;
 
 use super::inventory::{Exposure, Holder, Listener, Passage, Protocol};
 
@@ -85,27 +88,31 @@ impl Baseline {
     #[must_use]
     pub fn compare(&self, now: &[Listener]) -> Comparison {
         let mut comparison = Comparison::default();
-        let mut seen = vec![false; self.listeners.len()];
-        for (listener, index) in now.iter().zip(pairs::pairs(&self.listeners, now)) {
-            let Some((index, old)) = index.and_then(|at| Some((at, self.listeners.get(at)?)))
-            else {
-                comparison.new.push(listener.clone());
+        let Sides { sharp: [then, now], blurred } = Sides::of(&self.listeners, now);
+        let mut seen = vec![false; then.len()];
+        for (listener, index) in now.iter().zip(pairs::pairs(&then, &now)) {
+            let Some((index, old)) = index.and_then(|at| Some((at, then.get(at)?))) else {
+                comparison.new.push(Listener::clone(listener));
                 continue;
             };
             seen.get_mut(index).into_iter().for_each(|seen| *seen = true);
-            let what = differences(old, listener);
-            if !what.is_empty() {
-                comparison.changed.push(Change {
-                    port: listener.port,
-                    protocol: listener.protocol,
-                    namespace: listener.namespace.clone(),
-                    what,
-                });
-            }
+            comparison.changed.extend(Change::between(old, listener));
         }
-        let unseen = self.listeners.iter().zip(&seen).filter(|(_, seen)| !**seen);
-        comparison.gone = unseen.map(|(old, _)| old.clone()).collect();
+        let unseen = then.iter().zip(&seen).filter(|(_, seen)| !**seen);
+        comparison.gone = unseen.map(|(old, _)| Listener::clone(old)).collect();
+        let changes = blurred.iter().filter_map(|[old, new]| Change::between(old, new));
+        comparison.changed.extend(changes);
         comparison
+    }
+}
+
+impl Change {
+    /// `None` when they are the same.
+    fn between(old: &Listener, new: &Listener) -> Option<Self> {
+        let what = differences(old, new);
+        let namespace = new.namespace.clone();
+        let change = Self { port: new.port, protocol: new.protocol, namespace, what };
+        (!change.what.is_empty()).then_some(change)
     }
 }
 
@@ -235,6 +242,24 @@ mod tests {
         assert_eq!(found.new, [now[0].clone(), now[2].clone()]);
         assert!(found.gone.is_empty() && found.changed.is_empty(), "{found:?}");
         assert_eq!(baseline(now.to_vec()).compare(&then.listeners).gone.len(), 2);
+    }
+
+    #[test]
+    fn who_sees_less_than_the_one_that_saved_finds_the_same_listeners() {
+        let six = Listener { addresses: vec!["::".parse().unwrap()], ..tcp(80) };
+        let as_root = [
+            held(udp(40000), holder("named")),
+            held(tcp(80), holder("nginx")),
+            held(six.clone(), holder("apache2")),
+        ];
+        let both = [tcp(80).addresses, six.addresses].concat();
+        let as_another = [udp(40000), Listener { addresses: both, ..tcp(80) }];
+        for (then, now) in [(&as_root[..], &as_another[..]), (&as_another, &as_root)] {
+            let found = baseline(then.to_vec()).compare(now);
+            assert!(found.is_empty(), "{found:?}");
+        }
+        let found = baseline(as_root.to_vec()).compare(&[udp(40001)]);
+        assert_eq!((found.new.len(), found.gone.len()), (1, 3));
     }
 
     #[test]

@@ -22,7 +22,7 @@ enum Fit {
 
 /// For each of now the index of the one that it was then; each of then is given once, so that a
 /// second socket of a known program is new.
-pub(super) fn pairs(then: &[Listener], now: &[Listener]) -> Vec<Option<usize>> {
+pub(super) fn pairs(then: &[&Listener], now: &[&Listener]) -> Vec<Option<usize>> {
     let mut free: HashMap<Place<'_>, Vec<usize>> = HashMap::new();
     for (index, old) in then.iter().enumerate() {
         free.entry(Place::of(old)).or_default().push(index);
@@ -38,8 +38,8 @@ pub(super) fn pairs(then: &[Listener], now: &[Listener]) -> Vec<Option<usize>> {
 }
 
 /// The position in `free` of the one that fits.
-fn choose(then: &[Listener], free: &[usize], listener: &Listener, fit: Fit) -> Option<usize> {
-    let mut old = free.iter().map(|index| then.get(*index));
+fn choose(then: &[&Listener], free: &[usize], listener: &Listener, fit: Fit) -> Option<usize> {
+    let mut old = free.iter().map(|index| then.get(*index).copied());
     let is_at = |old: &Listener| old.port == listener.port;
     let is_same = |old: &Listener| differences(old, listener).is_empty();
     match fit {
