@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{self, HttpAnswer};
-use super::locks;
+use super::locks::{self, HereOnly, Lockage};
 use super::tls::{self, TlsAnswer};
 use crate::audit::inventory::{Exposure, Inventory, Listener, Protocol};
 use crate::audit::verdict::Service;
@@ -25,6 +25,7 @@ pub(super) struct Answers {
     pub(super) http: BTreeMap<u16, HttpAnswer>,
     pub(super) tls: BTreeMap<u16, TlsAnswer>,
     pub(super) open: BTreeMap<u16, &'static str>,
+    pub(super) here_only: BTreeMap<u16, HereOnly>,
     /// The ports of those that there were too many to ask.
     pub(super) unasked: BTreeSet<u16>,
 }
@@ -46,7 +47,7 @@ enum Question {
 enum Answer {
     Http(HttpAnswer),
     Tls(TlsAnswer),
-    Open(&'static str),
+    Lock(Lockage),
 }
 
 /// Puts all questions; `names` are those that sites of this host are known to have.
@@ -68,7 +69,8 @@ pub(super) fn all(inventory: &Inventory, names: &[String]) -> Answers {
         match answer {
             Some(Answer::Http(answer)) => drop(answers.http.insert(port, answer)),
             Some(Answer::Tls(answer)) => drop(answers.tls.insert(port, answer)),
-            Some(Answer::Open(what)) => drop(answers.open.insert(port, what)),
+            Some(Answer::Lock(Lockage::Open(what))) => drop(answers.open.insert(port, what)),
+            Some(Answer::Lock(Lockage::HereOnly(is))) => drop(answers.here_only.insert(port, is)),
             None => {}
         }
     }
@@ -80,7 +82,7 @@ fn put(address: SocketAddr, question: Question, names: &[String]) -> Option<Answ
     match question {
         Question::Http => http::ask(address, names, end).map(Answer::Http),
         Question::Tls => tls::ask(address, names, end).map(Answer::Tls),
-        Question::Lock => locks::ask(address, end).map(Answer::Open),
+        Question::Lock => locks::ask(address, end).map(Answer::Lock),
     }
 }
 

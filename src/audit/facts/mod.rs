@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub use http::HttpAnswer;
+pub use locks::HereOnly;
 pub use proxies::{Front, Fronted};
 pub use sshd::Sshd;
 pub use tls::{Shown, TlsAnswer};
@@ -40,6 +41,8 @@ pub struct Facts {
     pub tls: BTreeMap<u16, TlsAnswer>,
     /// Which inner services answered without a password, by port, and what they gave.
     pub open: BTreeMap<u16, &'static str>,
+    /// Which asked this host for no password but may refuse others, by port.
+    pub here_only: BTreeMap<u16, HereOnly>,
     /// The applications that a proxy of this host fronts.
     pub fronted: Vec<Fronted>,
     /// The names and targets that the proxies' files give.
@@ -70,6 +73,7 @@ impl Default for Facts {
             http: BTreeMap::new(),
             tls: BTreeMap::new(),
             open: BTreeMap::new(),
+            here_only: BTreeMap::new(),
             fronted: Vec::new(),
             fronts: Vec::new(),
             guard: None,
@@ -112,6 +116,7 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         http: answers.http,
         tls: answers.tls,
         open: answers.open,
+        here_only: answers.here_only,
         fronted,
         fronts,
         guard: guards::guard(root),
