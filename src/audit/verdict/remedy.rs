@@ -1,5 +1,9 @@
 //! Commands that mend things on this host. They are printed, never run.
 
+mod capabilities;
+
+pub(super) use capabilities::fewer;
+
 use crate::audit::inventory::{Holder, Listener, Protocol};
 
 /// One word of a shell command, in quotes where it needs them.
@@ -126,27 +130,48 @@ pub(super) fn of_service(template: &str, listener: &Listener) -> String {
 
 /// The lines of a drop-in that lets a unit bind its port without root.
 #[must_use]
-pub fn drop_in(user: &str, needs_bind: bool) -> Vec<String> {
+pub fn drop_in(unit: &str, user: &str, needs_bind: bool) -> Vec<String> {
     let capability = if needs_bind { "CAP_NET_BIND_SERVICE" } else { "" };
-    [
+    let own: &[&str] = match unit {
+        NGINX => &["RuntimeDirectory=nginx", "PIDFile=/run/nginx/nginx.pid"],
+        _ => &[],
+    };
+    let lines = [
         "[Service]",
         &format!("User={user}"),
         &format!("AmbientCapabilities={capability}"),
         &format!("CapabilityBoundingSet={capability}"),
         "NoNewPrivileges=yes",
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec()
+    ];
+    lines.iter().chain(own).map(|line| (*line).to_owned()).collect()
+}
+
+const NGINX: &str = "nginx.service";
+
+/// What a unit's files need before it can run as another user, where that is known: Debian's nginx
+/// writes its number, its logs and what it buffers as root.
+#[must_use]
+pub fn preparation(unit: &str, user: &str) -> Option<String> {
+    let user = quoted(user);
+    (unit == NGINX).then(|| {
+        format!(
+            "sed -i 's#^pid .*#pid /run/nginx/nginx.pid;#' /etc/nginx/nginx.conf && chown -R {user} \
+             /var/log/nginx /var/lib/nginx && sed -i 's/^\\( *create [0-9]* \\)[^ ]*/\\1{user}/' \
+             /etc/logrotate.d/nginx"
+        )
+    })
 }
 
 /// Writes a drop-in and starts the unit with it.
 pub(super) fn write_drop_in(unit: &str, user: &str, lines: &[String]) -> String {
     let folder = quoted(&format!("/etc/systemd/system/{unit}.d"));
     let lines: Vec<String> = lines.iter().map(|line| quoted(line)).collect();
+    let first = preparation(unit, user).map_or_else(String::new, |first| first + " && ");
+    let also = if first.is_empty() { "" } else { ", its certificates' keys too" };
     format!(
         "getent passwd {user} >/dev/null || useradd --system --shell /usr/sbin/nologin {user}; \
-         mkdir -p {folder} && printf '%s\\n' {} >{folder}/50-unprivileged.conf && systemctl \
-         daemon-reload && systemctl restart {unit}   # its files must belong to {user}",
+         {first}mkdir -p {folder} && printf '%s\\n' {} >{folder}/50-unprivileged.conf && systemctl \
+         daemon-reload && systemctl restart {unit}   # its files must belong to {user}{also}",
         lines.join(" "),
         user = quoted(user),
         unit = quoted(unit),

@@ -1,7 +1,5 @@
 //! More rights than the work needs: root, and capabilities.
 
-use std::path::Path;
-
 use super::reach;
 use crate::audit::facts::Facts;
 use crate::audit::inventory::{Exposure, Holder, Inventory, Listener};
@@ -130,13 +128,16 @@ fn unprivileged(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
     let service = holder.unit.as_deref().filter(|unit| unit.ends_with(".service"));
     if let Some(unit) = service {
         let user = user_for(holder, facts);
-        return remedy::write_drop_in(unit, &user, &remedy::drop_in(&user, is_low));
+        return remedy::write_drop_in(unit, &user, &remedy::drop_in(unit, &user, is_low));
     }
     // Started by hand, though its package brings a unit, with a user and folders of its own.
     let own = [Some(&holder.comm), holder.package.as_ref()];
     let own = own.into_iter().flatten().map(|name| format!("{name}.service"));
     if let Some(unit) = own.into_iter().find(|unit| facts.units.contains(unit)) {
-        return format!("kill {} && systemctl enable --now {}", holder.pid, quoted(&unit));
+        let user = user_for(holder, facts);
+        let lines = remedy::drop_in(&unit, &user, is_low);
+        let written = remedy::write_drop_in(&unit, &user, &lines);
+        return format!("kill {}; systemctl enable {}; {written}", holder.pid, quoted(&unit));
     }
     let bind = if is_low {
         " -p AmbientCapabilities=CAP_NET_BIND_SERVICE -p CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
@@ -211,71 +212,8 @@ pub(super) fn capabilities(listener: &Listener, _: &Inventory, facts: &Facts) ->
         severity,
         reason: format!("{} holds {} beyond its need{like_root}.", holder.comm, list.join(", ")),
         reference: REFERENCE,
-        remedy: fewer(listener, holder, facts),
+        remedy: remedy::fewer(listener, holder, facts),
     })
-}
-
-/// In the unit where there is one; else where the rights come from: the file, or who started it.
-fn fewer(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
-    let is_low = listener.port < 1024;
-    let keep = if is_low { "CAP_NET_BIND_SERVICE" } else { "" };
-    if let Some(container) = &holder.container {
-        let add = if is_low { " --cap-add=NET_BIND_SERVICE" } else { "" };
-        let inspect = remedy::inspect(container);
-        return format!("{inspect}   # then create it anew with --cap-drop=ALL{add}");
-    }
-    if let Some(unit) = holder.unit.as_deref().filter(|unit| unit.ends_with(".service")) {
-        let folder = quoted(&format!("/etc/systemd/system/{unit}.d"));
-        return format!(
-            "mkdir -p {folder} && printf '%s\\n' '[Service]' CapabilityBoundingSet={keep} \
-             AmbientCapabilities={keep} >{folder}/50-fewer-capabilities.conf && systemctl \
-             daemon-reload && systemctl restart {}",
-            quoted(unit),
-        );
-    }
-    let Some(exe) = &holder.exe else {
-        return format!("getpcaps {}   # where it has them from", holder.pid);
-    };
-    let file = quoted(&exe.to_string_lossy());
-    let is_interpreter = is_interpreter(exe);
-    match (facts.capable_files.contains(exe), is_low) {
-        // Whoever may start an interpreter runs any program with its rights.
-        (true, true) if !is_interpreter => {
-            format!("setcap cap_net_bind_service=ep {file}   # then start it again")
-        }
-        (true, true) => format!("setcap -r {file}; {}", start_with(holder, keep)),
-        (true, false) => format!("setcap -r {file}   # then start it again"),
-        (false, _) => format!(
-            "{}   # its file gives it none of them: whatever starts it does",
-            start_with(holder, keep)
-        ),
-    }
-}
-
-/// Ends it and starts it as its own user with no right but this.
-fn start_with(holder: &Holder, keep: &str) -> String {
-    format!(
-        "kill {}; systemd-run --unit={} -p User={} -p AmbientCapabilities={keep} -p \
-         CapabilityBoundingSet={keep} -p NoNewPrivileges=yes -- {}",
-        holder.pid,
-        quoted(&holder.comm),
-        quoted(&holder.user),
-        remedy::start(holder),
-    )
-}
-
-/// Whether the file runs programs that other people write: `python3.11`, `node`, `sh`.
-fn is_interpreter(exe: &Path) -> bool {
-    const NAMES: &[&str] = &[
-        "python", "pypy", "perl", "ruby", "node", "nodejs", "deno", "bun", "java", "php",
-        "php-fpm", "php-cgi", "lua", "luajit", "tclsh", "guile", "erl", "beam.smp", "mono",
-        "dotnet", "sh", "bash", "dash", "zsh", "ksh", "fish", "awk", "gawk", "mawk", "busybox",
-        "socat", "R",
-    ];
-    let name = exe.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    // A version at the end is none of the name.
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || ".-".contains(c));
-    NAMES.iter().any(|known| *known == name || *known == stem)
 }
 
 /// `CAP_NET_ADMIN` -> `net_admin`
@@ -310,7 +248,27 @@ mod tests {
         let mut by_hand = held(tcp(80), as_root("app"));
         by_hand.holder.as_mut().unwrap().unit = None;
         let verdict = root(&by_hand, &host(vec![]), &Facts { units, ..nothing() }).unwrap();
-        assert_eq!(verdict.remedy, "kill 812 && systemctl enable --now app.service");
+        assert!(verdict.remedy.starts_with("kill 812; systemctl enable app.service; "));
+        assert!(verdict.remedy.contains("User=app"), "{verdict:?}");
+    }
+
+    #[test]
+    fn nginx_by_hand_gets_a_drop_in_and_is_told_what_it_takes() {
+        let units = ["nginx.service".to_owned()].into();
+        let mut nginx = as_root("nginx");
+        nginx.unit = None;
+        let facts = Facts { units, ..nothing() };
+        let remedy = root(&held(tcp(80), nginx), &host(vec![]), &facts).unwrap().remedy;
+        for part in [
+            "User=www-data",
+            "PIDFile=/run/nginx/nginx.pid",
+            "pid /run/nginx/nginx.pid;",
+            "chown -R www-data /var/log/nginx /var/lib/nginx",
+            "/etc/systemd/system/nginx.service.d",
+            "keys too",
+        ] {
+            assert!(remedy.contains(part), "{part} in {remedy}");
+        }
     }
 
     #[test]
