@@ -57,6 +57,8 @@ pub struct Facts {
     pub users: BTreeSet<String>,
     /// The service units that are installed, by name.
     pub units: BTreeSet<String>,
+    /// Whether certbot is installed.
+    pub has_certbot: bool,
     /// The program files of listeners that give a capability to whoever starts them.
     pub capable_files: BTreeSet<PathBuf>,
     /// What could not be read and how to read it, a sentence each.
@@ -81,6 +83,7 @@ impl Default for Facts {
             needed_sockets: BTreeSet::new(),
             users: BTreeSet::new(),
             units: BTreeSet::new(),
+            has_certbot: false,
             capable_files: BTreeSet::new(),
             unseen: Vec::new(),
             baseline: None,
@@ -124,6 +127,9 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         needed_sockets: needs::sockets(root),
         users: users(root),
         units: units(root),
+        has_certbot: ["usr/bin/certbot", "snap/bin/certbot"]
+            .iter()
+            .any(|at| root.join(at).exists()),
         capable_files: capable_files(inventory),
         unseen,
         baseline: None,
