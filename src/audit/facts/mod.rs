@@ -7,6 +7,7 @@ mod tls;
 mod old_tls;
 mod locks;
 mod proxies;
+mod command_line;
 mod nginx;
 mod connections;
 mod guards;
@@ -106,7 +107,7 @@ pub struct Sources {
 #[must_use]
 pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
     let root = sources.root.as_path();
-    let fronts = proxies::fronts(&sources.config, root);
+    let fronts = proxies::fronts(&sources.config, &command_line::files(inventory, root), root);
     let names = proxies::names(&fronts);
     let answers = ask::all(inventory, &names);
     let mut unseen = unseen(&sources.config, root);
