@@ -38,10 +38,22 @@ pub(super) fn files(inventory: &Inventory, root: &Path) -> Vec<(&'static str, Pa
     files
 }
 
-/// Arguments end with a NUL each; nginx writes its own into one title.
+/// What sshd was started with: its file, and its options as lines of one.
+pub(super) fn of_sshd(inventory: &Inventory, root: &Path) -> (Option<PathBuf>, String) {
+    let holders = inventory.listeners.iter().filter_map(|listener| listener.holder.as_ref());
+    let sshd = holders.filter(|it| it.container.is_none()).find(|it| it.comm == "sshd");
+    let Some(sshd) = sshd else { return (None, String::new()) };
+    let file = root.join("proc").join(sshd.pid.to_string()).join("cmdline");
+    let words = words(&fs::read(file).unwrap_or_default());
+    let file = values(&words, &["-f"]).pop().map(PathBuf::from);
+    (file, values(&words, &["-o"]).join("\n"))
+}
+
+/// Arguments end with a NUL each; nginx and sshd write theirs into one title.
 fn words(arguments: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(arguments);
-    let title = text.split_once("nginx: master process ").map(|(_, title)| title);
+    let mut titles = ["nginx: master process ", "sshd: "].into_iter();
+    let title = titles.find_map(|title| text.strip_prefix(title));
     let words: Vec<&str> = match title {
         Some(title) => title.trim_end_matches('\0').split_ascii_whitespace().collect(),
         None => text.split('\0').collect(),

@@ -124,7 +124,7 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         fronted,
         fronts,
         guard: guards::guard(root),
-        sshd: sshd::settings(root),
+        sshd: sshd::settings(command_line::of_sshd(inventory, root), root),
         needed_sockets: needs::sockets(root),
         users: users(root),
         units: units(root),
