@@ -96,11 +96,13 @@ pub(super) fn close(listener: &Listener) -> String {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
+    // A chain of its own that is emptied first: what is run twice is there once.
+    let port = listener.port;
+    let chain = format!("inet audit {protocol}_{port}");
     format!(
-        "nft 'add table inet audit; add chain inet audit outside {{ type filter hook prerouting \
-         priority -150; }}; add rule inet audit outside iifname != \"lo\" {protocol} dport {} ct \
-         state new drop'   # better: make it listen on 127.0.0.1",
-        listener.port,
+        "nft 'add table inet audit; add chain {chain} {{ type filter hook prerouting priority -150; \
+         }}; flush chain {chain}; add rule {chain} iifname != \"lo\" {protocol} dport {port} ct state \
+         new drop'   # better: make it listen on 127.0.0.1",
     )
 }
 
@@ -245,5 +247,13 @@ mod tests {
         assert_eq!(of_service("restart {unit}", &redis), "restart redis-server.service");
         assert!(of_service("", &redis).contains("tcp dport 6379"));
         assert!(close(&held(tcp(80), root("docker-proxy"))).contains("-p 127.0.0.1:80:"));
+    }
+
+    #[test]
+    fn a_port_that_is_closed_twice_has_one_rule() {
+        let closed = close(&tcp(6379));
+        let at = |part: &str| closed.find(part).unwrap_or_else(|| panic!("{part} in {closed}"));
+        assert!(at("add chain inet audit tcp_6379 ") < at("flush chain inet audit tcp_6379;"));
+        assert!(at("flush chain inet audit tcp_6379;") < at("add rule inet audit tcp_6379 "));
     }
 }
