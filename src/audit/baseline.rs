@@ -1,13 +1,17 @@
 //! A saved state of the listeners, and what is different now.
 
-use std::collections::HashMap;
+mod blurred;
+mod pairs;
+
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use blurred::Sides;
 
 use super::inventory::{Exposure, Holder, Listener, Passage, Protocol};
 
@@ -22,6 +26,9 @@ pub struct Baseline {
 
 /// The form that is written and understood.
 pub const VERSION: u32 = 1;
+
+/// A report of some hundred thousand listeners, in bytes.
+const LONGEST: u64 = 64 << 20;
 
 /// What is different from a baseline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -51,10 +58,22 @@ impl Baseline {
     /// Reads a report.
     ///
     /// # Errors
-    /// When the file cannot be read, is no report, or is one of another version.
+    /// When the file cannot be read, is no report, or is one of another version; without reading
+    /// on when it is no regular file or longer than 64 MiB.
     pub fn load(file: &Path) -> io::Result<Self> {
-        let text = fs::read(file)?;
         let invalid = |why: String| io::Error::new(ErrorKind::InvalidData, why);
+        // A pipe without a writer must not keep its opener waiting; of a regular file it says
+        // nothing.
+        let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let open = fs::OpenOptions::new().read(true).custom_flags(nonblock).open(file)?;
+        if !open.metadata()?.is_file() {
+            return Err(invalid("it is no regular file".to_owned()));
+        }
+        let mut text = Vec::new();
+        open.take(LONGEST + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > LONGEST {
+            return Err(invalid("it is longer than 64 MiB, which no report is".to_owned()));
+        }
         let baseline: Self = serde_json::from_slice(&text).map_err(|error| {
             invalid(format!("this is no report that `audit --save` wrote: {error}"))
         })?;
@@ -69,35 +88,31 @@ impl Baseline {
     #[must_use]
     pub fn compare(&self, now: &[Listener]) -> Comparison {
         let mut comparison = Comparison::default();
-        let mut seen = vec![false; self.listeners.len()];
-        let mut places: HashMap<Place<'_>, Vec<usize>> = HashMap::new();
-        for (index, old) in self.listeners.iter().enumerate() {
-            places.entry(Place::of(old)).or_default().push(index);
+        let Sides { sharp: [then, now], blurred } = Sides::of(&self.listeners, now);
+        let mut seen = vec![false; then.len()];
+        for (listener, index) in now.iter().zip(pairs::pairs(&then, &now)) {
+            let Some((index, old)) = index.and_then(|at| Some((at, then.get(at)?))) else {
+                comparison.new.push(Listener::clone(listener));
+                continue;
+            };
+            seen.get_mut(index).into_iter().for_each(|seen| *seen = true);
+            comparison.changed.extend(Change::between(old, listener));
         }
-        for listener in now {
-            let known = places.get(&Place::of(listener)).map_or(&[][..], Vec::as_slice);
-            for index in known {
-                seen.get_mut(*index).into_iter().for_each(|seen| *seen = true);
-            }
-            // Several holders can share a port: the one that fits best is meant.
-            let differences = known
-                .iter()
-                .filter_map(|index| self.listeners.get(*index))
-                .map(|old| differences(old, listener));
-            match differences.min_by_key(Vec::len) {
-                None => comparison.new.push(listener.clone()),
-                Some(what) if what.is_empty() => {}
-                Some(what) => comparison.changed.push(Change {
-                    port: listener.port,
-                    protocol: listener.protocol,
-                    namespace: listener.namespace.clone(),
-                    what,
-                }),
-            }
-        }
-        let unseen = self.listeners.iter().zip(&seen).filter(|(_, seen)| !**seen);
-        comparison.gone = unseen.map(|(old, _)| old.clone()).collect();
+        let unseen = then.iter().zip(&seen).filter(|(_, seen)| !**seen);
+        comparison.gone = unseen.map(|(old, _)| Listener::clone(old)).collect();
+        let changes = blurred.iter().filter_map(|[old, new]| Change::between(old, new));
+        comparison.changed.extend(changes);
         comparison
+    }
+}
+
+impl Change {
+    /// `None` when they are the same.
+    fn between(old: &Listener, new: &Listener) -> Option<Self> {
+        let what = differences(old, new);
+        let namespace = new.namespace.clone();
+        let change = Self { port: new.port, protocol: new.protocol, namespace, what };
+        (!change.what.is_empty()).then_some(change)
     }
 }
 
@@ -129,31 +144,6 @@ pub fn save(file: &Path, text: &str) -> io::Result<()> {
     written.and_then(|()| fs::rename(&temporary, file)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
-}
-
-/// From here on the kernel and many libraries choose ports by chance (RFC 6335 §6 has 49152, Linux
-/// begins at 32768).
-const BY_CHANCE: u16 = 32768;
-
-/// By what a listener is known again: its port, or, for datagrams to a port that was chosen by
-/// chance, its program.
-#[derive(PartialEq, Eq, Hash)]
-struct Place<'a> {
-    protocol: Protocol,
-    namespace: Option<&'a str>,
-    at: Result<u16, String>,
-}
-
-impl<'a> Place<'a> {
-    fn of(listener: &'a Listener) -> Self {
-        let by_chance = listener.protocol == Protocol::Udp && listener.port >= BY_CHANCE;
-        let program = listener.holder.as_ref().filter(|_| by_chance).map(program);
-        Self {
-            protocol: listener.protocol,
-            namespace: listener.namespace.as_deref(),
-            at: program.map_or(Ok(listener.port), Err),
-        }
-    }
 }
 
 fn program(holder: &Holder) -> String {
@@ -263,6 +253,45 @@ mod tests {
         assert!(then.compare(&[held(udp(50001), again)]).is_empty());
         assert!(!then.compare(&[held(udp(50001), holder("other"))]).is_empty());
         assert!(!then.compare(&[held(udp(53), holder("named"))]).is_empty());
+    }
+
+    #[test]
+    fn a_further_port_by_chance_is_new_however_many_the_program_had() {
+        let then = baseline(vec![held(udp(40000), holder("named"))]);
+        let now = [50001, 40000, 50002].map(|port| held(udp(port), holder("named")));
+        let found = then.compare(&now);
+        assert_eq!(found.new, [now[0].clone(), now[2].clone()]);
+        assert!(found.gone.is_empty() && found.changed.is_empty(), "{found:?}");
+        assert_eq!(baseline(now.to_vec()).compare(&then.listeners).gone.len(), 2);
+    }
+
+    #[test]
+    fn who_sees_less_than_the_one_that_saved_finds_the_same_listeners() {
+        let six = Listener { addresses: vec!["::".parse().unwrap()], ..tcp(80) };
+        let as_root = [
+            held(udp(40000), holder("named")),
+            held(tcp(80), holder("nginx")),
+            held(six.clone(), holder("apache2")),
+        ];
+        let both = [tcp(80).addresses, six.addresses].concat();
+        let as_another = [udp(40000), Listener { addresses: both, ..tcp(80) }];
+        for (then, now) in [(&as_root[..], &as_another[..]), (&as_another, &as_root)] {
+            let found = baseline(then.to_vec()).compare(now);
+            assert!(found.is_empty(), "{found:?}");
+        }
+        let found = baseline(as_root.to_vec()).compare(&[udp(40001)]);
+        assert_eq!((found.new.len(), found.gone.len()), (1, 3));
+    }
+
+    #[test]
+    fn what_is_no_file_or_far_too_long_is_not_read() {
+        let why = |file: &Path| Baseline::load(file).unwrap_err().to_string();
+        for endless in ["/dev/zero", "/dev/null", "/"] {
+            assert!(why(Path::new(endless)).contains("no regular file"), "{endless}");
+        }
+        let long = tempfile::NamedTempFile::new().unwrap();
+        long.as_file().set_len(LONGEST + 1).unwrap();
+        assert!(why(long.path()).contains("longer than 64 MiB"));
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn a_service_that_asks_for_no_password_is_critical() {
          import socketserver\n\
          class Redis(socketserver.BaseRequestHandler):\n\
          \x20   def handle(self):\n\
-         \x20       if b'PING' in self.request.recv(99): self.request.sendall(b'+PONG\\r\\n')\n\
+         \x20       if b'PING' in self.request.recv(99): self.request.sendall(b'+PONG\\r\\n*0\\r\\n')\n\
          socketserver.TCPServer(('0.0.0.0', 6379), Redis).serve_forever()\n\
          END\n\
          $python open.py & until_ok bash -c 'exec 3<>/dev/tcp/127.0.0.1/6379' 2>/dev/null\n\

@@ -1,13 +1,14 @@
 //! Asking this host's own listeners, all at once and over loopback only.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::http::{self, HttpAnswer};
-use super::locks;
+use super::locks::{self, HereOnly, Lockage};
 use super::tls::{self, TlsAnswer};
 use crate::audit::inventory::{Exposure, Inventory, Listener, Protocol};
 use crate::audit::verdict::Service;
@@ -16,7 +17,7 @@ use crate::audit::verdict::Service;
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Listeners asked at most, each by a thread of its own: a host with more of them is busy enough.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// What was answered, by port.
 #[derive(Debug, Default)]
@@ -24,6 +25,9 @@ pub(super) struct Answers {
     pub(super) http: BTreeMap<u16, HttpAnswer>,
     pub(super) tls: BTreeMap<u16, TlsAnswer>,
     pub(super) open: BTreeMap<u16, &'static str>,
+    pub(super) here_only: BTreeMap<u16, HereOnly>,
+    /// The ports of those that there were too many to ask.
+    pub(super) unasked: BTreeSet<u16>,
 }
 
 /// A connection to a listener of this host that ends by itself when the time is over.
@@ -43,13 +47,15 @@ enum Question {
 enum Answer {
     Http(HttpAnswer),
     Tls(TlsAnswer),
-    Open(&'static str),
+    Lock(Lockage),
 }
 
 /// Puts all questions; `names` are those that sites of this host are known to have.
 pub(super) fn all(inventory: &Inventory, names: &[String]) -> Answers {
-    let mut answers = Answers::default();
-    let questions = questions(inventory);
+    let mut questions = questions(inventory);
+    let unasked = questions.split_off(MOST.min(questions.len()));
+    let unasked = unasked.iter().map(|(address, _)| address.port()).collect();
+    let mut answers = Answers { unasked, ..Answers::default() };
     let found = thread::scope(|scope| {
         let asking: Vec<_> = questions
             .into_iter()
@@ -63,7 +69,8 @@ pub(super) fn all(inventory: &Inventory, names: &[String]) -> Answers {
         match answer {
             Some(Answer::Http(answer)) => drop(answers.http.insert(port, answer)),
             Some(Answer::Tls(answer)) => drop(answers.tls.insert(port, answer)),
-            Some(Answer::Open(what)) => drop(answers.open.insert(port, what)),
+            Some(Answer::Lock(Lockage::Open(what))) => drop(answers.open.insert(port, what)),
+            Some(Answer::Lock(Lockage::HereOnly(is))) => drop(answers.here_only.insert(port, is)),
             None => {}
         }
     }
@@ -75,24 +82,26 @@ fn put(address: SocketAddr, question: Question, names: &[String]) -> Option<Answ
     match question {
         Question::Http => http::ask(address, names, end).map(Answer::Http),
         Question::Tls => tls::ask(address, names, end).map(Answer::Tls),
-        Question::Lock => locks::ask(address, end).map(Answer::Open),
+        Question::Lock => locks::ask(address, end).map(Answer::Lock),
     }
 }
 
-/// Whom to ask what, the best known ports first.
+/// Whom to ask what, each port once: services that are known by their port first, since most
+/// depends on their answers, then whom other hosts reach.
 fn questions(inventory: &Inventory) -> Vec<(SocketAddr, Question)> {
-    let mut questions: Vec<(SocketAddr, Question)> = Vec::new();
+    let mut questions: BTreeMap<u16, (Reverse<Exposure>, SocketAddr, Question)> = BTreeMap::new();
     for listener in &inventory.listeners {
         let Some(address) = over_loopback(listener) else { continue };
         let Some(question) = question(listener) else { continue };
-        if questions.iter().all(|(other, _)| other.port() != address.port()) {
-            questions.push((address, question));
-        }
-        if questions.len() == MOST {
-            break;
-        }
+        let exposure = Reverse(listener.exposure);
+        questions.entry(listener.port).or_insert((exposure, address, question));
     }
-    questions
+    let mut questions: Vec<_> = questions.into_values().collect();
+    questions.sort_by_key(|(exposure, address, question)| {
+        let is_anyones = *question == Question::Http && address.port() != 80;
+        (is_anyones, *exposure, address.port())
+    });
+    questions.into_iter().map(|(_, address, question)| (address, question)).collect()
 }
 
 fn question(listener: &Listener) -> Option<Question> {
@@ -212,6 +221,19 @@ mod tests {
         let mut six = tcp(80);
         six.addresses = vec!["::".parse().unwrap()];
         assert_eq!(asked(six).unwrap().0, "[::1]:80");
+    }
+
+    #[test]
+    fn of_too_many_the_known_services_are_asked_first_and_the_rest_is_told() {
+        let mut listeners: Vec<Listener> = (1024..1224).map(tcp).collect();
+        listeners.insert(0, local(1023 + 200 + 1));
+        listeners.extend([6379, 11211, 8443, 443].map(tcp));
+        let asked: Vec<u16> =
+            questions(&host(listeners.clone())).iter().map(|(a, _)| a.port()).collect();
+        assert_eq!(asked[..3], [443, 6379, 8443]);
+        assert!(asked.iter().position(|port| *port == 11211).unwrap() < 8, "{asked:?}");
+        assert_eq!(asked.last(), Some(&1224));
+        assert_eq!(super::super::ranges(&[5, 6, 7, 9].into()), "5-7, 9");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod tls;
 mod old_tls;
 mod locks;
 mod proxies;
+mod command_line;
 mod nginx;
 mod connections;
 mod guards;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub use http::HttpAnswer;
+pub use locks::HereOnly;
 pub use proxies::{Front, Fronted};
 pub use sshd::Sshd;
 pub use tls::{Shown, TlsAnswer};
@@ -40,6 +42,8 @@ pub struct Facts {
     pub tls: BTreeMap<u16, TlsAnswer>,
     /// Which inner services answered without a password, by port, and what they gave.
     pub open: BTreeMap<u16, &'static str>,
+    /// Which asked this host for no password but may refuse others, by port.
+    pub here_only: BTreeMap<u16, HereOnly>,
     /// The applications that a proxy of this host fronts.
     pub fronted: Vec<Fronted>,
     /// The names and targets that the proxies' files give.
@@ -54,6 +58,10 @@ pub struct Facts {
     pub users: BTreeSet<String>,
     /// The service units that are installed, by name.
     pub units: BTreeSet<String>,
+    /// Whether certbot is installed.
+    pub has_certbot: bool,
+    /// The program files of listeners that give a capability to whoever starts them.
+    pub capable_files: BTreeSet<PathBuf>,
     /// What could not be read and how to read it, a sentence each.
     pub unseen: Vec<String>,
     /// What changed against the baseline, where one was given.
@@ -68,6 +76,7 @@ impl Default for Facts {
             http: BTreeMap::new(),
             tls: BTreeMap::new(),
             open: BTreeMap::new(),
+            here_only: BTreeMap::new(),
             fronted: Vec::new(),
             fronts: Vec::new(),
             guard: None,
@@ -75,6 +84,8 @@ impl Default for Facts {
             needed_sockets: BTreeSet::new(),
             users: BTreeSet::new(),
             units: BTreeSet::new(),
+            has_certbot: false,
+            capable_files: BTreeSet::new(),
             unseen: Vec::new(),
             baseline: None,
         }
@@ -96,9 +107,11 @@ pub struct Sources {
 #[must_use]
 pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
     let root = sources.root.as_path();
-    let fronts = proxies::fronts(&sources.config, root);
+    let fronts = proxies::fronts(&sources.config, &command_line::files(inventory, root), root);
     let names = proxies::names(&fronts);
     let answers = ask::all(inventory, &names);
+    let mut unseen = unseen(&sources.config, root);
+    unseen.extend(unasked(&answers.unasked));
     let mut fronted = proxies::fronted(&fronts, inventory);
     fronted.extend(connections::fronted(inventory, &fronted));
     Facts {
@@ -107,14 +120,19 @@ pub fn gather(inventory: &Inventory, sources: &Sources) -> Facts {
         http: answers.http,
         tls: answers.tls,
         open: answers.open,
+        here_only: answers.here_only,
         fronted,
         fronts,
         guard: guards::guard(root),
-        sshd: sshd::settings(root),
+        sshd: sshd::settings(command_line::of_sshd(inventory, root), root),
         needed_sockets: needs::sockets(root),
         users: users(root),
         units: units(root),
-        unseen: unseen(&sources.config, root),
+        has_certbot: ["usr/bin/certbot", "snap/bin/certbot"]
+            .iter()
+            .any(|at| root.join(at).exists()),
+        capable_files: capable_files(inventory),
+        unseen,
         baseline: None,
     }
 }
@@ -125,6 +143,18 @@ fn units(root: &Path) -> BTreeSet<String> {
     let names =
         entries.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| name.ends_with(".service")).collect()
+}
+
+/// Those with the extended attribute `security.capability` (capabilities(7)).
+fn capable_files(inventory: &Inventory) -> BTreeSet<PathBuf> {
+    let holders = inventory.listeners.iter().filter_map(|listener| listener.holder.as_ref());
+    let here = holders.filter(|holder| holder.container.is_none() && !holder.is_root);
+    let files: BTreeSet<&PathBuf> = here.filter_map(|holder| holder.exe.as_ref()).collect();
+    let is_capable = |file: &&PathBuf| {
+        let mut value = [0; 24];
+        rustix::fs::getxattr(*file, "security.capability", value.as_mut_slice()).is_ok()
+    };
+    files.into_iter().filter(is_capable).cloned().collect()
 }
 
 /// Files that say who stands in front of whom, and may not be read.
@@ -141,6 +171,33 @@ fn unseen(config: &Path, root: &Path) -> Vec<String> {
         )
     };
     files.into_iter().filter(|file| closed(file)).map(tell).collect()
+}
+
+/// Listeners of which there were too many.
+fn unasked(ports: &BTreeSet<u16>) -> Option<String> {
+    (!ports.is_empty()).then(|| {
+        format!(
+            "What these speak, and whether it is open, is not known, since at most {} listeners are \
+             asked: {}/tcp",
+            ask::MOST,
+            ranges(ports),
+        )
+    })
+}
+
+/// `8000-8100, 9000`
+fn ranges(ports: &BTreeSet<u16>) -> String {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
+            _ => runs.push((*port, *port)),
+        }
+    }
+    let run = |(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn users(root: &Path) -> BTreeSet<String> {

@@ -1,7 +1,7 @@
 //! nginx' files: the names of each server and the targets of its `proxy_pass`.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::proxies::{Front, files, host_and_port, read};
 
@@ -12,10 +12,12 @@ const PLACES: &[&str] = &["etc/nginx/nginx.conf", "etc/nginx/conf.d", "etc/nginx
 const PASSES: &[&str] = &["proxy_pass", "grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass"];
 
 /// Every target that a server of nginx has.
-pub(super) fn fronts(root: &Path) -> Vec<Front> {
-    let texts: Vec<_> = PLACES
-        .iter()
-        .flat_map(|place| files(&root.join(place)))
+pub(super) fn fronts(root: &Path, own: &[PathBuf]) -> Vec<Front> {
+    let usual = PLACES.iter().flat_map(|place| files(&root.join(place)));
+    let mut all: Vec<PathBuf> = usual.collect();
+    own.iter().for_each(|file| add(file, file.parent().unwrap_or(root), 0, &mut all));
+    let texts: Vec<_> = all
+        .into_iter()
         .filter(|file| file.file_name().is_some_and(|name| !name.to_string_lossy().ends_with('~')))
         .map(|file| (read(&file), file))
         .collect();
@@ -39,6 +41,37 @@ pub(super) fn fronts(root: &Path) -> Vec<Front> {
         }
     }
     fronts
+}
+
+/// A file that nginx was started with, and what it includes, from its folder.
+fn add(file: &Path, folder: &Path, depth: u8, all: &mut Vec<PathBuf>) {
+    const DEEPEST: u8 = 8;
+    const MOST: usize = 500;
+    if depth > DEEPEST || all.len() >= MOST || all.iter().any(|known| known == file) {
+        return;
+    }
+    all.push(file.to_owned());
+    for directive in directives(&read(file)) {
+        let Directive::Says(words) = directive else { continue };
+        let [word, pattern] = words.as_slice() else { continue };
+        if word == "include" {
+            included(&folder.join(pattern)).iter().for_each(|f| add(f, folder, depth + 1, all));
+        }
+    }
+}
+
+/// A file, or those of a folder whose names begin and end as the pattern does.
+fn included(pattern: &Path) -> Vec<PathBuf> {
+    let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned());
+    let parts = name.as_deref().and_then(|name| name.split_once('*'));
+    let (Some((before, after)), Some(folder)) = (parts, pattern.parent()) else {
+        return vec![pattern.to_owned()];
+    };
+    let fits = |file: &PathBuf| {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| name.starts_with(before) && name.ends_with(after))
+    };
+    files(folder).into_iter().filter(fits).collect()
 }
 
 #[derive(Default)]
@@ -147,7 +180,7 @@ mod tests {
         let folder = root.path().join("etc/nginx/sites-enabled");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("app"), text).unwrap();
-        fronts(root.path()).into_iter().map(|f| (f.names, f.host, f.port)).collect()
+        fronts(root.path(), &[]).into_iter().map(|f| (f.names, f.host, f.port)).collect()
     }
 
     #[test]

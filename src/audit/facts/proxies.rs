@@ -1,5 +1,6 @@
 //! Which applications a proxy of this host stands in front of, as its own files say.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -34,11 +35,17 @@ pub struct Fronted {
     pub source: String,
 }
 
-/// What the files of the proxies say, of those that run or not.
-pub(super) fn fronts(config: &Path, root: &Path) -> Vec<Front> {
+/// What the files of the proxies say, of those that run or not; `own` are files that proxies were
+/// started with.
+pub(super) fn fronts(config: &Path, own: &[(&str, PathBuf)], root: &Path) -> Vec<Front> {
+    let of = |proxy: &str| {
+        let files = own.iter().filter(|(name, file)| *name == proxy && *file != config);
+        files.map(|(_, file)| file.clone()).collect::<Vec<_>>()
+    };
     let mut fronts = portcullis(config);
-    fronts.extend(nginx::fronts(root));
-    fronts.extend(LINES.iter().flat_map(|form| form.fronts(root)));
+    fronts.extend(of("portcullis").iter().flat_map(|file| portcullis(file)));
+    fronts.extend(nginx::fronts(root, &of("nginx")));
+    fronts.extend(LINES.iter().flat_map(|form| form.fronts(root, &of(form.proxy))));
     fronts
 }
 
@@ -116,9 +123,14 @@ const LINES: &[Lines] = &[
 ];
 
 impl Lines {
-    fn fronts(&self, root: &Path) -> Vec<Front> {
+    fn fronts(&self, root: &Path, own: &[PathBuf]) -> Vec<Front> {
         let mut fronts = Vec::new();
-        for file in self.places.iter().flat_map(|place| files(&root.join(place))) {
+        let usual = self.places.iter().map(|place| root.join(place));
+        let mut known = BTreeSet::new();
+        for file in usual.chain(own.iter().cloned()).flat_map(|place| files(&place)) {
+            if !known.insert(file.clone()) {
+                continue;
+            }
             for (host, port) in self.targets(&read(&file)) {
                 let (proxy, names) = (self.proxy, Vec::new());
                 fronts.push(Front { proxy, names, host, port, file: file.clone() });
@@ -211,7 +223,7 @@ mod tests {
         let file = folder.path().join("portcullis.toml");
         let text = "[[site]]\nhost = [\"a.test\", \"*.b.test\"]\nto = \"127.0.0.1:8080\"\n";
         fs::write(&file, text).unwrap();
-        let fronts = fronts(&file, folder.path());
+        let fronts = fronts(&file, &[], folder.path());
         assert_eq!(names(&fronts), ["a.test"]);
         let running = host(vec![held(tcp(443), holder("portcullis"))]);
         assert_eq!(fronted(&fronts, &running)[0].port, 8080);

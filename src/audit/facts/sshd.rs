@@ -21,9 +21,11 @@ impl Default for Sshd {
     }
 }
 
-pub(super) fn settings(root: &Path) -> Sshd {
-    let file = root.join("etc/ssh/sshd_config");
+/// The pair is the file and the options of its command line; these come before any file.
+pub(super) fn settings((file, options): (Option<PathBuf>, String), root: &Path) -> Sshd {
+    let file = file.unwrap_or_else(|| root.join("etc/ssh/sshd_config"));
     let (mut said, mut depth) = (Said::default(), 0);
+    said.take_lines(&options, root, &mut depth);
     said.take(&file, root, &mut depth);
     let version = version(&read_status(root));
     // The first of several answers counts, and no answer is the default.
@@ -46,8 +48,12 @@ struct Said {
 
 impl Said {
     fn take(&mut self, file: &Path, root: &Path, depth: &mut u8) {
+        self.take_lines(&read(file), root, depth);
+    }
+
+    fn take_lines(&mut self, text: &str, root: &Path, depth: &mut u8) {
         *depth += 1;
-        for line in read(file).lines() {
+        for line in text.lines() {
             let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
             let Some(key) = words.next().map(str::to_ascii_lowercase) else { continue };
             let value = words.next().map(|word| word.trim_matches('"').to_ascii_lowercase());
@@ -122,7 +128,7 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         }
-        settings(root.path())
+        settings((None, String::new()), root.path())
     }
 
     #[test]
@@ -135,6 +141,26 @@ mod tests {
         assert!(with(&[main]).root_password);
         let both = with(&[main, keys_only]);
         assert!(!both.passwords && !both.root_password);
+    }
+
+    #[test]
+    fn the_command_line_of_sshd_is_honoured() {
+        use crate::audit::verdict::testing::{held, holder, host, tcp};
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("own_config");
+        fs::write(&file, "PermitRootLogin yes\nPasswordAuthentication yes\n").unwrap();
+        fs::create_dir_all(root.path().join("proc/812")).unwrap();
+        let of = |arguments: &str| {
+            fs::write(root.path().join("proc/812/cmdline"), arguments).unwrap();
+            let inventory = host(vec![held(tcp(22), holder("sshd"))]);
+            settings(super::super::command_line::of_sshd(&inventory, root.path()), root.path())
+        };
+        let title = format!("sshd: /usr/sbin/sshd -D -f {} [listener] 0 of 10", file.display());
+        assert!(of(&title).root_password);
+        assert!(!of("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups").root_password);
+        let keys = "/usr/sbin/sshd\0-oPasswordAuthentication=no\0-o\0PermitRootLogin yes\0-f\0";
+        let keys = of(&format!("{keys}{}\0", file.display()));
+        assert!(!keys.passwords && !keys.root_password);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Shown {
     pub not_after: SystemTime,
     /// Whether it is for the name that was asked for; yes where none was.
     pub covers: bool,
+    /// Whether it issued itself: no authority stands behind it, and none renews it.
+    pub is_self_issued: bool,
 }
 
 /// Shakes hands for each of `names`, or without a name where none is known. The worst answer is
@@ -130,7 +132,9 @@ impl Recorder {
         let said = Certificate::of(&leaf).ok()?;
         let covers = HostPattern::parse(name).map_or(true, |host| said.covers(&host));
         let Certificate { names, issuer, not_before, not_after } = said;
-        Some(Shown { names, issuer, not_before, not_after, covers })
+        let is_self_issued = x509_parser::parse_x509_certificate(&leaf)
+            .is_ok_and(|(_, leaf)| leaf.subject().as_raw() == leaf.issuer().as_raw());
+        Some(Shown { names, issuer, not_before, not_after, covers, is_self_issued })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Case, Step, variable};
-use crate::audit::verdict::{drop_in, quoted, user_for};
+use crate::audit::verdict::{drop_in, preparation, quoted, user_for};
 
 /// One step a unit that no other step ends; all off, since files may have to change their owner.
 pub(super) fn steps(case: &Case<'_>, others: &[Step]) -> Vec<Step> {
@@ -47,6 +47,7 @@ fn unprivileged(unit: &str, user: &str, needs_bind: bool, mut why: Vec<String>) 
     why.push(format!(
         "Its files must be readable for {user}, and its state and logs writable: look at its unit."
     ));
+    why.extend(preparation(unit, user).map(|first| format!("Before it: {first}")));
     why.push("If it does not start: remove the drop-in, systemctl daemon-reload, restart.".into());
     let quoted_user = quoted(user);
     let account = format!(
@@ -58,13 +59,13 @@ fn unprivileged(unit: &str, user: &str, needs_bind: bool, mut why: Vec<String>) 
         is_on: false,
         title: format!("{unit} as {user}, not as root"),
         why,
-        body: account + &write(unit, "50-unprivileged.conf", &drop_in(user, needs_bind)),
+        body: account + &write(unit, "50-unprivileged.conf", &drop_in(unit, user, needs_bind)),
         mends: Vec::new(),
     }
 }
 
 fn fewer(unit: &str, needs_bind: bool, why: Vec<String>) -> Step {
-    let lines = drop_in("", needs_bind).into_iter().filter(|line| !line.starts_with("User="));
+    let lines = drop_in("", "", needs_bind).into_iter().filter(|line| !line.starts_with("User="));
     Step {
         switch: variable("fewer_capabilities", unit),
         is_on: false,

@@ -1,6 +1,6 @@
 //! Findings that say the same of several ports, together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::rows::protocol;
 use crate::audit::verdict::{Finding, Severity};
@@ -14,8 +14,8 @@ pub(super) struct Group<'r> {
     pub(super) ports: String,
     pub(super) reason: &'r str,
     pub(super) reference: &'static str,
-    /// For the first of the ports; those of the others are alike.
-    pub(super) remedy: &'r str,
+    /// Those of all its ports, each once: a command for one port does not mend another.
+    pub(super) remedies: Vec<&'r str>,
 }
 
 /// So many ports are named.
@@ -47,13 +47,15 @@ fn group<'r>(first: &'r Finding, all: &[&'r Finding]) -> Group<'r> {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),
     };
+    let mut known = HashSet::new();
+    let remedies = all.iter().map(|finding| finding.remedy.as_str());
     Group {
         severity: first.severity,
         rule: first.rule,
         ports,
         reason: &first.reason,
         reference: first.reference,
-        remedy: &first.remedy,
+        remedies: remedies.filter(|remedy| known.insert(*remedy)).collect(),
     }
 }
 
@@ -71,5 +73,20 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].ports, "2000/tcp, 2001/tcp, 2002/tcp, 2003/tcp and 196 more");
         assert_eq!(groups(&report().findings).len(), 3);
+    }
+
+    #[test]
+    fn each_port_of_a_group_has_its_remedy_in_every_form() {
+        let first = report().findings[0].clone();
+        let close = |port| Finding { port, remedy: format!("close {port}"), ..first.clone() };
+        let mut report = report();
+        report.findings = vec![close(6379), close(6380), close(6379)];
+        assert_eq!(groups(&report.findings)[0].remedies, ["close 6379", "close 6380"]);
+        let text = crate::audit::report::text(&report, crate::audit::report::Colour::Off);
+        assert!(text.contains("\n  mend: close 6379\n        close 6380\n  see:"), "{text}");
+        for form in [crate::audit::report::html, crate::audit::report::markdown] {
+            let shown = form(&report);
+            assert!(shown.contains("close 6379\nclose 6380"), "{shown}");
+        }
     }
 }

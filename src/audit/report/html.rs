@@ -88,7 +88,7 @@ fn table(out: &mut String, report: &Report) {
 }
 
 fn finding(out: &mut String, group: &Group<'_>) {
-    let Group { severity, rule, ports, reason, reference, remedy } = group;
+    let Group { severity, rule, ports, reason, reference, remedies } = group;
     let _ = write!(
         out,
         "<article class=\"{severity}\">\n<h3><span>{severity}</span> {} <code>{rule}</code></h3>\n\
@@ -100,7 +100,7 @@ fn finding(out: &mut String, group: &Group<'_>) {
         let _ = write!(
             out,
             "<pre><code>{}</code></pre>\n<p class=\"see\">See: {}</p>\n",
-            escaped(remedy),
+            escaped(&remedies.join("\n")),
             escaped(reference),
         );
     }

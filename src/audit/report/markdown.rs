@@ -28,8 +28,9 @@ pub fn markdown(report: &Report) -> String {
         let _ = writeln!(out, "\n### {severity}: {ports}, {}\n", group.rule);
         let _ = writeln!(out, "{}", escaped(group.reason));
         if group.severity > Severity::Info {
-            let fence = fence(group.remedy);
-            let _ = writeln!(out, "\n{fence}sh\n{}\n{fence}\n", group.remedy);
+            let remedies = group.remedies.join("\n");
+            let fence = fence(&remedies);
+            let _ = writeln!(out, "\n{fence}sh\n{remedies}\n{fence}\n");
             let _ = writeln!(out, "See: {}.", escaped(group.reference));
         }
     }

@@ -100,15 +100,16 @@ fn table(out: &mut String, report: &Report, colour: Colour) {
 }
 
 fn finding(out: &mut String, group: &Group<'_>, colour: Colour) {
-    let Group { severity, rule, ports, reason, reference, remedy } = group;
+    let Group { severity, rule, ports, reason, reference, remedies } = group;
     let word = colour.severity(*severity, &severity.name().to_uppercase());
     if *severity == Severity::Info {
         let _ = writeln!(out, "\n{word}  {ports}  {rule}\n  {reason}");
         return;
     }
+    let remedies = remedies.join("\n        ");
     let _ = writeln!(
         out,
-        "\n{word}  {ports}  {rule}\n  {reason}\n  mend: {remedy}\n  see:  {reference}"
+        "\n{word}  {ports}  {rule}\n  {reason}\n  mend: {remedies}\n  see:  {reference}"
     );
 }
 

@@ -8,7 +8,7 @@ mod rules;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use remedy::{drop_in, quoted};
+pub use remedy::{drop_in, preparation, quoted};
 pub(crate) use rules::user_for;
 pub use rules::{RULES, Rule};
 pub use services::{Kind, SERVICES, Service};

@@ -1,5 +1,9 @@
 //! Commands that mend things on this host. They are printed, never run.
 
+mod capabilities;
+
+pub(super) use capabilities::fewer;
+
 use crate::audit::inventory::{Holder, Listener, Protocol};
 
 /// One word of a shell command, in quotes where it needs them.
@@ -87,11 +91,13 @@ pub(super) fn close(listener: &Listener) -> String {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
+    // A chain of its own that is emptied first: what is run twice is there once.
+    let port = listener.port;
+    let chain = format!("inet audit {protocol}_{port}");
     format!(
-        "nft 'add table inet audit; add chain inet audit outside {{ type filter hook prerouting \
-         priority -150; }}; add rule inet audit outside iifname != \"lo\" {protocol} dport {} ct \
-         state new drop'   # better: make it listen on 127.0.0.1",
-        listener.port,
+        "nft 'add table inet audit; add chain {chain} {{ type filter hook prerouting priority -150; \
+         }}; flush chain {chain}; add rule {chain} iifname != \"lo\" {protocol} dport {port} ct state \
+         new drop'   # better: make it listen on 127.0.0.1",
     )
 }
 
@@ -121,27 +127,48 @@ pub(super) fn of_service(template: &str, listener: &Listener) -> String {
 
 /// The lines of a drop-in that lets a unit bind its port without root.
 #[must_use]
-pub fn drop_in(user: &str, needs_bind: bool) -> Vec<String> {
+pub fn drop_in(unit: &str, user: &str, needs_bind: bool) -> Vec<String> {
     let capability = if needs_bind { "CAP_NET_BIND_SERVICE" } else { "" };
-    [
+    let own: &[&str] = match unit {
+        NGINX => &["RuntimeDirectory=nginx", "PIDFile=/run/nginx/nginx.pid"],
+        _ => &[],
+    };
+    let lines = [
         "[Service]",
         &format!("User={user}"),
         &format!("AmbientCapabilities={capability}"),
         &format!("CapabilityBoundingSet={capability}"),
         "NoNewPrivileges=yes",
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec()
+    ];
+    lines.iter().chain(own).map(|line| (*line).to_owned()).collect()
+}
+
+const NGINX: &str = "nginx.service";
+
+/// What a unit's files need before it can run as another user, where that is known: Debian's nginx
+/// writes its number, its logs and what it buffers as root.
+#[must_use]
+pub fn preparation(unit: &str, user: &str) -> Option<String> {
+    let user = quoted(user);
+    (unit == NGINX).then(|| {
+        format!(
+            "sed -i 's#^pid .*#pid /run/nginx/nginx.pid;#' /etc/nginx/nginx.conf && chown -R {user} \
+             /var/log/nginx /var/lib/nginx && sed -i 's/^\\( *create [0-9]* \\)[^ ]*/\\1{user}/' \
+             /etc/logrotate.d/nginx"
+        )
+    })
 }
 
 /// Writes a drop-in and starts the unit with it.
 pub(super) fn write_drop_in(unit: &str, user: &str, lines: &[String]) -> String {
     let folder = quoted(&format!("/etc/systemd/system/{unit}.d"));
     let lines: Vec<String> = lines.iter().map(|line| quoted(line)).collect();
+    let first = preparation(unit, user).map_or_else(String::new, |first| first + " && ");
+    let also = if first.is_empty() { "" } else { ", its certificates' keys too" };
     format!(
         "getent passwd {user} >/dev/null || useradd --system --shell /usr/sbin/nologin {user}; \
-         mkdir -p {folder} && printf '%s\\n' {} >{folder}/50-unprivileged.conf && systemctl \
-         daemon-reload && systemctl restart {unit}   # its files must belong to {user}",
+         {first}mkdir -p {folder} && printf '%s\\n' {} >{folder}/50-unprivileged.conf && systemctl \
+         daemon-reload && systemctl restart {unit}   # its files must belong to {user}{also}",
         lines.join(" "),
         user = quoted(user),
         unit = quoted(unit),
@@ -159,6 +186,11 @@ fn find(listener: &Listener) -> String {
 
 fn stop_container(container: &str) -> String {
     format!("{} stop {}", engine(container), id(container))
+}
+
+/// Shows how a container was made.
+pub(super) fn inspect(container: &str) -> String {
+    format!("{} inspect {}", engine(container), id(container))
 }
 
 /// `docker 0123456789ab`
@@ -210,5 +242,13 @@ mod tests {
         assert_eq!(of_service("restart {unit}", &redis), "restart redis-server.service");
         assert!(of_service("", &redis).contains("tcp dport 6379"));
         assert!(close(&held(tcp(80), root("docker-proxy"))).contains("-p 127.0.0.1:80:"));
+    }
+
+    #[test]
+    fn a_port_that_is_closed_twice_has_one_rule() {
+        let closed = close(&tcp(6379));
+        let at = |part: &str| closed.find(part).unwrap_or_else(|| panic!("{part} in {closed}"));
+        assert!(at("add chain inet audit tcp_6379 ") < at("flush chain inet audit tcp_6379;"));
+        assert!(at("flush chain inet audit tcp_6379;") < at("add rule inet audit tcp_6379 "));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::reach;
 use crate::audit::facts::{Facts, TlsAnswer};
 use crate::audit::inventory::{Inventory, Listener, Protocol};
-use crate::audit::verdict::{Severity, Verdict};
+use crate::audit::verdict::{Severity, Verdict, quoted};
 use crate::tls::facts::{date, days_between};
 
 fn answer<'a>(listener: &Listener, facts: &'a Facts) -> Option<&'a TlsAnswer> {
@@ -95,14 +95,35 @@ pub(super) fn expiry(listener: &Listener, _: &Inventory, facts: &Facts) -> Optio
     let remedy = match (public, listener.holder.as_ref().map(|holder| holder.comm.as_str())) {
         (Severity::Info, _) => "portcullis certs   # nothing to do".to_owned(),
         (_, Some("portcullis")) => "portcullis certs && portcullis reload".to_owned(),
-        (_, _) => {
-            "certbot renew && systemctl reload nginx   # or the client that got this certificate"
-                .to_owned()
-        }
+        _ => renew(listener, answer, facts),
     };
     let severity =
         if public == Severity::Info { Some(public) } else { reach::severity(listener, public) };
     Some(Verdict { severity: severity?, reason, reference: "RFC 5280 §4.1.2.5", remedy })
+}
+
+/// By the client that is here; what nobody issued, nobody renews.
+fn renew(listener: &Listener, answer: &TlsAnswer, facts: &Facts) -> String {
+    let is_self_issued = answer.certificate.as_ref().is_some_and(|shown| shown.is_self_issued);
+    let is_unknown = ["", "localhost"].contains(&&*answer.name);
+    let name = if is_unknown { "NAME" } else { &answer.name };
+    match (is_self_issued, facts.has_certbot) {
+        (false, true) => "certbot renew && systemctl reload nginx   # or the client that got this \
+             certificate"
+            .to_owned(),
+        (false, false) => format!(
+            "portcullis up https://localhost:{} --host {}   # it renews by itself; or with the client \
+             that got this certificate, which is not certbot",
+            listener.port,
+            quoted(name),
+        ),
+        (true, _) => format!(
+            "portcullis up https://localhost:{} --host {}   # an authority's certificate, renewed by \
+             itself: this one was issued by itself, which no client renews",
+            listener.port,
+            quoted(name),
+        ),
+    }
 }
 
 /// Whether less than a fifth of a short life is left: renewal, which is due at a third, has failed.
@@ -115,17 +136,27 @@ fn is_late(life: Duration, now: SystemTime, end: SystemTime) -> bool {
 
 pub(super) fn name(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
     let answer = answer(listener, facts)?;
-    let shown = answer.certificate.as_ref().filter(|shown| !shown.covers)?;
-    // Nobody said that this name is served here.
-    if answer.name == "localhost" {
+    let shown = answer.certificate.as_ref()?;
+    let asked = &answer.name;
+    let reason = if shown.names.is_empty() {
+        "Its certificate has no name of a host: no client takes it for any.".to_owned()
+    } else if !shown.covers && asked != "localhost" {
+        format!("Who asks for {asked} gets a certificate for {}.", shown.names.join(", "))
+    } else {
+        // It fits, or nobody said that this name is served here.
         return None;
-    }
-    let names = if shown.names.is_empty() { "no name".to_owned() } else { shown.names.join(", ") };
+    };
+    let name = if ["", "localhost"].contains(&&**asked) { "NAME" } else { asked };
+    let remedy = if facts.has_certbot {
+        format!("certbot certonly -d {}   # and name it in the server's file", quoted(name))
+    } else {
+        renew(listener, answer, facts)
+    };
     Some(Verdict {
         severity: reach::severity(listener, Severity::Medium)?,
-        reason: format!("Who asks for {} gets a certificate for {names}.", answer.name),
+        reason,
         reference: "RFC 9525 §6 (verification of names)",
-        remedy: format!("certbot certonly -d {}   # and name it in the server's file", answer.name),
+        remedy,
     })
 }
 
@@ -150,6 +181,7 @@ mod tests {
             not_before: not_after - DAY * life,
             not_after,
             covers: true,
+            is_self_issued: false,
         };
         let (name, version) = ("a.test".to_owned(), Some("TLS 1.3"));
         facts(TlsAnswer { name, version, certificate: Some(shown), ..Default::default() })
@@ -188,5 +220,27 @@ mod tests {
         answer.name = "b.test".to_owned();
         let verdict = name(&tcp(443), &host(vec![]), &facts).unwrap();
         assert_eq!(verdict.reason, "Who asks for b.test gets a certificate for a.test.");
+    }
+
+    #[test]
+    fn nobody_is_told_to_renew_with_a_client_that_cannot() {
+        let mut facts = ending_in(-1, 90);
+        let remedy = |facts: &Facts| expiry(&tcp(443), &host(vec![]), facts).unwrap().remedy;
+        assert!(!remedy(&facts).contains("certbot renew"), "{}", remedy(&facts));
+        facts.has_certbot = true;
+        assert!(remedy(&facts).starts_with("certbot renew"), "{}", remedy(&facts));
+        let shown = facts.tls.get_mut(&443).unwrap().certificate.as_mut().unwrap();
+        shown.is_self_issued = true;
+        assert!(!remedy(&facts).contains("certbot"), "{}", remedy(&facts));
+    }
+
+    #[test]
+    fn a_certificate_without_a_name_is_found_whatever_was_asked() {
+        let mut facts = ending_in(50, 90);
+        let answer = facts.tls.get_mut(&443).unwrap();
+        answer.name = "localhost".to_owned();
+        answer.certificate.as_mut().unwrap().names.clear();
+        let verdict = name(&tcp(443), &host(vec![]), &facts).unwrap();
+        assert!(verdict.reason.contains("no name of a host"), "{verdict:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Databases and administrators' interfaces that strangers reach.
 
 use super::reach;
-use crate::audit::facts::Facts;
+use crate::audit::facts::{Facts, HereOnly};
 use crate::audit::inventory::{Inventory, Listener};
 use crate::audit::verdict::{Kind, Service, Severity, Verdict, remedy};
 
@@ -9,8 +9,10 @@ pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option
     let service = Service::of(listener).filter(|service| service.kind == Kind::Inner)?;
     let own = listener.namespace.is_none();
     let open = facts.open.get(&listener.port).filter(|_| own);
+    let here_only = facts.here_only.get(&listener.port).filter(|_| own);
     let other = other_program(service, listener);
     let public = match (open, &other) {
+        _ if here_only == Some(&HereOnly::Yes) => Severity::Low,
         (Some(_), _) => Severity::Critical,
         (None, Some(_)) if service.shares(listener.port) => service.severity.lower(),
         (None, _) => service.severity,
@@ -22,6 +24,13 @@ pub(super) fn check(listener: &Listener, _: &Inventory, facts: &Facts) -> Option
         None => remedy::of_service(service.remedy, listener),
     };
     let reason = match (open, other) {
+        _ if here_only == Some(&HereOnly::Yes) => format!(
+            "{name} listens for {who}, and only its protected mode refuses them: it has no password."
+        ),
+        _ if here_only.is_some() => format!(
+            "{name} is open to {who} and asks this host for no password; whether its protected mode \
+             refuses others cannot be seen from here."
+        ),
         (Some(what), _) => {
             format!("{name} is open to {who} and gives {what} without asking for a password.")
         }
@@ -75,6 +84,18 @@ mod tests {
         assert_eq!(verdict.severity, Severity::Critical);
         assert!(verdict.reason.contains("every command without asking"), "{verdict:?}");
         assert!(verdict.remedy.ends_with("systemctl restart redis-server.service"), "{verdict:?}");
+    }
+
+    #[test]
+    fn one_in_protected_mode_is_not_said_to_let_anybody_guess() {
+        let redis = held(tcp(6379), holder("redis-server"));
+        let with = |is| Facts { here_only: [(6379, is)].into(), ..nothing() };
+        let kept = judged(&redis, &with(HereOnly::Yes)).unwrap();
+        assert_eq!(kept.severity, Severity::Low);
+        assert!(kept.reason.contains("protected mode") && !kept.reason.contains("guess"));
+        let unknown = judged(&redis, &with(HereOnly::Unknown)).unwrap();
+        assert_eq!(unknown.severity, Severity::High);
+        assert!(unknown.reason.contains("cannot be seen from here"), "{unknown:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::reach;
 use crate::audit::facts::Facts;
 use crate::audit::inventory::{ExeState, Exposure, Holder, Inventory, Listener, Protocol};
 use crate::audit::registry::{self, Knowledge, Range};
-use crate::audit::verdict::{Severity, Verdict, remedy};
+use crate::audit::verdict::{Severity, Verdict, quoted, remedy};
 
 pub(super) fn unexpected(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
     let holder = listener.holder.as_ref()?;
@@ -72,14 +72,19 @@ pub(super) fn replaced(listener: &Listener, _: &Inventory, facts: &Facts) -> Opt
             if listener.exposure == Exposure::Loopback { Severity::Low } else { Severity::Medium },
             format!("{name} still runs the program from before its file was replaced{since}."),
         ),
+        ExeState::Deleted if exe.starts_with("/memfd:") => {
+            (Severity::High, format!("{name} runs a program that never was a file{since}."))
+        }
         ExeState::Deleted if is_hidden(&exe) => (
             Severity::High,
-            format!("{name} runs a program that never was a lasting file or was deleted at once."),
+            format!(
+                "{name} runs a program whose file is gone, from where everybody may write{since}."
+            ),
         ),
         ExeState::Deleted => (
             Severity::Medium,
             format!(
-                "{name} runs a program whose file is gone{since}: what runs cannot be examined."
+                "{name} runs a program whose file is gone{since}: only its copy in memory is left."
             ),
         ),
     };
@@ -89,7 +94,7 @@ pub(super) fn replaced(listener: &Listener, _: &Inventory, facts: &Facts) -> Opt
         _ => format!(
             "sha256sum /proc/{0}/exe && cp /proc/{0}/exe /root/exe-{0}   # look at it first; then: {1}",
             holder.pid,
-            remedy::restart(holder),
+            again(listener, holder),
         ),
     };
     let reference = match holder.exe_state {
@@ -99,6 +104,21 @@ pub(super) fn replaced(listener: &Listener, _: &Inventory, facts: &Facts) -> Opt
         _ => "proc_pid_exe(5); MITRE ATT&CK T1070.004 (file deletion)",
     };
     Some(Verdict { severity, reason, reference, remedy })
+}
+
+/// What can be done with a program that has no file to be started from.
+fn again(listener: &Listener, holder: &Holder) -> String {
+    match (&holder.package, &holder.container) {
+        (Some(package), None) => {
+            let reinstall = format!("apt-get install --reinstall {}", quoted(package));
+            match &holder.unit {
+                Some(_) => format!("{reinstall} && {}", remedy::restart(holder)),
+                None => format!("{reinstall} && kill {}", holder.pid),
+            }
+        }
+        (None, None) => remedy::stop(listener),
+        (_, Some(_)) => remedy::restart(holder),
+    }
 }
 
 /// Where programs hide: in memory, and in folders that everybody may write.
@@ -159,5 +179,24 @@ mod tests {
         gone.exe = Some("/memfd:x".into());
         let verdict = replaced(&held(tcp(8080), gone), &host(vec![]), &nothing()).unwrap();
         assert_eq!(verdict.severity, Severity::High);
+    }
+
+    #[test]
+    fn a_program_without_a_file_is_not_said_to_start_from_it() {
+        let mut gone = holder("app");
+        gone.exe_state = ExeState::Deleted;
+        (gone.unit, gone.command) = (None, "dd/app -x".to_owned());
+        gone.exe = Some("/tmp/dd/app".into());
+        let judged = |gone: &Holder| {
+            replaced(&held(tcp(8080), gone.clone()), &host(vec![]), &nothing()).unwrap()
+        };
+        assert!(judged(&gone).remedy.ends_with("apt-get install --reinstall app && kill 812"));
+        gone.package = None;
+        let verdict = judged(&gone);
+        assert!(!verdict.remedy.contains("dd/app"), "{verdict:?}");
+        assert!(verdict.remedy.contains("then: kill 812   #"), "{verdict:?}");
+        assert!(verdict.reason.contains("whose file is gone"), "{verdict:?}");
+        gone.exe = Some("/usr/bin/app".into());
+        assert!(!judged(&gone).reason.contains("cannot be examined"));
     }
 }

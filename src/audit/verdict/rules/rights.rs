@@ -128,13 +128,16 @@ fn unprivileged(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
     let service = holder.unit.as_deref().filter(|unit| unit.ends_with(".service"));
     if let Some(unit) = service {
         let user = user_for(holder, facts);
-        return remedy::write_drop_in(unit, &user, &remedy::drop_in(&user, is_low));
+        return remedy::write_drop_in(unit, &user, &remedy::drop_in(unit, &user, is_low));
     }
     // Started by hand, though its package brings a unit, with a user and folders of its own.
     let own = [Some(&holder.comm), holder.package.as_ref()];
     let own = own.into_iter().flatten().map(|name| format!("{name}.service"));
     if let Some(unit) = own.into_iter().find(|unit| facts.units.contains(unit)) {
-        return format!("kill {} && systemctl enable --now {}", holder.pid, quoted(&unit));
+        let user = user_for(holder, facts);
+        let lines = remedy::drop_in(&unit, &user, is_low);
+        let written = remedy::write_drop_in(&unit, &user, &lines);
+        return format!("kill {}; systemctl enable {}; {written}", holder.pid, quoted(&unit));
     }
     let bind = if is_low {
         " -p AmbientCapabilities=CAP_NET_BIND_SERVICE -p CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
@@ -186,7 +189,7 @@ const USED: &[(&str, &[&str])] = &[
     ("tailscaled", &["net_admin", "net_raw"]),
 ];
 
-pub(super) fn capabilities(listener: &Listener, _: &Inventory, _: &Facts) -> Option<Verdict> {
+pub(super) fn capabilities(listener: &Listener, _: &Inventory, facts: &Facts) -> Option<Verdict> {
     let holder = listener.holder.as_ref().filter(|holder| !holder.is_root)?;
     let used =
         USED.iter().find(|(comm, _)| *comm == holder.comm).map_or(&[][..], |(_, used)| *used);
@@ -209,32 +212,8 @@ pub(super) fn capabilities(listener: &Listener, _: &Inventory, _: &Facts) -> Opt
         severity,
         reason: format!("{} holds {} beyond its need{like_root}.", holder.comm, list.join(", ")),
         reference: REFERENCE,
-        remedy: fewer(listener, holder),
+        remedy: remedy::fewer(listener, holder, facts),
     })
-}
-
-fn fewer(listener: &Listener, holder: &Holder) -> String {
-    let keep = if listener.port < 1024 { "CAP_NET_BIND_SERVICE" } else { "" };
-    let service = holder.unit.as_deref().filter(|unit| unit.ends_with(".service"));
-    match (service, &holder.exe) {
-        (Some(unit), _) => {
-            let folder = quoted(&format!("/etc/systemd/system/{unit}.d"));
-            format!(
-                "mkdir -p {folder} && printf '%s\\n' '[Service]' CapabilityBoundingSet={keep} \
-                 AmbientCapabilities={keep} >{folder}/50-fewer-capabilities.conf && systemctl \
-                 daemon-reload && systemctl restart {}",
-                quoted(unit),
-            )
-        }
-        (None, Some(exe)) if keep.is_empty() => {
-            format!("setcap -r {}   # then start it again", quoted(&exe.to_string_lossy()))
-        }
-        (None, Some(exe)) => format!(
-            "setcap cap_net_bind_service=ep {}   # then start it again",
-            quoted(&exe.to_string_lossy()),
-        ),
-        (None, None) => format!("getpcaps {}   # where it has them from", holder.pid),
-    }
 }
 
 /// `CAP_NET_ADMIN` -> `net_admin`
@@ -269,7 +248,27 @@ mod tests {
         let mut by_hand = held(tcp(80), as_root("app"));
         by_hand.holder.as_mut().unwrap().unit = None;
         let verdict = root(&by_hand, &host(vec![]), &Facts { units, ..nothing() }).unwrap();
-        assert_eq!(verdict.remedy, "kill 812 && systemctl enable --now app.service");
+        assert!(verdict.remedy.starts_with("kill 812; systemctl enable app.service; "));
+        assert!(verdict.remedy.contains("User=app"), "{verdict:?}");
+    }
+
+    #[test]
+    fn nginx_by_hand_gets_a_drop_in_and_is_told_what_it_takes() {
+        let units = ["nginx.service".to_owned()].into();
+        let mut nginx = as_root("nginx");
+        nginx.unit = None;
+        let facts = Facts { units, ..nothing() };
+        let remedy = root(&held(tcp(80), nginx), &host(vec![]), &facts).unwrap().remedy;
+        for part in [
+            "User=www-data",
+            "PIDFile=/run/nginx/nginx.pid",
+            "pid /run/nginx/nginx.pid;",
+            "chown -R www-data /var/log/nginx /var/lib/nginx",
+            "/etc/systemd/system/nginx.service.d",
+            "keys too",
+        ] {
+            assert!(remedy.contains(part), "{part} in {remedy}");
+        }
     }
 
     #[test]
@@ -311,5 +310,27 @@ mod tests {
         let mut clock = holder("chronyd");
         clock.capabilities = vec!["CAP_SYS_TIME".to_owned()];
         assert_eq!(capabilities(&held(tcp(323), clock), &host(vec![]), &nothing()), None);
+    }
+
+    #[test]
+    fn no_interpreter_is_given_a_capability_and_no_file_loses_what_it_has_not() {
+        let remedy = |port, exe: &str, has_attribute: bool| {
+            let mut app = holder("app");
+            (app.unit, app.exe) = (None, Some(exe.into()));
+            app.capabilities = vec!["CAP_NET_BIND_SERVICE".to_owned(), "CAP_NET_RAW".to_owned()];
+            let capable_files = has_attribute.then(|| exe.into()).into_iter().collect();
+            let facts = Facts { capable_files, ..nothing() };
+            capabilities(&held(tcp(port), app), &host(vec![]), &facts).unwrap().remedy
+        };
+        for exe in ["/usr/bin/python3.11", "/usr/bin/node", "/usr/bin/php-fpm8.2", "/usr/sbin/app"]
+        {
+            let given = remedy(80, exe, false);
+            assert!(!given.contains("setcap"), "{given}");
+            assert!(given.contains("CapabilityBoundingSet=CAP_NET_BIND_SERVICE"), "{given}");
+            assert!(!remedy(8080, exe, false).contains("setcap"), "{exe}");
+            assert!(remedy(8080, exe, true).starts_with("setcap -r "), "{exe}");
+        }
+        assert!(remedy(80, "/usr/bin/python3.11", true).starts_with("setcap -r "));
+        assert!(remedy(80, "/usr/sbin/app", true).starts_with("setcap cap_net_bind_service=ep"));
     }
 }
