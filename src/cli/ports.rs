@@ -4,6 +4,7 @@ mod card;
 mod here;
 mod json;
 mod page;
+mod question;
 mod table;
 
 use std::io::{self, Write};
@@ -48,7 +49,7 @@ pub fn run(args: &PortsArgs) -> u8 {
     let text = args.query.join(" ");
     let query = match args.query.is_empty() {
         true => None,
-        false => match Query::parse(&text) {
+        false => match Query::parse(&question::plain(&text)) {
             Ok(query) => Some(query),
             Err(error) => return Stop { code: exit::USAGE, text: error.to_string() }.tell(),
         },

@@ -35,6 +35,13 @@ fn a_port_is_told_on_a_card() {
 }
 
 #[test]
+fn a_question_with_spaces_or_several_protocols_is_understood() {
+    assert_eq!(told(&["20", "-", "25"]), told(&["20-25"]));
+    assert_eq!(told(&["53/udp,tcp"]), told(&["53/udp,53/tcp"]));
+    assert!(told(&["22/sctp"]).contains("SCTP is not looked at: ss -lSnp"));
+}
+
+#[test]
 fn without_a_question_the_ports_that_matter_are_listed() {
     let text = told(&[]);
     for part in ["\n22/tcp ", "\n443/tcp,udp ", "STARTTLS -> 465", " 3306, ", "portcullis ports 23"]

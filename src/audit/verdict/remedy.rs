@@ -27,6 +27,14 @@ pub(super) fn start(holder: &Holder) -> String {
     }
 }
 
+/// The process's name as systemd takes one for a unit (systemd.unit(5)).
+pub(super) fn unit_name(holder: &Holder) -> String {
+    let is_taken = |c: char| c.is_ascii_alphanumeric() || ":_.-".contains(c);
+    let word = |c: char| if is_taken(c) { c } else { '_' };
+    let name: String = holder.comm.trim_start_matches(['-', '.']).chars().map(word).collect();
+    if name.is_empty() { format!("pid-{}", holder.pid) } else { name }
+}
+
 /// Ends the program and keeps it from starting again.
 pub(super) fn stop(listener: &Listener) -> String {
     let Some(holder) = &listener.holder else { return find(listener) };
@@ -250,5 +258,15 @@ mod tests {
         let at = |part: &str| closed.find(part).unwrap_or_else(|| panic!("{part} in {closed}"));
         assert!(at("add chain inet audit tcp_6379 ") < at("flush chain inet audit tcp_6379;"));
         assert!(at("flush chain inet audit tcp_6379;") < at("add rule inet audit tcp_6379 "));
+    }
+
+    #[test]
+    fn a_unit_is_given_no_name_that_systemd_refuses() {
+        let named = |comm: &str| {
+            unit_name(&crate::audit::inventory::Holder { comm: comm.to_owned(), ..holder("app") })
+        };
+        assert_eq!(named("app-2.1"), "app-2.1");
+        assert_eq!(named("a b$(x)/"), "a_b__x__");
+        assert_eq!(named("-"), "pid-812");
     }
 }

@@ -170,7 +170,17 @@ fn of_listeners(entry: &Entry<'_>, here: &Here, page: &Page) -> String {
         out += &remedy.map(|remedy| line(page, "", &remedy)).unwrap_or_default();
     }
     if speaks_udp(entry) {
-        let text = format!("UDP is not looked at: ss -lunp 'sport = :{}'", entry.port);
+        let is_only = |protocol| {
+            entry.protocols.has(protocol)
+                && !entry.protocols.has(Protocol::Tcp)
+                && !entry.protocols.has(Protocol::Udp)
+        };
+        let (name, flag) = match () {
+            () if is_only(Protocol::Sctp) => ("SCTP", 'S'),
+            () if is_only(Protocol::Dccp) => ("DCCP", 'd'),
+            () => ("UDP", 'u'),
+        };
+        let text = format!("{name} is not looked at: ss -l{flag}np 'sport = :{}'", entry.port);
         out += &line(page, "here", &text);
     }
     out

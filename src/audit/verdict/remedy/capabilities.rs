@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{inspect, quoted, start};
+use super::{inspect, quoted, start, unit_name};
 use crate::audit::facts::Facts;
 use crate::audit::inventory::{Holder, Listener};
 
@@ -53,7 +53,7 @@ fn start_with(holder: &Holder, keep: &str) -> String {
         "kill {}; systemd-run --unit={} -p User={} -p AmbientCapabilities={keep} -p \
          CapabilityBoundingSet={keep} -p NoNewPrivileges=yes -- {}",
         holder.pid,
-        quoted(&holder.comm),
+        unit_name(holder),
         quoted(&holder.user),
         start(holder),
     )

@@ -146,7 +146,7 @@ fn unprivileged(listener: &Listener, holder: &Holder, facts: &Facts) -> String {
     };
     format!(
         "systemd-run --unit={} -p DynamicUser=yes -p NoNewPrivileges=yes{bind} -- {}   # after: kill {}",
-        quoted(&holder.comm),
+        remedy::unit_name(holder),
         remedy::start(holder),
         holder.pid,
     )
