@@ -186,7 +186,7 @@ mod tests {
         let mut gone = holder("app");
         gone.exe_state = ExeState::Deleted;
         (gone.unit, gone.command) = (None, "dd/app -x".to_owned());
-        gone.exe = Some("/tmp/dd/app".into());
+        gone.exe = Some("/opt/dd/app".into());
         let judged = |gone: &Holder| {
             replaced(&held(tcp(8080), gone.clone()), &host(vec![]), &nothing()).unwrap()
         };
