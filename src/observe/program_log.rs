@@ -38,9 +38,9 @@ struct Writer {
     lost: Arc<SharedCounter>,
 }
 
-/// From now on a thread of its own writes what is said, so that standard error taking nothing costs
-/// lines, which are counted in `lost`, and never the time of whoever says something. A panic is said
-/// in the same way. To be called when rights are given up, because it starts a thread.
+/// From now on a thread of its own writes what is said, so that standard error taking nothing
+/// costs lines, which are counted in `lost`, and never the time of whoever says something. A panic
+/// is said in the same way. To be called when rights are given up, because it starts a thread.
 ///
 /// # Errors
 /// When the system has no thread.
