@@ -63,10 +63,14 @@ pub fn serve_with(
         Ok(control) => control.run(ready),
         Err(stop) => {
             ready.no(&stop.text);
+            program_log::finish(LAST_WORDS);
             stop.tell()
         }
     }
 }
+
+/// How long what was said before a start that failed may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What this process was given at its start: by systemd, or by a predecessor whose place it takes.
 #[derive(Debug)]

@@ -2,12 +2,14 @@
 //! socket (mode 0600) may ask.
 
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
@@ -18,6 +20,9 @@ const QUESTION: u64 = 4096;
 
 /// How long somebody may take to ask, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Conversations at once: whoever asks beyond that waits until others have been answered.
+const CONVERSATIONS: usize = 64;
 
 /// How long to wait after a failure to accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -78,9 +83,17 @@ pub(super) async fn serve(listener: UnixListener, sender: Sender<Request>) {
             return;
         }
     };
+    let room = Arc::new(Semaphore::new(CONVERSATIONS));
     loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(converse(stream, sender.clone()))),
+            Ok((stream, _)) => {
+                let conversation = converse(stream, sender.clone());
+                tokio::spawn(async move {
+                    conversation.await;
+                    drop(permit);
+                });
+            }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }

@@ -6,7 +6,7 @@ use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
@@ -178,13 +178,16 @@ impl Left {
     }
 }
 
-/// Whether nobody listens at a socket. It does not wait for who does.
+/// Whether nobody listens at a socket.
 fn is_deserted(path: &Path) -> bool {
-    let tried = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)
-    });
-    tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    call(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Whether somebody listens at a socket. It does not wait for who has no room.
+fn call(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 /// The name of a folder that is for this program alone.
@@ -256,12 +259,17 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
         if !metadata.file_type().is_socket() {
             return Err(io::Error::new(ErrorKind::AlreadyExists, "another file is there"));
         }
-        match UnixStream::connect(path) {
+        match call(path) {
             // Left behind by one that was killed.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Ok(_) => {
+            Ok(()) => {
                 let why = "another server is running with it";
+                return Err(io::Error::new(ErrorKind::AddrInUse, why));
+            }
+            // So many wait there that no more may: it is stopped, perhaps, but alive.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let why = "a server that does not answer is running with it";
                 return Err(io::Error::new(ErrorKind::AddrInUse, why));
             }
             // It may be somebody else's, and alive.
@@ -307,6 +315,7 @@ impl Stamps {
 mod tests {
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -360,6 +369,22 @@ mod tests {
         let path = folder.path().join("control.sock");
         make_socket(&path).unwrap().leave().tidy();
         assert!(!path.exists());
+    }
+
+    /// A start waited for ever for a server that was stopped.
+    #[test]
+    fn a_server_that_does_not_answer_holds_up_no_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let _stopped = make_socket(&path).unwrap();
+        let waiting = std::iter::from_fn(|| {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket.connect(&SockAddr::unix(&path).unwrap()).ok().map(|()| socket)
+        });
+        let waiting = waiting.collect::<Vec<_>>();
+        assert!(!waiting.is_empty());
+        assert_eq!(make_socket(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
 
     #[test]

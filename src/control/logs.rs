@@ -18,6 +18,8 @@ use crate::shell::quote_path;
 pub(super) fn open(log: &Log, registry: &Registry, who: &str) -> io::Result<Arc<Writer>> {
     let writer = Writer::start(&log.access, registry.lines_lost());
     writer.map(Arc::new).map_err(|error| match &log.access {
+        // No thread could be started for it; of that the start has better words.
+        _ if error.kind() == io::ErrorKind::WouldBlock => error,
         AccessLog::File(path) => {
             let mut text = format!("the access log {} cannot be opened: {error}", path.display());
             if error.kind() == io::ErrorKind::PermissionDenied {

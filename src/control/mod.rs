@@ -32,6 +32,7 @@ use crate::exit;
 use crate::helper::client::{Helper, Line};
 use crate::helper::ready::Ready;
 use crate::observe::log_writer::Writer;
+use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::sandbox;
@@ -50,6 +51,9 @@ const NEVER: Duration = Duration::from_secs(86_400);
 
 /// How long a worker may take to change its configuration, which is a matter of milliseconds.
 const ACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// How long the program's last words may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Requests to the control socket that may wait.
 const REQUESTS: usize = 16;
@@ -152,6 +156,7 @@ impl Control {
     /// When the system has no thread, or the access log cannot be opened.
     pub fn new(start: Start) -> io::Result<(Self, Vec<BoundListener>)> {
         let registry = Arc::new(start.registry);
+        program_log::detach(registry.words_lost())?;
         let limits = &start.state.config.limits;
         let admission = Admission::new(limits.connections, limits.connections_per_client);
         let log = logs::open(&start.state.config.log, &registry, start.privileges.user())?;
@@ -229,6 +234,7 @@ impl Control {
         let code = runtime.block_on(self.serve(ready));
         // A look-up of a name may hang in a thread of its own: it is not waited for.
         runtime.shutdown_background();
+        program_log::finish(LAST_WORDS);
         code
     }
 

@@ -164,6 +164,7 @@ impl Plane {
             version: env!("CARGO_PKG_VERSION"),
             certificates: &certificates,
             reload_succeeded: self.reload_error.is_none(),
+            certificates_current: self.certificate_error.is_none(),
             configured: self.configured,
             privileges: proof.as_ref(),
             sandbox: &self.sandbox.parts(),

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 
+use super::backlog::Backlog;
 use super::clock::Clock;
 use super::line;
 use super::log_writer::Message;
 use super::mask::Mask;
-use super::metrics::SharedCounter;
 use super::sink::count_lines;
 use crate::config::{Log, LogFormat};
 
@@ -86,7 +86,7 @@ struct Queue {
     full: SyncSender<Message>,
     emptied: Receiver<Vec<u8>>,
     give_back: SyncSender<Vec<u8>>,
-    lost: Arc<SharedCounter>,
+    backlog: Arc<Backlog>,
 }
 
 impl Buffer {
@@ -106,7 +106,7 @@ impl Buffer {
         log: &Log,
         zone: TimeZone,
         full: SyncSender<Message>,
-        lost: Arc<SharedCounter>,
+        backlog: Arc<Backlog>,
     ) -> Self {
         let (give_back, emptied) = sync_channel(RETURNED);
         Self {
@@ -114,7 +114,7 @@ impl Buffer {
             format: log.format,
             mask: Mask::new(&log.mask),
             clock: Clock::new(log.format, zone),
-            queue: Some(Queue { full, emptied, give_back, lost }),
+            queue: Some(Queue { full, emptied, give_back, backlog }),
         }
     }
 
@@ -153,7 +153,7 @@ impl Buffer {
         if let Err(TrySendError::Full(unsent) | TrySendError::Disconnected(unsent)) = sent
             && let Message::Lines(mut lines, _) = unsent
         {
-            queue.lost.add(count_lines(&lines));
+            queue.backlog.drop_lines(count_lines(&lines));
             lines.clear();
             give_back(lines, &queue.give_back);
         }
@@ -182,6 +182,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::config::AccessLog;
+    use crate::observe::metrics::SharedCounter;
 
     /// A usual request.
     pub(in crate::observe) fn entry() -> Entry<'static> {
@@ -215,7 +216,8 @@ pub(super) mod tests {
         };
         let (full, waiting) = sync_channel(room);
         let lost = Arc::new(SharedCounter::default());
-        (Buffer::new(&log, TimeZone::UTC, full, Arc::clone(&lost)), waiting, lost)
+        let backlog = Arc::new(Backlog::new(Arc::clone(&lost)));
+        (Buffer::new(&log, TimeZone::UTC, full, backlog), waiting, lost)
     }
 
     fn received(waiting: &Receiver<Message>) -> Option<(Vec<u8>, SyncSender<Vec<u8>>)> {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use jiff::tz::TimeZone;
 
 use super::access_log::{Buffer, give_back};
+use super::backlog::Backlog;
 use super::metrics::SharedCounter;
 use super::sink::Sink;
 use crate::config::{AccessLog, Log};
@@ -35,7 +36,7 @@ pub struct Writer {
 struct Running {
     queue: SyncSender<Message>,
     signs: Arc<Signs>,
-    lost: Arc<SharedCounter>,
+    backlog: Arc<Backlog>,
     zone: TimeZone,
     /// Disconnected when the thread has ended.
     ended: Mutex<Receiver<()>>,
@@ -73,21 +74,24 @@ impl Writer {
         let (alive, ended) = sync_channel(0);
         let signs = Arc::new(Signs::default());
         let seen = Arc::clone(&signs);
-        let counted = Arc::clone(&lost);
+        let backlog = Arc::new(Backlog::new(Arc::clone(&lost)));
+        let seen_behind = Arc::clone(&backlog);
         thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-            write_all_that_comes(&waiting, sink, &seen, &counted);
+            write_all_that_comes(&waiting, sink, &seen, (&lost, &seen_behind));
             drop(alive);
         })?;
         let zone = TimeZone::system();
-        Ok(Self { running: Some(Running { queue, signs, lost, zone, ended: Mutex::new(ended) }) })
+        Ok(Self {
+            running: Some(Running { queue, signs, backlog, zone, ended: Mutex::new(ended) }),
+        })
     }
 
     /// A buffer for one worker, with the format and the mask of `log`.
     #[must_use]
     pub fn buffer(&self, log: &Log) -> Buffer {
         self.running.as_ref().map_or_else(Buffer::off, |running| {
-            let lost = Arc::clone(&running.lost);
-            Buffer::new(log, running.zone.clone(), running.queue.clone(), lost)
+            let backlog = Arc::clone(&running.backlog);
+            Buffer::new(log, running.zone.clone(), running.queue.clone(), backlog)
         })
     }
 
@@ -124,20 +128,20 @@ fn write_all_that_comes(
     waiting: &Receiver<Message>,
     mut sink: Sink,
     signs: &Signs,
-    lost: &SharedCounter,
+    (lost, backlog): (&SharedCounter, &Backlog),
 ) {
     loop {
-        let message = if signs.finish.load(Ordering::Acquire) {
-            waiting.try_recv().ok()
-        } else {
-            waiting.recv().ok()
-        };
+        let mut message = waiting.try_recv().ok();
+        if message.is_none() && !signs.finish.load(Ordering::Acquire) {
+            backlog.caught_up();
+            message = waiting.recv().ok();
+        }
         if signs.reopen.swap(false, Ordering::AcqRel) {
-            sink.reopen();
+            sink.reopen(Instant::now());
         }
         match message {
             Some(Message::Lines(lines, back)) => {
-                lost.add(sink.write(&lines));
+                lost.add(sink.write(&lines, Instant::now()));
                 give_back(lines, &back);
             }
             Some(Message::Wake) => {}

@@ -6,6 +6,7 @@
 //! request wait. [`program_log`] is for what the program itself has to say.
 
 pub mod access_log;
+mod backlog;
 mod line;
 mod address;
 mod escape;
@@ -20,4 +21,5 @@ pub mod registry;
 pub mod prometheus;
 mod exposition;
 pub mod program_log;
+mod program_writer;
 pub mod rate_limited;

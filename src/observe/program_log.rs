@@ -6,8 +6,9 @@
 use std::env;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write as _};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
 use tracing::field::{Field, Visit};
@@ -19,10 +20,55 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use super::clock::Clock;
 use super::escape::is_printable;
+use super::metrics::SharedCounter;
+use super::program_writer::{self, Line};
 use crate::config::LogFormat;
+
+/// The most that is shown of a message and of each of its fields, in bytes before escaping.
+const PIECE: usize = 8 * 1024;
 
 /// The filter of the one subscriber that a process has.
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// The way to the thread that writes, once there is one.
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+struct Writer {
+    queue: SyncSender<Line>,
+    lost: Arc<SharedCounter>,
+}
+
+/// From now on a thread of its own writes what is said, so that standard error taking nothing
+/// costs lines, which are counted in `lost`, and never the time of whoever says something. A panic
+/// is said in the same way. To be called when rights are given up, because it starts a thread.
+///
+/// # Errors
+/// When the system has no thread.
+pub fn detach(lost: Arc<SharedCounter>) -> io::Result<()> {
+    let style = Style::of_stderr();
+    let behind = move |lines: u64| {
+        let text = format!("{lines} lines of the program log were lost: nothing took them");
+        Lines::new(style).assemble(Level::WARN, &text, SystemTime::now())
+    };
+    let queue = program_writer::start(io::stderr(), Arc::clone(&lost), behind)?;
+    if WRITER.set(Writer { queue, lost }).is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("unnamed").to_owned();
+            // The message may hold a stranger's words; they are escaped like all others.
+            tracing::error!("thread {name} {}", panic.to_string());
+        }));
+    }
+    Ok(())
+}
+
+/// Waits, at most for `patience`, until all that was said so far is written: to be called before
+/// the process ends.
+pub fn finish(patience: Duration) {
+    if let Some(writer) = WRITER.get() {
+        program_writer::finish(&writer.queue, patience);
+    }
+}
 
 /// Begins to write events of at least `level` to standard error. A second call changes the level.
 pub fn init(level: LevelFilter) {
@@ -84,8 +130,15 @@ struct Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let line = self.line(event, SystemTime::now());
-        // There is nobody left to tell of a standard error that cannot be written.
-        let _ = io::stderr().lock().write_all(&line);
+        match WRITER.get() {
+            Some(writer) => {
+                if writer.queue.try_send(Line::Text(line)).is_err() {
+                    writer.lost.add(1);
+                }
+            }
+            // There is nobody left to tell of a standard error that cannot be written.
+            None => drop(io::stderr().lock().write_all(&line)),
+        }
     }
 }
 
@@ -97,14 +150,18 @@ impl Lines {
     fn line(&self, event: &Event<'_>, now: SystemTime) -> Vec<u8> {
         let mut words = Words::default();
         event.record(&mut words);
+        words.message.push_str(&words.fields);
+        self.assemble(*event.metadata().level(), &words.message, now)
+    }
+
+    fn assemble(&self, level: Level, text: &str, now: SystemTime) -> Vec<u8> {
         let mut line = Vec::with_capacity(256);
         if self.style != Style::Journal {
             self.clock.lock().unwrap_or_else(PoisonError::into_inner).write(&mut line, now);
             line.push(b' ');
         }
-        line.extend_from_slice(opening(self.style, *event.metadata().level()).as_bytes());
-        line.extend_from_slice(words.message.as_bytes());
-        line.extend_from_slice(words.fields.as_bytes());
+        line.extend_from_slice(opening(self.style, level).as_bytes());
+        line.extend_from_slice(text.as_bytes());
         line.push(b'\n');
         line
     }
@@ -168,15 +225,24 @@ impl Words {
     }
 }
 
-/// Appends `text` with the spelling of Rust for what is not printable: `\n`, `\u{202e}`.
+/// Appends `text` with the spelling of Rust for what is not printable: `\n`, `\u{202e}`; of a text
+/// that is far too long the beginning, and `[+12]` for 12 bytes that were left out.
 fn escape(out: &mut String, text: &str, in_quotes: bool) {
-    for character in text.chars() {
+    let mut end = text.len().min(PIECE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let (shown, cut) = text.split_at(end);
+    for character in shown.chars() {
         if !is_printable(character) || in_quotes && matches!(character, '"' | '\\') {
             // Writing to a String does not fail.
             let _ = write!(out, "{}", character.escape_default());
         } else {
             out.push(character);
         }
+    }
+    if !cut.is_empty() {
+        let _ = write!(out, "[+{}]", cut.len());
     }
 }
 
@@ -238,6 +304,15 @@ mod tests {
              host=a\\u{1b}]0;x\\u{7}\\u{202e}\\u{9b}\\n<0>EMERG \
              debug=\"a\\u{1b}]0;x\\u{7}\\u{202e}\\u{9b}\\n<0>EMERG\" quoted=\"a \\\"b\\\"\"\n"
         );
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_says_so() {
+        let say = || tracing::info!(agent = "\u{9b}".repeat(40_000), "{}", "é".repeat(40_000));
+        let line = said(Style::Journal, LevelFilter::INFO, say);
+        assert!(line.len() < 8 * PIECE, "{}", line.len());
+        assert_eq!(line.matches(&format!("[+{}]", 80_000 - PIECE)).count(), 2);
+        assert_eq!(line.lines().count(), 1);
     }
 
     #[test]

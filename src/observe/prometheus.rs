@@ -19,6 +19,9 @@ pub struct Facts<'a> {
     pub certificates: &'a [CertificateExpiry<'a>],
     /// Whether the last reload took effect; true before the first.
     pub reload_succeeded: bool,
+    /// Whether the certificate files are served as they are now; false while a changed file is
+    /// broken and the one before goes on.
+    pub certificates_current: bool,
     /// When the configuration in force took effect.
     pub configured: SystemTime,
     /// What the threads of the program hold; `None` where it cannot be read.
@@ -70,6 +73,12 @@ fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
         "When the configuration in force took effect, since 1970.",
         Seconds::since_1970(facts.configured),
     );
+    page.single(
+        "certificates_last_read_successful",
+        Kind::Gauge,
+        "Whether the certificate files as they are now are served; 0: those from before are.",
+        u8::from(facts.certificates_current),
+    );
     page.metric(
         "certificate_expiry_timestamp_seconds",
         Kind::Gauge,
@@ -88,6 +97,12 @@ fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
         Kind::Counter,
         "Lines of the access log that could not be written.",
         registry.lines_lost().get(),
+    );
+    page.single(
+        "program_log_lines_lost_total",
+        Kind::Counter,
+        "Lines of the program's own log that could not be written.",
+        registry.words_lost().get(),
     );
     page.single(
         "panics_total",
@@ -253,6 +268,7 @@ mod tests {
             version: "0.1.0",
             certificates: &[expiry],
             reload_succeeded: true,
+            certificates_current: true,
             configured: UNIX_EPOCH + Duration::from_secs(1_700_000_001),
             privileges: None,
             sandbox: &[("files", true), ("ports", false)],
@@ -269,6 +285,7 @@ mod tests {
         assert_eq!(page["portcullis_sandbox{part=\"files\"}"], 1.0);
         assert_eq!(page["portcullis_sandbox{part=\"ports\"}"], 0.0);
         assert_eq!(page["portcullis_config_last_reload_successful"], 1.0);
+        assert_eq!(page["portcullis_certificates_last_read_successful"], 1.0);
         assert_eq!(
             page["portcullis_certificate_expiry_timestamp_seconds{site=\"example.com\",\
                   name=\"*.example.org\"}"],
@@ -282,6 +299,7 @@ mod tests {
             "portcullis_requests_total{site=\"\",route=\"\",class=\"499\"}",
             "portcullis_requests_total{site=\"example.com\",route=\"/api\",class=\"2xx\"}",
             "portcullis_access_log_lines_lost_total",
+            "portcullis_program_log_lines_lost_total",
             "portcullis_privileges_proved",
         ] {
             assert_eq!(page[zero], 0.0, "{zero}");

@@ -15,6 +15,7 @@ pub struct Registry {
     workers: Vec<Arc<WorkerMetrics>>,
     control: Arc<WorkerMetrics>,
     lines_lost: Arc<SharedCounter>,
+    words_lost: Arc<SharedCounter>,
     unmatched: Arc<RouteSeries>,
     routes: Mutex<Routes>,
 }
@@ -31,6 +32,7 @@ impl Registry {
             workers: (0..workers).map(|_| Arc::default()).collect(),
             control: Arc::default(),
             lines_lost: Arc::default(),
+            words_lost: Arc::default(),
             unmatched: Arc::new(RouteSeries::new(workers)),
             routes: Mutex::default(),
         }
@@ -52,6 +54,12 @@ impl Registry {
     #[must_use]
     pub fn lines_lost(&self) -> Arc<SharedCounter> {
         Arc::clone(&self.lines_lost)
+    }
+
+    /// Lines of the program's own log that could not be written.
+    #[must_use]
+    pub fn words_lost(&self) -> Arc<SharedCounter> {
+        Arc::clone(&self.words_lost)
     }
 
     /// The series of requests that no site or no route took.

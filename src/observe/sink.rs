@@ -5,12 +5,16 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 /// How long the writer waits at once for a pipe that takes nothing.
 const PIPE_PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// How often to try to open a file again that could not be opened after a rotation.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An open destination and the state of its trouble.
 #[derive(Debug)]
@@ -22,17 +26,20 @@ pub(super) struct Sink {
     failing: Option<u64>,
     /// The last thing written was a piece of a line.
     torn: bool,
+    /// The file is that from before a rotation, and when to try for the new one again.
+    stale: Option<Instant>,
 }
 
 impl Sink {
     pub(super) fn stdout() -> io::Result<Self> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self { file, path: None, failing: None, torn: false })
+        Ok(Self { file, path: None, failing: None, torn: false, stale: None })
     }
 
     pub(super) fn file(path: &Path) -> io::Result<Self> {
         let file = open(path)?;
-        Ok(Self { file, path: Some(path.to_owned()), failing: None, torn: false })
+        let path = Some(path.to_owned());
+        Ok(Self { file, path, failing: None, torn: false, stale: None })
     }
 
     /// For messages.
@@ -40,24 +47,37 @@ impl Sink {
         self.path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string())
     }
 
-    pub(super) fn reopen(&mut self) {
+    /// Opens the file anew, after a rotation. Where that cannot be done now, because the disk is
+    /// full or the folder is gone, it is tried again as lines come, once a second.
+    pub(super) fn reopen(&mut self, now: Instant) {
         let Some(path) = &self.path else { return };
         match open(path) {
             Ok(file) => {
                 self.file = file;
                 self.torn = false;
+                if self.stale.take().is_some() {
+                    tracing::warn!(path = self.name(), "the access log is reopened at last");
+                }
             }
-            Err(error) => tracing::error!(
-                path = self.name(),
-                errno = error.raw_os_error(),
-                %error,
-                "the access log cannot be reopened; going on with the old file"
-            ),
+            Err(error) => {
+                if self.stale.is_none() {
+                    tracing::error!(
+                        path = self.name(),
+                        errno = error.raw_os_error(),
+                        %error,
+                        "the access log cannot be reopened; going on with the old file until it can"
+                    );
+                }
+                self.stale = Some(now + RETRY);
+            }
         }
     }
 
     /// Writes `lines`; the number of those lost.
-    pub(super) fn write(&mut self, lines: &[u8]) -> u64 {
+    pub(super) fn write(&mut self, lines: &[u8], now: Instant) -> u64 {
+        if self.stale.is_some_and(|at| at <= now) {
+            self.reopen(now);
+        }
         let mut rest = lines;
         match self.write_rest(&mut rest) {
             Ok(()) => {
@@ -137,17 +157,21 @@ mod tests {
 
     use super::*;
 
+    fn write(sink: &mut Sink, lines: &[u8]) -> u64 {
+        sink.write(lines, Instant::now())
+    }
+
     #[test]
     fn lines_are_lost_while_writing_fails_and_no_longer() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let mut sink = Sink::file(&path).unwrap();
         sink.file = open(Path::new("/dev/full")).unwrap();
-        assert_eq!(sink.write(b"one\ntwo\n"), 2);
-        assert_eq!(sink.write(b"three\n"), 1);
+        assert_eq!(write(&mut sink, b"one\ntwo\n"), 2);
+        assert_eq!(write(&mut sink, b"three\n"), 1);
         assert_eq!(sink.failing, Some(3));
-        sink.reopen();
-        assert_eq!(sink.write(b"four\n"), 0);
+        sink.reopen(Instant::now());
+        assert_eq!(write(&mut sink, b"four\n"), 0);
         assert_eq!(sink.failing, None);
         assert_eq!(fs::read(&path).unwrap(), b"four\n");
     }
@@ -157,9 +181,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let mut sink = Sink::file(&path).unwrap();
-        assert_eq!(sink.write(b"whole\nhalf a l"), 0);
+        assert_eq!(write(&mut sink, b"whole\nhalf a l"), 0);
         assert!(sink.torn);
-        assert_eq!(sink.write(b"whole again\n"), 0);
+        assert_eq!(write(&mut sink, b"whole again\n"), 0);
         assert_eq!(fs::read(&path).unwrap(), b"whole\nhalf a l\nwhole again\n");
     }
 
@@ -171,8 +195,28 @@ mod tests {
         let mut sink = Sink::file(&path).unwrap();
         fs::rename(&path, &moved).unwrap();
         fs::create_dir(&path).unwrap();
-        sink.reopen();
-        assert_eq!(sink.write(b"line\n"), 0);
+        sink.reopen(Instant::now());
+        assert_eq!(write(&mut sink, b"line\n"), 0);
         assert_eq!(fs::read(&moved).unwrap(), b"line\n");
+    }
+
+    /// Lines went into the file that was rotated away for ever.
+    #[test]
+    fn a_file_that_could_not_be_reopened_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (folder, moved) = (directory.path().join("log"), directory.path().join("moved"));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("access.log");
+        let mut sink = Sink::file(&path).unwrap();
+        fs::rename(&folder, &moved).unwrap();
+        let start = Instant::now();
+        sink.reopen(start);
+        assert_eq!(sink.write(b"one\n", start + RETRY), 0);
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(sink.write(b"two\n", start + RETRY), 0, "not so soon");
+        assert_eq!(sink.write(b"three\n", start + 2 * RETRY), 0);
+        assert_eq!(sink.stale, None);
+        assert_eq!(fs::read(moved.join("access.log")).unwrap(), b"one\ntwo\n");
+        assert_eq!(fs::read(&path).unwrap(), b"three\n");
     }
 }

@@ -40,6 +40,8 @@ pub enum Failure {
     Coding,
     /// The client has been redirected here over and over.
     RedirectLoop,
+    /// It has passed servers of this program over and over.
+    ForwardLoop,
     /// The application.
     Upstream(SendError),
 }
@@ -57,7 +59,7 @@ impl Failure {
             Failure::Method => StatusCode::METHOD_NOT_ALLOWED,
             Failure::Expectation => StatusCode::EXPECTATION_FAILED,
             Failure::Coding | Failure::UnknownMethod => StatusCode::NOT_IMPLEMENTED,
-            Failure::RedirectLoop => StatusCode::LOOP_DETECTED,
+            Failure::RedirectLoop | Failure::ForwardLoop => StatusCode::LOOP_DETECTED,
             Failure::Upstream(error) => match error {
                 SendError::Downstream(RequestBodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
                 SendError::Downstream(RequestBodyError::Idle | RequestBodyError::Slow) => {
@@ -115,6 +117,11 @@ impl Failure {
             Failure::RedirectLoop => {
                 "redirect loop: a TLS-terminating proxy in front forwards plain HTTP; list it in \
                  server.trusted_proxies, or let it connect over HTTPS"
+                    .into()
+            }
+            Failure::ForwardLoop => {
+                "forwarding loop: the application leads back to this server, and each request \
+                 would go round for ever; mend `to` of its site"
                     .into()
             }
             Failure::Upstream(error) => error.to_string().into(),

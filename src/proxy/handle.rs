@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::forward;
 use super::headers::authority::{AuthorityRef, request_authority};
 use super::headers::forwarded::X_FORWARDED_PROTO;
+use super::headers::passes;
 use super::record::Record;
 use super::response_body::Body;
 use crate::config::{Limits, Redirect};
@@ -98,6 +99,10 @@ fn complain(failure: &Failure, reason: &str, record: &Record) {
             let upstream = &backend.name;
             tracing::warn!(%upstream, host = &*record.host, %id, suppressed, "{reason}");
         });
+    } else if let Failure::ForwardLoop = failure {
+        worker.complaints.upstreams.say(|suppressed| {
+            tracing::warn!(host = &*record.host, %id, suppressed, "{reason}");
+        });
     } else if failure.limit().is_some() {
         worker.complaints.limits.say(|suppressed| {
             let status = failure.status().as_u16();
@@ -150,6 +155,9 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     let route = service.routes.select(path)?.ok_or(Failure::NoRoute)?;
     record.series = service.series.get(route).cloned();
     let (route, backends) = view.route(index, route).ok_or(Failure::NoRoute)?;
+    if passes::count(&record.parts.headers) >= passes::MOST {
+        return Err(Failure::ForwardLoop);
+    }
     let forwarded = forward::forward(record, &authority, route, backends).await?;
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::facts::{days_between, renew_at};
+use super::facts::{date, days_between, renew_at};
 use super::files::{self, FilesError, Pair};
 use super::local_ca::LocalError;
 use super::store::Table;
@@ -197,6 +197,11 @@ pub struct CertificateError {
 #[derive(Debug)]
 pub(super) enum Reason {
     Files(FilesError),
+    /// It would take the place of one that has not expired.
+    Expired {
+        cert: PathBuf,
+        on: SystemTime,
+    },
     /// Shared, because one broken authority fails every site that needs it.
     Local(Arc<LocalError>),
 }
@@ -213,6 +218,7 @@ impl CertificateError {
     pub fn is_permission(&self) -> bool {
         match &self.reason {
             Reason::Files(error) => error.is_permission(),
+            Reason::Expired { .. } => false,
             Reason::Local(error) => error.is_permission(),
         }
     }
@@ -228,6 +234,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Files(error) => error.fmt(f),
+            Reason::Expired { cert, on } => write!(
+                f,
+                "{}: the certificate expired on {}, and the one that it would replace has not",
+                cert.display(),
+                date(*on)
+            ),
             Reason::Local(error) => error.fmt(f),
         }
     }
@@ -237,6 +249,7 @@ impl std::error::Error for CertificateError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
             Reason::Files(error) => Some(error),
+            Reason::Expired { .. } => None,
             Reason::Local(error) => Some(&**error),
         }
     }

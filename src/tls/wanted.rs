@@ -71,6 +71,15 @@ impl Want {
             From::Files { cert, key } => {
                 let before = before.iter().find(|pair| pair.is_of(cert, key));
                 let pair = files::load_again(cert, key, before).map_err(Reason::Files)?;
+                let end = |pair: &Pair| pair.certified.cert.first().and_then(|c| Facts::of(c).ok());
+                let is_over = |facts: &Facts| facts.not_after < now;
+                // Somebody put an old file back while a good one is being served.
+                if let (Some(before), Some(after)) = (before.and_then(end), end(&pair))
+                    && is_over(&after)
+                    && !is_over(&before)
+                {
+                    return Err(Reason::Expired { cert: cert.clone(), on: after.not_after });
+                }
                 return Ok(Obtained { certified: pair.certified.clone(), pair: Some(pair) });
             }
             From::LocalAuthority => authority

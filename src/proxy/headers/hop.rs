@@ -180,6 +180,7 @@ fn is_end_to_end(name: &str) -> bool {
         b"authorization"
         | b"authentication-info"
         | b"cache-control"
+        | b"cdn-loop"
         | b"cookie"
         | b"date"
         | b"host"

@@ -5,4 +5,5 @@ pub mod authority;
 pub mod hop;
 pub mod forwarded;
 pub mod request_id;
+pub mod passes;
 pub mod request_head;

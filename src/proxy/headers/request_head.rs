@@ -9,6 +9,7 @@ use http_body::Body as _;
 use super::authority::AuthorityRef;
 use super::forwarded::Forwarded;
 use super::hop::{self, Fate, Listed};
+use super::passes;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::upgrade::Upgrade;
@@ -50,6 +51,7 @@ impl Head<'_> {
         self.write_fields(&mut out);
         self.forwarded.write(&mut out);
         line(&mut out, X_REQUEST_ID.as_str(), self.request_id.as_str().as_bytes());
+        line(&mut out, passes::CDN_LOOP.as_str(), passes::NAME.as_bytes());
         if self.via {
             line(&mut out, "via", via(self.parts.version).as_bytes());
         }
@@ -136,6 +138,7 @@ pub fn for_http2(
     }
     forwarded.insert(headers);
     headers.insert(X_REQUEST_ID, id.to_value());
+    headers.append(passes::CDN_LOOP, passes::NAME);
     if names_itself {
         headers.append(header::VIA, HeaderValue::from_static(via(parts.version)));
     }

@@ -18,6 +18,7 @@ mod hostile_backends;
 mod redirect_listener;
 mod tls;
 mod tunnels;
+mod operations;
 
 use std::collections::BTreeSet;
 
@@ -177,6 +178,27 @@ const ROWS: &[(&str, &[Row], &[&str])] = &[
             "reload",
             "extended CONNECT",
             "data after close",
+        ],
+    ),
+    (
+        "operations",
+        operations::ROWS,
+        &[
+            "configuration reload race",
+            "certificate hot reload",
+            "log injection",
+            "metrics cardinality",
+            "control socket",
+            "metrics page",
+            "request loop",
+            "privilege",
+            "PROXY protocol, trusted peers",
+            "full disk",
+            "logs that nobody takes",
+            "clock steps",
+            "SIGTERM under load",
+            "SIGKILL and restart",
+            "memory refused",
         ],
     ),
 ];

@@ -76,7 +76,7 @@ fn sni_against_host(stage: &Stage) {
 }
 
 /// A ClientHello of TLS 1.2 that asks for `name`, as it stands.
-fn hello(name: &[u8]) -> Vec<u8> {
+pub(super) fn hello(name: &[u8]) -> Vec<u8> {
     let sized = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes(), bytes].concat();
     let sni = sized(&[&[0][..], &sized(name)].concat());
     let extension = |kind: u16, data: &[u8]| [&kind.to_be_bytes(), &*sized(data)].concat();
@@ -94,7 +94,7 @@ fn hello(name: &[u8]) -> Vec<u8> {
 }
 
 /// Handshake messages in records of at most `size` bytes.
-fn records(message: &[u8], size: usize) -> Vec<u8> {
+pub(super) fn records(message: &[u8], size: usize) -> Vec<u8> {
     let record =
         |piece: &[u8]| [&[22, 3, 1][..], &(piece.len() as u16).to_be_bytes(), piece].concat();
     message.chunks(size).flat_map(record).collect()

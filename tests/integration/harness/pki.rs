@@ -23,13 +23,22 @@ pub fn issue(names: &[&str]) -> Pair {
     issue_for_key(names, &KeyPair::generate().unwrap())
 }
 
+/// The same, of a certificate whose time is over.
+pub fn expired(names: &[&str]) -> Pair {
+    issue_until(names, &KeyPair::generate().unwrap(), 2025)
+}
+
 /// Issues a certificate for `names` and this key.
 pub fn issue_for_key(names: &[&str], key: &KeyPair) -> Pair {
+    issue_until(names, key, 2035)
+}
+
+fn issue_until(names: &[&str], key: &KeyPair, year: i32) -> Pair {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names.clone()).unwrap();
     params.distinguished_name.push(DnType::CommonName, names[0].clone());
     params.not_before = rcgen::date_time_ymd(2024, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2035, 1, 1);
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
     let certificate = params.signed_by(key, root()).unwrap();
     Pair { cert: certificate.pem() + &root().pem(), key: key.serialize_pem() }
 }
