@@ -197,6 +197,7 @@ impl Origin {
     }
 
     /// Lets go of all requests, and of what arrived on connections so far.
+    #[allow(dead_code, reason = "what lasts for hours needs it")]
     pub fn forget(&self) {
         self.known.requests.lock().unwrap().clear();
         let mut heard = self.known.heard.lock().unwrap();

@@ -155,7 +155,9 @@ pub fn keep_last_words() {
             let file = place.file().rsplit('/').next().unwrap_or_default();
             format!("{file}:{}", place.line())
         });
-        let words = info.payload_as_str().unwrap_or("no word");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let words = text.or(payload.downcast_ref().copied()).unwrap_or("no word");
         LAST_WORDS.set(format!("{place}: {words}"));
     }));
 }
