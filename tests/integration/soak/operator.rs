@@ -162,12 +162,15 @@ pub fn setup(variant: u64, apps: &Apps, second_port: u16) -> Setup {
     let [one, two] = &apps.healthy;
     let with_routes = |site: Site| {
         site.route("/grpc", &apps.grpc)
-            .route_with(&format!("/s/{FAULTY}"), &apps.faulty, "upstream_timeout = '2s'")
+            .route(&format!("/s/{FAULTY}"), &apps.faulty)
+            .route_with(&format!("/s/{FAULTY}/stall"), &apps.faulty, "upstream_timeout = '2s'")
             .route_with(&format!("/s/{ABSENT}"), &apps.absent, "hold = '200ms'")
             .route(&format!("/s/{RESTARTING}"), &apps.restarting)
     };
-    let setup =
-        Setup::new().admin("metrics = '127.0.0.1:0'").limits("request_header_timeout = '5s'");
+    let setup = Setup::new()
+        .admin("metrics = '127.0.0.1:0'")
+        .limits("request_header_timeout = '20s'")
+        .limits("tls_handshake_timeout = '20s'");
     if variant == 0 {
         return setup
             .site(with_routes(Site::named(SITE).to(one)))

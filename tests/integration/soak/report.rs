@@ -76,7 +76,7 @@ fn unanswered(report: &Report) -> bool {
 }
 
 /// How many kinds of right answers there are.
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 fn table<K>(title: &str, counts: &BTreeMap<K, u64>, name: impl Fn(&K) -> String) {
     println!("  {title}: {}", Counts::sum(counts));

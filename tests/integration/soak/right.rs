@@ -7,7 +7,7 @@ use rustls::HandshakeKind;
 use super::apps::hex;
 use super::content::{content, fault, piece_fault};
 use super::dice::Dice;
-use super::world::{SITE, World};
+use super::world::{NEIGHBOUR, SITE, World};
 use crate::harness::socket::Socket;
 use crate::harness::{Answer, Body, Client, Connection, Wire, pki, runtime};
 
@@ -97,6 +97,13 @@ pub fn closing(world: &World, dice: &mut Dice) {
     task.check(world, "h1 close", &connection.send(request));
     connection.expect_end();
     world.rest(dice.pause(150));
+}
+
+/// A request that comes after what a rough client did.
+pub fn neighbour(world: &World, dice: &mut Dice) {
+    let client = world.client(dice.one_in(2));
+    let task = Task::draw(world, dice);
+    task.check(world, NEIGHBOUR, &client.connect().send(task.request()));
 }
 
 /// Several requests in one write, answered in their order.
