@@ -28,8 +28,8 @@ pub struct Apps {
     pub grpc: Origin,
     /// Nobody listens there.
     pub absent: Origin,
-    /// In good health between two restarts.
-    pub restarting: Origin,
+    /// In good health between two restarts; the second speaks HTTP/2.
+    pub restarting: [Origin; 2],
     /// Fails as the path says.
     pub faulty: Faulty,
 }
@@ -66,8 +66,10 @@ impl Apps {
             echo_at(&origin, "/ws");
             origin
         };
-        let (grpc, restarting) = (Origin::start_h2c(), Origin::start());
-        serve(&restarting, ledger, false);
+        let (grpc, restarting) = (Origin::start_h2c(), [Origin::start(), Origin::start_h2c()]);
+        for origin in &restarting {
+            serve(origin, ledger, false);
+        }
         grpc.handle("*", |request| async {
             let Ok(whole) = request.into_body().collect().await else {
                 return Response::new(Body::empty());
@@ -81,7 +83,7 @@ impl Apps {
 
     /// Lets go of what the origins remember of their requests.
     pub fn forget(&self) {
-        for origin in self.healthy.iter().chain([&self.grpc, &self.restarting]) {
+        for origin in self.healthy.iter().chain(&self.restarting).chain([&self.grpc]) {
             origin.forget();
         }
     }
@@ -168,6 +170,7 @@ const PIECE: u64 = 32 * 1024;
 pub const FAULTY: char = 'f';
 pub const ABSENT: char = 'a';
 pub const RESTARTING: char = 'b';
+pub const RESTARTING_H2: char = 'c';
 
 /// What the faulty application can do.
 pub const FAULTS: [&str; 9] = [
@@ -181,6 +184,9 @@ pub const FAULTS: [&str; 9] = [
     "stall",
     "leftover",
 ];
+
+/// What it can do besides, upon which right clients would wait.
+pub const STALL_IN_BODY: &str = "stall-in-body";
 
 /// An application that fails as the path of the request says.
 pub struct Faulty {
@@ -238,7 +244,7 @@ async fn play(mut stream: TcpStream) -> Option<Infallible> {
         stream.write_all(&bytes).await.ok()?;
         match ask.action.as_str() {
             "none" => continue,
-            "stall" => {
+            "stall" | STALL_IN_BODY => {
                 // Until the proxy has had enough.
                 let _ = stream.read(&mut [0; 16]).await;
             }
@@ -261,7 +267,7 @@ fn performance(ask: &Ask) -> Bytes {
     match ask.action.as_str() {
         "none" => whole(),
         "reset-in-head" => b"HTTP/1.1 200 OK\r\nContent-Le".to_vec(),
-        "reset-in-body" => whole()[..cut].to_vec(),
+        "reset-in-body" | STALL_IN_BODY => whole()[..cut].to_vec(),
         "cut-chunks" => {
             let chunk = format!("{:x}\r\n", ask.size * 2);
             [head("Transfer-Encoding: chunked"), chunk.into_bytes(), body].concat()

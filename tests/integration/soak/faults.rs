@@ -3,7 +3,7 @@
 
 use http::{Method, Request};
 
-use super::apps::{ABSENT, FAULTS, FAULTY, RESTARTING, hex};
+use super::apps::{ABSENT, FAULTS, FAULTY, RESTARTING, RESTARTING_H2, hex};
 use super::content::fault;
 use super::dice::Dice;
 use super::world::World;
@@ -50,7 +50,8 @@ pub fn absent(world: &World, dice: &mut Dice) {
 /// Asks an application that is restarted again and again.
 pub fn restarting(world: &World, dice: &mut Dice) {
     let size = dice.range(1, 200_000);
-    let got = ask(world, dice, RESTARTING, "down", size);
+    let route = dice.pick(&[RESTARTING, RESTARTING_H2]);
+    let got = ask(world, dice, route, "down", size);
     let is_right = matches!(got, Got::Whole | Got::Cut | Got::Status(502));
     write_down(world, "restarting application", "restart", is_right, &got);
     world.rest(dice.pause(200));

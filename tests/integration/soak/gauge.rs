@@ -52,9 +52,9 @@ impl Gauge {
         sample
     }
 
-    /// The trend of one figure over the second half. What it may grow by in that time is `slack`:
-    /// the load is drawn by lot, so that no figure stands still. In a long run that leaves less for
-    /// each minute, down to `least`.
+    /// The trend of one figure over the second half. What it may grow by in that time is `slack`
+    /// and three times its scatter, because the load is drawn by lot, and a figure that only swings
+    /// has some slope, too. In a long run that leaves less for each minute, down to `least`.
     pub fn trend(&self, slack: f64, least: f64, figure: impl Fn(&Sample) -> u64) -> Trend {
         let half = self.samples.last().map_or(Duration::ZERO, |last| last.at / 2);
         let samples: Vec<_> = self.samples.iter().filter(|sample| sample.at >= half).collect();
@@ -63,9 +63,11 @@ impl Gauge {
             .map(|sample| (sample.at.as_secs_f64() / 60.0, figure(sample) as f64))
             .collect();
         let figures = || samples.iter().map(|sample| figure(sample));
+        let (slope, scatter) = line(&points);
+        let minutes = (half.as_secs_f64() / 60.0).max(1e-3);
         Trend {
-            slope: slope(&points),
-            limit: (slack / (half.as_secs_f64() / 60.0).max(1e-3)).max(least),
+            slope,
+            limit: ((slack + 3.0 * scatter) / minutes).max(least),
             range: (figures().min().unwrap_or(0), figures().max().unwrap_or(0)),
         }
     }
@@ -78,14 +80,17 @@ impl Trend {
     }
 }
 
-/// The slope of the line through these points with the least squares.
-fn slope(points: &[(f64, f64)]) -> f64 {
+/// The slope of the line through these points with the least squares, and how far from it they lie
+/// (the standard deviation).
+fn line(points: &[(f64, f64)]) -> (f64, f64) {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
     let (x, y) = (mean(|point| point.0), mean(|point| point.1));
     let above: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
     let below: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
-    if below > 0.0 { above / below } else { 0.0 }
+    let slope = if below > 0.0 { above / below } else { 0.0 };
+    let off = |point: &(f64, f64)| (point.1 - y - slope * (point.0 - x)).powi(2);
+    (slope, (points.iter().map(off).sum::<f64>() / count).sqrt())
 }
 
 fn memory(pid: u32) -> u64 {

@@ -58,7 +58,7 @@ const DESCRIPTOR_SLACK: (f64, f64) = (24.0, 1.0);
 const THREAD_SLACK: (f64, f64) = (1.0, 0.1);
 
 /// How long connections may take to be gone once their clients are.
-const SETTLING: Duration = Duration::from_secs(90);
+const SETTLING: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -106,7 +106,9 @@ fn soak(options: &Options) -> Report {
     operator.tidy_up();
     // The proxy keeps connections to applications for a while, unless those end them.
     drop(apps);
+    let left = Instant::now();
     let (after, scraped) = settle(&mut Gauge::new(&proxy), before, || scrape(metrics));
+    let settled = left.elapsed();
     let end = end(&mut proxy);
     Report {
         seed: options.seed,
@@ -117,6 +119,7 @@ fn soak(options: &Options) -> Report {
             .trend(DESCRIPTOR_SLACK.0, DESCRIPTOR_SLACK.1, |sample| sample.descriptors),
         threads: gauge.trend(THREAD_SLACK.0, THREAD_SLACK.1, |sample| sample.threads),
         at_rest: (before, after),
+        settled,
         connections: scraped["portcullis_connections"],
         panics: scraped["portcullis_panics_total"],
         lines_lost: scraped["portcullis_access_log_lines_lost_total"],

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::apps::{ABSENT, Apps, FAULTY, RESTARTING};
+use super::apps::{ABSENT, Apps, FAULTY, RESTARTING, RESTARTING_H2};
 use super::dice::Dice;
 use super::ledger::Ledger;
 use super::world::{PLAIN_SITE, SITE};
@@ -71,9 +71,10 @@ impl<'a> Operator<'a> {
             self.due.certificates = now + Duration::from_secs(self.dice.range(2, 9));
         }
         if now >= self.due.restart {
-            self.apps.restarting.stop();
+            let which = self.dice.range(0, 2) as usize;
+            self.apps.restarting[which].stop();
             thread::sleep(self.dice.pause(700));
-            self.apps.restarting.restart();
+            self.apps.restarting[which].restart();
             self.ledger.operated("application restarted");
             self.due.restart = now + Duration::from_secs(self.dice.range(2, 7));
         }
@@ -165,7 +166,8 @@ pub fn setup(variant: u64, apps: &Apps, second_port: u16) -> Setup {
             .route(&format!("/s/{FAULTY}"), &apps.faulty)
             .route_with(&format!("/s/{FAULTY}/stall"), &apps.faulty, "upstream_timeout = '2s'")
             .route_with(&format!("/s/{ABSENT}"), &apps.absent, "hold = '200ms'")
-            .route(&format!("/s/{RESTARTING}"), &apps.restarting)
+            .route(&format!("/s/{RESTARTING}"), &apps.restarting[0])
+            .route(&format!("/s/{RESTARTING_H2}"), &apps.restarting[1])
     };
     let setup = Setup::new()
         .admin("metrics = '127.0.0.1:0'")

@@ -23,6 +23,8 @@ pub struct Report {
     pub threads: Trend,
     /// Before the first client came, and after the last one had gone.
     pub at_rest: (Sample, Sample),
+    /// How long it took until then.
+    pub settled: Duration,
     /// Connections that the program still counted then.
     pub connections: f64,
     /// Panics that the program counted.
@@ -62,7 +64,12 @@ impl Report {
             judged("log lines of right answers", lines, "all", self.lines != self.counts.logged),
             judged("the end", self.end.as_deref().unwrap_or("good"), "good", self.end.is_some()),
         ];
-        println!("  memory at rest: {} KiB before, {} KiB after", before.rss, after.rss);
+        println!(
+            "  at rest after {:.1} s; memory {} KiB before, {} KiB after",
+            self.settled.as_secs_f64(),
+            before.rss,
+            after.rss
+        );
         let is_well = verdicts.iter().all(|is_well| *is_well);
         println!("soak: {}", if is_well { "flat and zero" } else { "FAILED" });
         is_well

@@ -9,7 +9,7 @@ use super::content::{content, fault, piece_fault};
 use super::dice::Dice;
 use super::world::{NEIGHBOUR, SITE, World};
 use crate::harness::socket::Socket;
-use crate::harness::{Answer, Body, Client, Connection, Wire, pki, runtime};
+use crate::harness::{Answer, Body, Client, Connection, Wire, pki, runtime, wait};
 
 /// A request, and what its answer must be.
 struct Task {
@@ -80,12 +80,18 @@ pub fn kept(world: &World, dice: &mut Dice) {
         let task = Task::draw(world, dice);
         let answer = connection.send(task.request());
         task.check(world, "h1 keep-alive", &answer);
-        assert_ne!(answer.header("connection").as_deref(), Some("close"), "an end unasked for");
+        expect_open(&mut connection);
         world.rest(dice.pause(90));
         if world.is_over() {
             return;
         }
     }
+}
+
+/// Nothing gives the proxy a reason to end this connection.
+#[track_caller]
+fn expect_open(connection: &mut Connection) {
+    assert!(wait("the end of an exchange", connection.takes_more()), "an end unasked for");
 }
 
 /// A connection for each request.
@@ -262,6 +268,7 @@ pub fn redirected(world: &World, dice: &mut Dice) {
         );
         world.ledger.right("redirect");
         world.ledger.logged(1);
+        expect_open(&mut connection);
         world.rest(dice.pause(300));
     }
 }

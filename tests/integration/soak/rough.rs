@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Request;
 
+use super::apps::{FAULTY, STALL_IN_BODY};
 use super::content::content;
 use super::dice::Dice;
 use super::world::World;
@@ -41,7 +42,11 @@ pub fn part(world: &World, dice: &mut Dice) {
 pub fn half_reader(world: &World, dice: &mut Dice) {
     let is_secure = dice.one_in(2);
     let Ok(mut wire) = world.wire(is_secure) else { return };
-    let (path, _) = world.path('r', dice.pick(&["down", "chunked"]), 3_000_000);
+    let (path, _) = if dice.one_in(4) {
+        world.path(FAULTY, STALL_IN_BODY, 50_000)
+    } else {
+        world.path('r', dice.pick(&["down", "chunked"]), 3_000_000)
+    };
     let host = World::host(is_secure);
     let _ = wire.try_send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     let patience = dice.pause(60);
