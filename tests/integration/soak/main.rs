@@ -40,7 +40,8 @@ use std::time::{Duration, Instant};
 
 use apps::Apps;
 use gauge::{Gauge, Sample};
-use harness::{Client, Proxy, pki};
+use harness::tools::stderr;
+use harness::{Client, Proxy, Setup, pki};
 use ledger::{Counts, Ledger};
 use operator::Operator;
 use options::{Options, Spoil, USAGE};
@@ -104,11 +105,13 @@ fn soak(options: &Options) -> Report {
         let _ = actor.join();
     }
     operator.tidy_up();
+    let setups = [1, 0].map(|variant| operator::setup(variant, &apps, second_port));
     // The proxy keeps connections to applications for a while, unless those end them.
     drop(apps);
     let left = Instant::now();
     let (after, scraped) = settle(&mut Gauge::new(&proxy), before, || scrape(metrics));
     let settled = left.elapsed();
+    let reloads = reload_at_rest(&mut proxy, &setups);
     let end = end(&mut proxy);
     Report {
         seed: options.seed,
@@ -120,6 +123,7 @@ fn soak(options: &Options) -> Report {
         threads: gauge.trend(THREAD_SLACK.0, THREAD_SLACK.1, |sample| sample.threads),
         at_rest: (before, after),
         settled,
+        reloads,
         connections: scraped["portcullis_connections"],
         panics: scraped["portcullis_panics_total"],
         lines_lost: scraped["portcullis_access_log_lines_lost_total"],
@@ -203,6 +207,26 @@ fn settle(
         std::thread::sleep(Duration::from_millis(200));
     }
 }
+
+/// Reloads again and again while nobody is connected, so that what each leaves behind shows in KiB
+/// and in descriptors; the first ones are for the allocator to get used to it.
+fn reload_at_rest(proxy: &mut Proxy, setups: &[Setup; 2]) -> (Sample, Sample) {
+    let mut gauge = Gauge::new(proxy);
+    let mut reload = |times: usize| {
+        for _ in 0..times {
+            for setup in setups {
+                proxy.rewrite(|_| setup.clone());
+                let output = proxy.reload(&[]);
+                assert!(output.status.success(), "{}", stderr(&output));
+            }
+        }
+        gauge.read()
+    };
+    (reload(30), reload(RELOADS / 2))
+}
+
+/// How many reloads at rest are measured.
+pub const RELOADS: usize = 100;
 
 /// The sums over all labels.
 fn scrape(metrics: std::net::SocketAddr) -> BTreeMap<String, f64> {

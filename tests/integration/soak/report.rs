@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::RELOADS;
 use super::gauge::{Sample, Trend};
 use super::ledger::Counts;
 
@@ -25,6 +26,8 @@ pub struct Report {
     pub at_rest: (Sample, Sample),
     /// How long it took until then.
     pub settled: Duration,
+    /// Before and after [`RELOADS`] reloads at rest.
+    pub reloads: (Sample, Sample),
     /// Connections that the program still counted then.
     pub connections: f64,
     /// Panics that the program counted.
@@ -58,6 +61,8 @@ impl Report {
             trend("threads", &self.threads),
             at_rest("descriptors at rest", before.descriptors, after.descriptors),
             at_rest("threads at rest", before.threads, after.threads),
+            reloads("memory of reloads, KiB", self.reloads, RELOADS_KIB, |sample| sample.rss),
+            reloads("descriptors of reloads", self.reloads, 0, |sample| sample.descriptors),
             judged("connections at rest", self.connections, "none", self.connections != 0.0),
             judged("panics", self.panics, "none", self.panics != 0.0),
             judged("log lines counted as lost", self.lines_lost, "none", self.lines_lost != 0.0),
@@ -108,6 +113,19 @@ fn trend(name: &str, trend: &Trend) -> bool {
     let wanted = format!("<= {:.0}/min ({least} to {most})", trend.limit);
     judged(name, found, wanted, !trend.is_flat())
 }
+
+fn reloads(
+    name: &str,
+    (before, after): (Sample, Sample),
+    most: u64,
+    figure: fn(&Sample) -> u64,
+) -> bool {
+    let gained = figure(&after).saturating_sub(figure(&before));
+    judged(name, gained, format_args!("<= {most} for {RELOADS} reloads"), gained > most)
+}
+
+/// What that many reloads may leave in the allocator: less than a state takes each time.
+const RELOADS_KIB: u64 = 1024;
 
 fn at_rest(name: &str, before: u64, after: u64) -> bool {
     judged(name, after, format_args!("<= {before}"), after > before)
