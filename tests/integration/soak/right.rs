@@ -167,8 +167,14 @@ pub fn streams(world: &World, dice: &mut Dice) {
             }
             pending.push((connection.begin(task.request()), task));
         }
-        for (pending, task) in pending {
-            task.check(world, "h2 streams", &pending.answer());
+        // All bodies are taken at once: those that wait unread would use up the connection's window.
+        let answers = pending.into_iter().map(|(pending, task)| async {
+            let answer = async { pending.finish().await?.collect().await };
+            (answer.await, task)
+        });
+        for (answer, task) in wait("all answers", futures_util::future::join_all(answers)) {
+            let answer = answer.unwrap_or_else(|error| panic!("{}: {error:?}", task.path));
+            task.check(world, "h2 streams", &answer);
         }
         world.rest(dice.pause(400));
         if world.is_over() {
