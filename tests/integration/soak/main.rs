@@ -33,6 +33,7 @@ mod gauge;
 mod report;
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -71,10 +72,15 @@ fn main() -> ExitCode {
     };
     println!("soak: {:.1} minutes, seed {}", options.time.as_secs_f64() / 60.0, options.seed);
     world::keep_last_words();
-    if soak(&options).print() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let (report, proxy) = soak(&options);
+    let is_well = report.print();
+    // The table has said already what this would complain about.
+    panic::set_hook(Box::new(|_| {}));
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(proxy)));
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn soak(options: &Options) -> Report {
+fn soak(options: &Options) -> (Report, Proxy) {
     let ledger = Arc::new(Ledger::new());
     let mut apps = Apps::start(&ledger, options.spoil == Some(Spoil::Answers));
     let second_port = free_port();
@@ -113,7 +119,7 @@ fn soak(options: &Options) -> Report {
     let settled = left.elapsed();
     let reloads = reload_at_rest(&mut proxy, &setups);
     let end = end(&mut proxy);
-    Report {
+    let report = Report {
         seed: options.seed,
         time: options.time,
         counts: ledger.counts(),
@@ -129,7 +135,8 @@ fn soak(options: &Options) -> Report {
         lines_lost: scraped["portcullis_access_log_lines_lost_total"],
         lines: logged_lines(&proxy),
         end,
-    }
+    };
+    (report, proxy)
 }
 
 /// Sends in all clients.
@@ -245,7 +252,8 @@ fn end(proxy: &mut Proxy) -> Option<String> {
     proxy.signal(rustix::process::Signal::TERM);
     let status = proxy.wait_for_exit();
     let words = proxy.words();
-    let panics: Vec<&str> = words.lines().filter(|line| line.contains("panicked at")).collect();
+    let panics = words.lines().filter(|line| line.contains("panicked at"));
+    let panics: Vec<&str> = panics.take(3).collect();
     if status.success() && panics.is_empty() {
         return None;
     }

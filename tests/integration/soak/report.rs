@@ -125,7 +125,7 @@ fn reloads(
 }
 
 /// What that many reloads may leave in the allocator: less than a state takes each time.
-const RELOADS_KIB: u64 = 1024;
+const RELOADS_KIB: u64 = 512;
 
 fn at_rest(name: &str, before: u64, after: u64) -> bool {
     judged(name, after, format_args!("<= {before}"), after > before)
