@@ -2,7 +2,8 @@
 //!
 //! Everything is synchronous on the outside, so that a test reads from top to bottom; inside, one
 //! runtime carries the origins and clients of all tests. Nothing sleeps: every wait is for
-//! something, and ends the test with its name when it does not come within [`PATIENCE`].
+//! something, and ends the test with its name when it does not come within [`PATIENCE`], which is
+//! the crate's own.
 
 pub mod origin;
 pub mod script;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
+pub use crate::PATIENCE;
 pub use body::Body;
 pub use client::{Answer, Client, Connection};
 pub use http::{Method, Request, Response};
@@ -34,9 +36,6 @@ pub use proxy::Proxy;
 pub use script::Script;
 pub use setup::{Setup, Site};
 pub use wire::Wire;
-
-/// The longest wait for something that should happen at once, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The longest wait for something large.
 pub const LONG_PATIENCE: Duration = Duration::from_secs(300);

@@ -196,6 +196,18 @@ impl Origin {
         taken.filter(|bytes| !bytes.is_empty()).collect()
     }
 
+    /// Lets go of all requests, and of what arrived on connections so far.
+    #[allow(dead_code, reason = "what lasts for hours needs it")]
+    pub fn forget(&self) {
+        self.known.requests.lock().unwrap().clear();
+        let mut heard = self.known.heard.lock().unwrap();
+        // Whoever still reads from a connection holds its bytes, too.
+        heard.retain(|bytes| Arc::strong_count(bytes) > 1);
+        for bytes in &*heard {
+            *bytes.lock().unwrap() = Vec::new();
+        }
+    }
+
     /// All of [`heard`](Self::heard) as text.
     pub fn heard_text(&self) -> String {
         String::from_utf8_lossy(&self.heard()).into_owned()
