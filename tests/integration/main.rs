@@ -50,3 +50,4 @@ mod inventory;
 mod audit;
 mod ports;
 mod catalogue;
+mod mutations;
