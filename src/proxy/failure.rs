@@ -38,6 +38,8 @@ pub enum Failure {
     Expectation,
     /// A transfer coding other than chunked.
     Coding,
+    /// More than one Content-Length, over HTTP/2.
+    Lengths,
     /// The client has been redirected here over and over.
     RedirectLoop,
     /// The application.
@@ -49,7 +51,9 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Host(_) | Failure::Path(_) | Failure::Target(_) => StatusCode::BAD_REQUEST,
+            Failure::Host(_) | Failure::Path(_) | Failure::Target(_) | Failure::Lengths => {
+                StatusCode::BAD_REQUEST
+            }
             Failure::NoSite | Failure::NoRoute => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::Limit(_, status) => *status,
@@ -112,6 +116,7 @@ impl Failure {
             Failure::UnknownMethod => "a method longer than any that there is".into(),
             Failure::Expectation => "an expectation other than 100-continue".into(),
             Failure::Coding => "a transfer coding other than chunked".into(),
+            Failure::Lengths => "more than one Content-Length".into(),
             Failure::RedirectLoop => {
                 "redirect loop: a TLS-terminating proxy in front forwards plain HTTP; list it in \
                  server.trusted_proxies, or let it connect over HTTPS"

@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::forward;
 use super::headers::authority::{AuthorityRef, request_authority};
 use super::headers::forwarded::X_FORWARDED_PROTO;
+use super::path::PathError;
 use super::record::Record;
 use super::response_body::Body;
 use crate::config::{Limits, Redirect};
@@ -175,7 +176,8 @@ fn within_limits(limits: &Limits, parts: &Parts) -> Result<usize, Failure> {
     Ok(size)
 }
 
-/// Methods and expectations that mean something else to a proxy than to an application.
+/// Methods and expectations that mean something else to a proxy than to an application, and what the
+/// library lets pass over HTTP/2 alone.
 fn acceptable(parts: &Parts) -> Result<(), Failure> {
     let websocket =
         || parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
@@ -188,6 +190,13 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
             return Err(Failure::Method);
         }
         _ => {}
+    }
+    // The library would make a path of `?a`; in a URL of HTTP/1.1 that is right (RFC 9113 §8.3.1).
+    if parts.version == Version::HTTP_2 && !target_of(parts).starts_with(['/', '*']) {
+        return Err(Failure::Path(PathError::NotAbsolute));
+    }
+    if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Failure::Lengths);
     }
     let mut expectations = parts.headers.get_all(header::EXPECT).iter();
     if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

@@ -52,14 +52,15 @@ fn bent_requests_over_http1() {
 fn bent_requests_over_http2() {
     let trial = |campaign: &Campaign, wire: &mut dyn FnMut(bool) -> Wire, seed, case| {
         let asked = Asked::of(seed, case);
-        let meant: Vec<_> = asked.iter().map(http2::reading::read).collect();
+        let meant = asked.iter().map(http2::library::mended);
+        let meant: Vec<_> = meant.map(|asked| http2::reading::read(&asked)).collect();
         let played = http2::client::play(wire(true), &asked);
         let is_looked_at = |(place, one): &(usize, &Asked)| {
-            one.is_bent && (played.over.contains(place) || !played.is_ended)
+            one.is_bent && (played.over.contains(place) || one.is_last_word)
         };
         campaign.count(asked.iter().enumerate().filter(is_looked_at).count());
         Play {
-            shown: format!("{asked:#?}"),
+            shown: asked.iter().map(Asked::shown).collect::<Vec<_>>().join("\n"),
             judge: Box::new(move |seen| http2::judge::complaints(case, &meant, &played, seen)),
         }
     };

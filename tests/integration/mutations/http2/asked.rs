@@ -1,5 +1,7 @@
 //! What one client asks for on one connection, stream by stream.
 
+use std::fmt::Write;
+
 use super::tricks;
 use crate::harness::h2_frames::{DATA, END_HEADERS, END_STREAM, HEADERS, encode, field_block};
 use crate::mutations::dice::Dice;
@@ -26,6 +28,9 @@ pub struct Asked {
     pub cut: Option<usize>,
     /// Whether anything was done to it.
     pub is_bent: bool,
+    /// Whether it is one for which a server may end the connection: it is sent when all the others
+    /// are over.
+    pub is_last_word: bool,
     /// The mark of who sends it.
     pub marker: String,
 }
@@ -34,15 +39,19 @@ impl Asked {
     /// The streams of a case.
     pub fn of(seed: u64, case: u32) -> Vec<Self> {
         let dice = &mut Dice::of(!seed, case);
-        (0..2 + dice.below(9))
-            .map(|number| {
-                let mut asked = Self::valid(dice, case, number);
-                let tricks = if dice.one_in(8) { 0 } else { 1 + dice.below(2) };
-                (0..tricks).for_each(|_| tricks::play(&mut asked, dice));
-                asked.is_bent = tricks > 0;
-                asked
-            })
-            .collect()
+        let quiet = 6 + dice.below(9);
+        let bend = |number| {
+            let mut asked = Self::valid(dice, case, number);
+            asked.is_last_word = number >= quiet;
+            if asked.is_last_word {
+                tricks::play_last(&mut asked, dice);
+            }
+            let tricks = if dice.one_in(8) { 0 } else { 1 + dice.below(2) };
+            (0..tricks).for_each(|_| tricks::play(&mut asked, dice));
+            asked.is_bent = tricks > 0 || asked.is_last_word;
+            asked
+        };
+        (0..quiet + 1).map(bend).collect()
     }
 
     fn valid(dice: &mut Dice, case: u32, number: usize) -> Self {
@@ -72,7 +81,16 @@ impl Asked {
         let trailers =
             (!data.is_empty() && dice.one_in(8)).then(|| vec![(b"x-sum".to_vec(), b"1".to_vec())]);
         let cut = dice.one_in(8).then(|| dice.below(60));
-        Self { fields, data, trailers, ends: true, cut, is_bent: false, marker }
+        Self {
+            fields,
+            data,
+            trailers,
+            ends: true,
+            cut,
+            is_bent: false,
+            is_last_word: false,
+            marker,
+        }
     }
 
     /// Its frames on this stream.
@@ -98,6 +116,22 @@ impl Asked {
             frames.extend(encode(HEADERS, END_HEADERS | last(true), stream, &block));
         }
         frames
+    }
+
+    /// All of it as text.
+    pub fn shown(&self) -> String {
+        let line = |(name, value): &(Vec<u8>, Vec<u8>)| {
+            format!("    {}: {}\n", name.escape_ascii(), value.escape_ascii())
+        };
+        let mut text: String = self.fields.iter().map(line).collect();
+        for data in &self.data {
+            writeln!(text, "    DATA {}", data.escape_ascii()).unwrap();
+        }
+        for field in self.trailers.iter().flatten() {
+            write!(text, "    trailer {}", line(field)).unwrap();
+        }
+        let end = if self.ends { "END_STREAM" } else { "no end" };
+        format!("{text}    {end}, cut at {:?}\n", self.cut)
     }
 
     /// Adds a field behind the pseudo-header fields.

@@ -23,36 +23,47 @@ pub struct Played {
 
 /// Asks and takes all that comes.
 pub fn play(mut wire: Wire, asked: &[Asked]) -> Played {
+    let mut played = Played::default();
+    let mut unread = Vec::new();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(encode(SETTINGS, 0, 0, &[]));
-    for (stream, one) in (1..).step_by(2).zip(asked) {
-        bytes.extend(one.frames(stream));
-    }
-    let mut played = Played::default();
-    let _ = wire.try_send(&bytes);
-    let mut unread = Vec::new();
-    let waits = |played: &Played| {
-        let is_open = |(place, one): (usize, &Asked)| one.ends && !played.over.contains(&place);
-        asked.iter().enumerate().any(is_open)
-    };
-    while waits(&played) {
-        match wire.take_some() {
-            Ok(bytes) if !bytes.is_empty() => unread.extend(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                played.complaint = Some(format!("silence: over are {:?}", played.over));
-                break;
-            }
-            Ok(_) | Err(_) => {
-                played.is_ended = true;
-                break;
+    for is_last_word in [false, true] {
+        for (stream, one) in (1..).step_by(2).zip(asked) {
+            if one.is_last_word == is_last_word {
+                bytes.extend(one.frames(stream));
             }
         }
-        while played.take(&mut unread, &mut wire) {}
+        let _ = wire.try_send(std::mem::take(&mut bytes));
+        let is_open = |played: &Played, (place, one): (usize, &Asked)| {
+            one.is_last_word == is_last_word && one.ends && !played.over.contains(&place)
+        };
+        while asked.iter().enumerate().any(|one| is_open(&played, one)) {
+            if !played.take_some(&mut unread, &mut wire) {
+                return played;
+            }
+        }
     }
     played
 }
 
 impl Played {
+    /// Takes what comes; false when nothing does.
+    fn take_some(&mut self, unread: &mut Vec<u8>, wire: &mut Wire) -> bool {
+        match wire.take_some() {
+            Ok(bytes) if !bytes.is_empty() => unread.extend(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                self.complaint = Some(format!("silence: over are {:?}", self.over));
+                return false;
+            }
+            Ok(_) | Err(_) => {
+                self.is_ended = true;
+                return false;
+            }
+        }
+        while self.take(unread, wire) {}
+        true
+    }
+
     /// Takes one frame off `unread`; false when there is no whole one.
     fn take(&mut self, unread: &mut Vec<u8>, wire: &mut Wire) -> bool {
         let Some(head) = unread.get(..9) else { return false };

@@ -2,6 +2,7 @@
 
 pub mod asked;
 pub mod tricks;
+pub mod library;
 pub mod reading;
 pub mod client;
 pub mod judge;

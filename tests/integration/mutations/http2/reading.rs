@@ -19,7 +19,7 @@ pub struct Meant {
 }
 
 /// Names of fields that belong to a connection of HTTP/1.1 (RFC 9113 §8.2.2).
-const OF_CONNECTIONS: &[&[u8]] =
+pub const OF_CONNECTIONS: &[&[u8]] =
     &[b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
 
 /// Reads a stream; `None` where its head must not be obeyed.

@@ -5,11 +5,8 @@ use crate::mutations::dice::Dice;
 
 type Trick = fn(&mut Asked, &mut Dice);
 
+/// What concerns one stream.
 const TRICKS: &[Trick] = &[
-    line_in_value,
-    odd_name,
-    folded_name,
-    odd_byte,
     white_space,
     connection_field,
     te,
@@ -25,7 +22,6 @@ const TRICKS: &[Trick] = &[
     pseudo_lost,
     trailers,
     cookies,
-    cookies,
     connect,
     forwarding,
     alias,
@@ -35,14 +31,21 @@ const TRICKS: &[Trick] = &[
     ordinary,
     ordinary,
     ordinary,
-    ordinary,
     frames,
     frames,
 ];
 
-/// Plays any trick.
+/// What is no header block, so that nothing after it on the connection can be read for certain.
+const LAST_WORDS: &[Trick] = &[line_in_value, odd_name, folded_name, odd_byte, bad_trailers];
+
+/// Plays any trick that concerns one stream.
 pub fn play(asked: &mut Asked, dice: &mut Dice) {
     TRICKS[dice.below(TRICKS.len())](asked, dice);
+}
+
+/// Plays a trick for which a server may end the connection.
+pub fn play_last(asked: &mut Asked, dice: &mut Dice) {
+    LAST_WORDS[dice.below(LAST_WORDS.len())](asked, dice);
 }
 
 fn any<'a>(asked: &'a mut Asked, dice: &mut Dice) -> &'a mut (Vec<u8>, Vec<u8>) {
@@ -344,9 +347,6 @@ fn pseudo_lost(asked: &mut Asked, dice: &mut Dice) {
 }
 
 fn trailers(asked: &mut Asked, dice: &mut Dice) {
-    if asked.data.is_empty() && dice.one_in(2) {
-        asked.data.push(asked.marker.clone().into());
-    }
     let (name, value) = *dice.pick(&[
         &("content-length", "50"),
         &("host", "evil.test"),
@@ -354,18 +354,39 @@ fn trailers(asked: &mut Asked, dice: &mut Dice) {
         &(":method", "GET"),
         &("transfer-encoding", "chunked"),
         &("x-forwarded-for", "6.6.6.6"),
+        &("x", "fine"),
+        &("connection", "close"),
+        &(":status", "200"),
+        &("cookie", "a=b"),
+        &("grpc-status", "0"),
+        &("te", "gzip"),
+        &(":nonsense", "1"),
+        &("authorization", "x"),
+        &("x_forwarded_for", "6.6.6.6"),
+    ]);
+    end_with(asked, (name.into(), value.into()), dice);
+}
+
+fn bad_trailers(asked: &mut Asked, dice: &mut Dice) {
+    let (name, value) = *dice.pick(&[
         &("Upper", "case"),
         &("x\r\ny", "z"),
         &("x", "a\r\nb: c"),
-        &("connection", "close"),
-        &(":status", "200"),
         &("", "empty"),
-        &("cookie", "a=b"),
-        &("x-ok", "fine"),
-        &("grpc-status", "0"),
-        &("te", "gzip"),
+        &("x y", "z"),
+        &("x", "a\0b"),
+        &("x:", "y"),
+        &("tran\u{17f}fer-encoding", "chunked"),
+        &("x", "\r\n0\r\n\r\n"),
     ]);
-    asked.trailers = Some(vec![(name.into(), value.into())]);
+    end_with(asked, (name.into(), value.into()), dice);
+}
+
+fn end_with(asked: &mut Asked, trailer: (Vec<u8>, Vec<u8>), dice: &mut Dice) {
+    if asked.data.is_empty() && dice.one_in(2) {
+        asked.data.push(asked.marker.clone().into());
+    }
+    asked.trailers = Some(vec![trailer]);
 }
 
 fn cookies(asked: &mut Asked, dice: &mut Dice) {
