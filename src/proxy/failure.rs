@@ -38,7 +38,7 @@ pub enum Failure {
     Expectation,
     /// A transfer coding other than chunked.
     Coding,
-    /// More than one Content-Length, over HTTP/2.
+    /// More than one Content-Length, or an empty one, over HTTP/2.
     Lengths,
     /// The client has been redirected here over and over.
     RedirectLoop,
@@ -116,7 +116,7 @@ impl Failure {
             Failure::UnknownMethod => "a method longer than any that there is".into(),
             Failure::Expectation => "an expectation other than 100-continue".into(),
             Failure::Coding => "a transfer coding other than chunked".into(),
-            Failure::Lengths => "more than one Content-Length".into(),
+            Failure::Lengths => "a Content-Length that is not one number".into(),
             Failure::RedirectLoop => {
                 "redirect loop: a TLS-terminating proxy in front forwards plain HTTP; list it in \
                  server.trusted_proxies, or let it connect over HTTPS"

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::PoisonError;
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -195,8 +195,12 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
     if parts.version == Version::HTTP_2 && !target_of(parts).starts_with(['/', '*']) {
         return Err(Failure::Path(PathError::NotAbsolute));
     }
-    if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err(Failure::Lengths);
+    let mut lengths =
+        parts.headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    match (lengths.next(), lengths.next()) {
+        (None, _) => {}
+        (Some(only @ [_, ..]), None) if only.iter().all(u8::is_ascii_digit) => {}
+        _ => return Err(Failure::Lengths),
     }
     let mut expectations = parts.headers.get_all(header::EXPECT).iter();
     if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

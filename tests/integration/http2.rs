@@ -258,18 +258,20 @@ fn a_length_that_disagrees_with_the_data_makes_no_whole_request() {
     }
 }
 
-/// Both went on as one, even `5` beside `05`.
+/// They went on as one, even `5` beside `05`, and nothing as if it were zero.
 #[test]
-fn a_length_that_is_told_twice_is_refused() {
-    for again in ["5", "05"] {
-        let lengths = [("content-length", "5"), ("content-length", again)];
+fn a_length_that_is_not_one_number_is_refused() {
+    for (lengths, data) in [(&["5", "5"][..], "hello"), (&["5", "05"], "hello"), (&[""], "")] {
         let (origin, proxy) = proxied();
         let mut frames = frames(&proxy);
+        let lengths = lengths.iter().map(|length| ("content-length", *length));
         let fields: Vec<_> = GET.into_iter().chain(lengths).collect();
-        frames.send_head(1, false, &fields);
-        frames.send(DATA, 1, 1, b"hello");
+        frames.send_head(1, data.is_empty(), &fields);
+        if !data.is_empty() {
+            frames.send(DATA, END_STREAM, 1, data.as_bytes());
+        }
         let outcome = outcome(&mut frames);
-        assert_ne!(status_of(&outcome), Some(0x88), "{again}: {outcome:?}");
+        assert_ne!(status_of(&outcome), Some(0x88), "{data:?}: {outcome:?}");
         assert!(origin.requests().is_empty(), "{}", origin.heard_text());
     }
 }
