@@ -31,7 +31,7 @@ pub fn complaints(case: u32, sent: &[Sent], played: &Played, seen: &[Seen]) -> V
         }
     }
     if played.answers.len() > sent.len() + 1 {
-        complaints.push(format!("{} answers to {}", played.answers.len(), sent.len()));
+        complaints.push(format!("to {} requests {:?}", sent.len(), played.answers));
     }
     let expecting = sent.iter().filter(|one| one.expects).count();
     if played.interim > expecting {

@@ -23,15 +23,15 @@ impl Stream {
         let dice = &mut Dice::of(seed, case);
         let mut stream =
             Self { bytes: Vec::new(), writes: Vec::new(), mutated: Vec::new(), is_sealed: false };
-        for number in 0..1 + dice.below(7) {
+        for number in 0..1 + dice.below(10) {
             let mut draft = Draft::valid(dice, case, number);
             let tricks = if dice.one_in(8) { 0 } else { 1 + dice.below(2) };
             for _ in 0..tricks {
-                let is_taken = !dice.one_in(5);
+                let is_taken = !dice.one_in(9);
                 tricks::play(&mut draft, dice, is_taken);
             }
             let mut bytes = draft.bytes();
-            let is_torn = dice.one_in(16);
+            let is_torn = dice.one_in(24);
             if is_torn {
                 tear(&mut bytes, dice);
             }

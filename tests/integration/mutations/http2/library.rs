@@ -1,9 +1,10 @@
 //! Where the HTTP/2 library mends what it should refuse, before the proxy sees anything of it.
 //!
 //! Nothing of that makes two requests of one, or brings an application something that it should not
-//! have: what is cut or dropped is gone. The reading of a stream allows for these three and no more:
+//! have: what is cut or dropped is gone. The reading of a stream allows for these and no more:
 //!
 //! - a fragment is cut off a path;
+//! - a scheme without an authority beside it is dropped;
 //! - pseudo-header fields are dropped from trailers;
 //! - a header block is judged piece by piece where CONTINUATION cuts it: what is wrong in the first
 //!   piece is dropped instead of refused, and the second may begin with pseudo-header fields.
@@ -20,6 +21,13 @@ pub fn mended(asked: &Asked) -> Asked {
     }
     for (_, path) in mended.fields.iter_mut().filter(|(name, _)| name == b":path") {
         path.truncate(path.iter().position(|byte| *byte == b'#').unwrap_or(path.len()));
+    }
+    if mended.fields.iter().all(|(name, _)| name != b":authority") {
+        let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        let schemes = mended.fields.iter_mut().filter(|(name, _)| name == b":scheme");
+        schemes.filter(|(_, value)| value.iter().all(is_scheme)).for_each(|(_, value)| {
+            *value = b"https".to_vec();
+        });
     }
     if let Some(trailers) = &mut mended.trailers {
         let known = [&b":path"[..], b":method", b":status", b":scheme", b":authority"];
