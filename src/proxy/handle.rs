@@ -59,6 +59,8 @@ pub async fn handle(
         }
         answer::close(&mut response);
     }
+    let is_close = response.headers().get(header::CONNECTION).is_some_and(|word| word == "close");
+    connection.is_last_answered.set(is_close);
     Ok(response)
 }
 

@@ -24,6 +24,8 @@ pub struct Answer {
     pub status: u16,
     /// The number of the request that it is an answer to; `None` where the proxy itself answers.
     pub serial: Option<u64>,
+    /// Whether it says that it is the last.
+    pub closes: bool,
 }
 
 /// Sends `stream`, which is read as `sent`, and takes all that comes.
@@ -78,7 +80,7 @@ impl Played {
         let is_it = is_unreadable && text.starts_with("HTTP/1.1 ") && text.ends_with("\r\n\r\n");
         if is_it {
             let status = RawAnswer { head: text, body: Vec::new() }.status();
-            self.answers.push(Answer { status, serial: None });
+            self.answers.push(Answer { status, serial: None, closes: true });
         }
         is_it
     }
@@ -110,7 +112,8 @@ impl Played {
             return true;
         }
         let serial = answer.field(SERIAL).map(|serial| serial.parse().unwrap());
-        self.answers.push(Answer { status, serial });
+        let closes = answer.field("connection").is_some_and(|word| word == "close");
+        self.answers.push(Answer { status, serial, closes });
         true
     }
 }

@@ -30,6 +30,10 @@ pub fn complaints(case: u32, sent: &[Sent], played: &Played, seen: &[Seen]) -> V
             complaints.push(format!("answer {place} is to another request: {told:?}"));
         }
     }
+    let last = played.answers.iter().position(|answer| answer.closes);
+    if last.is_some_and(|last| last + 1 < played.answers.len()) {
+        complaints.push(format!("more behind the last answer: {:?}", played.answers));
+    }
     if played.answers.len() > sent.len() + 1 {
         complaints.push(format!("to {} requests {:?}", sent.len(), played.answers));
     }
