@@ -276,6 +276,24 @@ fn a_length_that_is_not_one_number_is_refused() {
     }
 }
 
+/// It stood in the line as it came: a tab is no part of a value, but some readers keep it.
+#[test]
+fn white_space_around_a_value_goes_no_further() {
+    let (origin, proxy) = proxied();
+    let mut frames = frames(&proxy);
+    let padded = [("x-tab", "\ta\t"), ("x-space", " b "), ("cookie", "c=d\t"), ("cookie", " e=f")];
+    let fields: Vec<_> = GET.into_iter().chain(padded).collect();
+    frames.send_head(1, true, &fields);
+    outcome(&mut frames);
+    let heard = origin.heard_text();
+    for (name, _) in padded {
+        let mut lines = heard.lines().filter_map(|line| line.strip_prefix(name));
+        assert!(lines.all(|value| value.trim_end_matches(['\t', ' ']) == value), "{heard:?}");
+        assert!(!heard.contains(&format!("{name}: \t")), "{heard:?}");
+        assert!(!heard.contains(&format!("{name}:  ")), "{heard:?}");
+    }
+}
+
 /// The application had all that was announced, and answered, before it was known for a lie.
 #[test]
 fn a_counted_body_is_whole_when_the_stream_is() {

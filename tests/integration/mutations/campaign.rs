@@ -1,5 +1,6 @@
 //! Cases by the thousand, played by several clients at once before one proxy as it is shipped.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -55,7 +56,7 @@ pub fn run(trial: &Trial<'_>) {
     let backend = Backend::start();
     let proxy = Proxy::plain_to(&backend).admin("metrics = '127.0.0.1:0'").start();
     let campaign = Campaign::default();
-    let (plan, began) = (Plan::of(trial), Instant::now());
+    let (plan, began) = (Plan::of(trial.cases), Instant::now());
     let played: Mutex<Vec<(u32, Play)>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -82,6 +83,7 @@ pub fn run(trial: &Trial<'_>) {
         plan.seeds
     );
     let mut complaints: Vec<String> = backend.violations();
+    complaints.iter().take(SHOWN).for_each(|complaint| println!("not strict: {complaint}"));
     for (number, play) in played.into_inner().unwrap() {
         let found = (play.judge)(&backend.take(address(number)));
         if !found.is_empty() || plan.only.is_some() {
@@ -99,7 +101,7 @@ pub fn run(trial: &Trial<'_>) {
 }
 
 /// Which cases are played.
-struct Plan {
+pub struct Plan {
     seeds: Vec<u64>,
     cases: u32,
     only: Option<u32>,
@@ -107,32 +109,29 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(trial: &Trial<'_>) -> Self {
+    /// So many of each seed, or what the environment says.
+    pub fn of(cases_each: u32) -> Self {
         let variable = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-        let drawn = uuid();
+        // The hasher of each process has keys of its own.
+        let drawn = RandomState::new().hash_one(std::process::id());
         let seed = variable("MUTATION_SEED");
         let seeds = seed.map_or_else(|| [SEEDS, &[drawn]].concat(), |seed| vec![seed]);
         let only = variable("MUTATION_CASE").map(|case| case as u32);
         let cases = variable("MUTATION_CASES").map(|cases| cases as u32);
         let is_partial = seed.is_some() || cases.is_some();
-        let cases = if only.is_some() { 1 } else { cases.unwrap_or(trial.cases) };
+        let cases = if only.is_some() { 1 } else { cases.unwrap_or(cases_each) };
         Self { seeds, cases, only, is_partial }
     }
 
     /// The seed and the case of the client with this number.
-    fn case(&self, number: u32) -> Option<(u64, u32)> {
+    pub fn case(&self, number: u32) -> Option<(u64, u32)> {
         let seed = self.seeds.get((number / self.cases) as usize)?;
         Some((*seed, self.only.unwrap_or(number % self.cases)))
     }
 }
 
-fn uuid() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
-
 /// Every client has an address of its own.
-fn address(number: u32) -> Ipv4Addr {
+pub fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number)
 }
 

@@ -13,6 +13,8 @@ mod backend;
 mod campaign;
 mod http1;
 mod http2;
+mod tap;
+mod readers;
 
 use campaign::{Campaign, Play, Trial};
 
@@ -45,7 +47,7 @@ fn bent_requests_over_http1() {
             }),
         }
     };
-    campaign::run(&Trial { protocol: "http/1.1", cases: 6000, wanted: HTTP1, play: &trial });
+    campaign::run(&Trial { protocol: "http/1.1", cases: 6800, wanted: HTTP1, play: &trial });
 }
 
 #[test]
