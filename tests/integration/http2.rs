@@ -276,6 +276,17 @@ fn a_length_that_is_not_one_number_is_refused() {
     }
 }
 
+/// The library takes a quote for a letter of a name, and no reader of HTTP/1.1 does.
+#[test]
+fn a_name_with_a_quote_goes_no_further() {
+    let (origin, proxy) = proxied();
+    let mut frames = frames(&proxy);
+    let fields: Vec<_> = GET.into_iter().chain([("\"x\"", "a")]).collect();
+    frames.send_head(1, true, &fields);
+    outcome(&mut frames);
+    assert!(!origin.heard_text().contains("\"x\""), "{}", origin.heard_text());
+}
+
 /// It stood in the line as it came: a tab is no part of a value, but some readers keep it.
 #[test]
 fn white_space_around_a_value_goes_no_further() {

@@ -58,7 +58,7 @@ fn readers_of_another_make_agree() {
         assert!(forwarded > 0, "{name} was asked nothing");
         wrong.extend(score.disagreed.into_iter().take(8).map(|one| format!("{name}: {one}")));
     }
-    println!("{table}");
+    println!("\n{table}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

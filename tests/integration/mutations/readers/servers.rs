@@ -130,10 +130,7 @@ server.errorlog = \"/dev/null\"
 server.upload-dirs = ( \"FOLDER\" )
 server.max-keep-alive-requests = 65535
 server.max-request-field-size = 65000
-server.http-parseopts = (
-    \"url-normalize\" => \"disable\",
-    \"method-get-body\" => \"enable\"
-)
+server.http-parseopts = ( \"url-normalize\" => \"disable\" )
 server.modules = ( \"mod_proxy\" )
 proxy.server = ( \"\" => ( ( \"host\" => \"127.0.0.1\", \"port\" => TARGET ) ) )
 ";
@@ -141,6 +138,8 @@ proxy.server = ( \"\" => ( ( \"host\" => \"127.0.0.1\", \"port\" => TARGET ) ) )
 /// Why a server may answer a request itself: what RFC 9110 leaves to each, and no other reading.
 pub fn excuse(name: &str, request: &Heard, answer: &RawAnswer) -> Option<&'static str> {
     let is_plain = |byte: u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
+    let framing = ["content-length", "transfer-encoding"];
+    let has_body = framing.iter().any(|name| !request.values(name).is_empty());
     match (name, answer.status()) {
         // It is a server's own to answer (RFC 9110 §9.3.7); nginx knows no such target.
         ("nginx", 400) if request.target == "*" => Some("OPTIONS * is not known to it"),
@@ -148,8 +147,22 @@ pub fn excuse(name: &str, request: &Heard, answer: &RawAnswer) -> Option<&'stati
         ("nginx", 400 | 405) if !request.method.bytes().all(is_plain) => {
             Some("methods are A to Z, - and _ to it")
         }
+        // Its prefixes match any number of slashes.
+        ("apache2", 200) if answer.field("x-told") == Some(&one_slash(request)) => {
+            Some("slashes in front are merged")
+        }
+        // Such content has no meaning, and a server may refuse it (RFC 9110 §9.3.1, §9.3.2).
+        ("lighttpd", 400) if has_body && matches!(&*request.method, "GET" | "HEAD") => {
+            Some("GET and HEAD have no body to it")
+        }
         // RFC 9110 §9.1.
         (_, 501) => Some("a method that it does not implement"),
         _ => None,
     }
+}
+
+/// What is told of a request when slashes in front of its path are one.
+fn one_slash(request: &Heard) -> String {
+    let target = request.target.trim_start_matches('/');
+    format!("{} /{target} {}", request.method, request.body.len())
 }
