@@ -30,7 +30,7 @@ pub enum Failure {
     Limit(Limit, StatusCode),
     /// The requests that its client has open hold too much memory already.
     Crowded,
-    /// TRACE, CONNECT: what a proxy in front of an application has no use for.
+    /// TRACE, CONNECT, PRI: what a proxy in front of an application has no use for.
     Method,
     /// A method that nobody has registered, and far too long.
     UnknownMethod,

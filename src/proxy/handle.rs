@@ -188,6 +188,8 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
     }
     match parts.method {
         Method::TRACE => return Err(Failure::Method),
+        // It begins HTTP/2, and is no method of a request (RFC 9113 §11.6).
+        _ if parts.method == "PRI" => return Err(Failure::Method),
         Method::CONNECT if parts.version != Version::HTTP_2 || !websocket() => {
             return Err(Failure::Method);
         }

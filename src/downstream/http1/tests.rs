@@ -52,7 +52,7 @@ fn nothing_is_answered_behind_the_last_answer() {
         for refused in [
             format!("POST /%zz HTTP/1.1\r\n{chunked}"),
             format!("POST / HTTP/1.1\r\nconnection: close\r\n{chunked}"),
-            format!("POST / HTTP/1.0\r\nhost: a.test\r\ncontent-length: 2\r\n\r\nhi"),
+            "POST / HTTP/1.0\r\nhost: a.test\r\ncontent-length: 2\r\n\r\nhi".to_owned(),
         ] {
             let mut client = Client::of(&worker).await;
             client.says(&format!("{refused}{GET}GET p HTTP/1.1\r\nhost: a.test\r\n\r\n")).await;
