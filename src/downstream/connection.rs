@@ -32,6 +32,8 @@ pub struct Connection {
     /// What its streams make us hold; HTTP/1 has one answer at a time.
     pub budget: Option<Budget>,
     in_flight: Cell<u32>,
+    /// Whether the newest answer has told the client that it is the last one.
+    pub is_last_answered: Cell<bool>,
     /// Requests so far.
     begun: Cell<u64>,
     /// How much had been received when the last request ended.
@@ -70,6 +72,7 @@ impl Connection {
             tunnel: RefCell::new(None),
             unread: Cell::new(false),
             in_flight: Cell::new(0),
+            is_last_answered: Cell::new(false),
             begun: Cell::new(0),
             mark: Cell::new(0),
         })

@@ -199,10 +199,13 @@ fn ended(connection: &Connection, result: hyper::Result<()>) -> SessionEnd {
     SessionEnd::Closed
 }
 
-/// Tells a client that its head could be taken for another one.
+/// Tells a client that its head could be taken for another one, unless it was told already that
+/// nothing more is answered.
 fn refuse_ambiguous(connection: &Connection, ambiguous: Ambiguous) -> SessionEnd {
-    record::refused(connection, StatusCode::BAD_REQUEST, ambiguous.0);
-    connection.stream.inject(AMBIGUOUS);
+    if !connection.is_last_answered.get() {
+        record::refused(connection, StatusCode::BAD_REQUEST, ambiguous.0);
+        connection.stream.inject(AMBIGUOUS);
+    }
     connection.unread.set(true);
     SessionEnd::Closed
 }

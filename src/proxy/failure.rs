@@ -30,7 +30,7 @@ pub enum Failure {
     Limit(Limit, StatusCode),
     /// The requests that its client has open hold too much memory already.
     Crowded,
-    /// TRACE, CONNECT: what a proxy in front of an application has no use for.
+    /// TRACE, CONNECT, PRI: what a proxy in front of an application has no use for.
     Method,
     /// A method that nobody has registered, and far too long.
     UnknownMethod,
@@ -38,6 +38,8 @@ pub enum Failure {
     Expectation,
     /// A transfer coding other than chunked.
     Coding,
+    /// More than one Content-Length, or an empty one, over HTTP/2.
+    Lengths,
     /// The client has been redirected here over and over.
     RedirectLoop,
     /// It has passed servers of this program over and over.
@@ -51,7 +53,9 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Host(_) | Failure::Path(_) | Failure::Target(_) => StatusCode::BAD_REQUEST,
+            Failure::Host(_) | Failure::Path(_) | Failure::Target(_) | Failure::Lengths => {
+                StatusCode::BAD_REQUEST
+            }
             Failure::NoSite | Failure::NoRoute => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::Limit(_, status) => *status,
@@ -114,6 +118,7 @@ impl Failure {
             Failure::UnknownMethod => "a method longer than any that there is".into(),
             Failure::Expectation => "an expectation other than 100-continue".into(),
             Failure::Coding => "a transfer coding other than chunked".into(),
+            Failure::Lengths => "a Content-Length that is not one number".into(),
             Failure::RedirectLoop => {
                 "redirect loop: a TLS-terminating proxy in front forwards plain HTTP; list it in \
                  server.trusted_proxies, or let it connect over HTTPS"

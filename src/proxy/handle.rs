@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::PoisonError;
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -17,6 +17,7 @@ use super::forward;
 use super::headers::authority::{AuthorityRef, request_authority};
 use super::headers::forwarded::X_FORWARDED_PROTO;
 use super::headers::passes;
+use super::path::PathError;
 use super::record::Record;
 use super::response_body::Body;
 use crate::config::{Limits, Redirect};
@@ -59,6 +60,8 @@ pub async fn handle(
         }
         answer::close(&mut response);
     }
+    let is_close = response.headers().get(header::CONNECTION).is_some_and(|word| word == "close");
+    connection.is_last_answered.set(is_close);
     Ok(response)
 }
 
@@ -183,7 +186,8 @@ fn within_limits(limits: &Limits, parts: &Parts) -> Result<usize, Failure> {
     Ok(size)
 }
 
-/// Methods and expectations that mean something else to a proxy than to an application.
+/// Methods and expectations that mean something else to a proxy than to an application, and what the
+/// library lets pass over HTTP/2 alone.
 fn acceptable(parts: &Parts) -> Result<(), Failure> {
     let websocket =
         || parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");
@@ -192,10 +196,23 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
     }
     match parts.method {
         Method::TRACE => return Err(Failure::Method),
+        // It begins HTTP/2, and is no method of a request (RFC 9113 §11.6).
+        _ if parts.method == "PRI" => return Err(Failure::Method),
         Method::CONNECT if parts.version != Version::HTTP_2 || !websocket() => {
             return Err(Failure::Method);
         }
         _ => {}
+    }
+    // The library would make a path of `?a`; in a URL of HTTP/1.1 that is right (RFC 9113 §8.3.1).
+    if parts.version == Version::HTTP_2 && !target_of(parts).starts_with(['/', '*']) {
+        return Err(Failure::Path(PathError::NotAbsolute));
+    }
+    let mut lengths =
+        parts.headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    match (lengths.next(), lengths.next()) {
+        (None, _) => {}
+        (Some(only @ [_, ..]), None) if only.iter().all(u8::is_ascii_digit) => {}
+        _ => return Err(Failure::Lengths),
     }
     let mut expectations = parts.headers.get_all(header::EXPECT).iter();
     if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

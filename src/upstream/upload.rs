@@ -17,6 +17,9 @@ pub struct Upload {
     /// In this order: a head or chunk size, a piece of the body, what ends the chunk.
     queue: [Bytes; 3],
     source: Source,
+    /// The last piece of a counted body, until the client has ended it: over HTTP/2 more may come,
+    /// or trailers that are none, and the request was a lie when it is whole already.
+    held: Bytes,
     /// Bytes that the stream has taken, and pieces that the client has given.
     written: u64,
     pieces: u64,
@@ -68,7 +71,8 @@ impl Upload {
             None => Source::Chunked(body),
         };
         let queue = [head, Bytes::new(), Bytes::new()];
-        Self { queue, source, written: 0, pieces: 0, taken: 0, is_unflushed: false }
+        let held = Bytes::new();
+        Self { queue, source, held, written: 0, pieces: 0, taken: 0, is_unflushed: false }
     }
 
     /// Whether everything has been handed over.
@@ -193,11 +197,18 @@ impl Upload {
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(data))) if data.is_empty() => {}
+                Some(Ok(Ok(data))) if self.is_to_be_held(&data) => {
+                    self.held = data;
+                    self.pieces += 1;
+                }
                 Some(Ok(Ok(data))) => break self.queue_piece(data),
                 // Trailers: HTTP/1.1 applications do not expect any, and merge them badly.
                 Some(Ok(Err(_))) => {}
                 Some(Err(error)) => break Err(error),
-                None => break self.queue_piece(Bytes::new()),
+                None => {
+                    let held = std::mem::take(&mut self.held);
+                    break self.queue_piece(held);
+                }
             }
         };
         self.pieces += 1;
@@ -207,14 +218,26 @@ impl Upload {
         Poll::Ready(result)
     }
 
+    /// Whether this is all that was counted, and the client has not said that it is.
+    fn is_to_be_held(&self, data: &Bytes) -> bool {
+        match &self.source {
+            Source::Counted(body, left) => {
+                self.held.is_empty() && *left == data.len() as u64 && !body.is_end_stream()
+            }
+            _ => false,
+        }
+    }
+
     /// Queues a piece of the body; an empty one is its end.
     fn queue_piece(&mut self, data: Bytes) -> Result<(), RequestBodyError> {
         self.taken += data.len() as u64;
         let is_last = match &mut self.source {
             Source::Counted(body, left) => {
-                let is_last = data.is_empty() || body.is_end_stream();
                 // A byte more or less would be taken for the beginning of another request.
-                match left.checked_sub(data.len() as u64) {
+                let left_over = left.checked_sub(data.len() as u64);
+                let rest = left_over.filter(|_| self.held.is_empty());
+                let is_last = data.is_empty() || rest == Some(0) || body.is_end_stream();
+                match rest {
                     Some(rest) if rest == 0 || !is_last => *left = rest,
                     _ => return Err(RequestBodyError::Miscounted),
                 }

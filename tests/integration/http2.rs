@@ -5,7 +5,9 @@ use crate::harness::h2_frames::{
     SETTINGS,
 };
 use crate::harness::wire::End;
-use crate::harness::{Answer, Body, Origin, Proxy, Request, Response, Wire, pki, runtime, wait};
+use crate::harness::{
+    Answer, Body, Origin, Proxy, Request, Response, Wire, eventually, pki, runtime, wait,
+};
 
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "app.test")];
@@ -216,6 +218,7 @@ fn pseudo_fields_are_held_to_their_rules() {
     assert_refused(&[method, scheme, path, authority, (":nonsense", "1")]);
     assert_refused(&[method, scheme, (":path", ""), authority]);
     assert_refused(&[method, scheme, (":path", "evil"), authority]);
+    assert_refused(&[method, scheme, (":path", "?evil"), authority]);
     assert_refused(&[method, scheme, (":path", "/a HTTP/1.1\r\nX: y"), authority]);
     assert_refused(&[(":method", "GET /adm HTTP/1.1\r\nX:"), scheme, path, authority]);
 }
@@ -252,6 +255,72 @@ fn a_length_that_disagrees_with_the_data_makes_no_whole_request() {
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body.len());
         let is_whole = body.is_some_and(|body| body >= length.parse().unwrap());
         assert!(!is_whole, "{length}: {text}");
+    }
+}
+
+/// They went on as one, even `5` beside `05`, and nothing as if it were zero.
+#[test]
+fn a_length_that_is_not_one_number_is_refused() {
+    for (lengths, data) in [(&["5", "5"][..], "hello"), (&["5", "05"], "hello"), (&[""], "")] {
+        let (origin, proxy) = proxied();
+        let mut frames = frames(&proxy);
+        let lengths = lengths.iter().map(|length| ("content-length", *length));
+        let fields: Vec<_> = GET.into_iter().chain(lengths).collect();
+        frames.send_head(1, data.is_empty(), &fields);
+        if !data.is_empty() {
+            frames.send(DATA, END_STREAM, 1, data.as_bytes());
+        }
+        let outcome = outcome(&mut frames);
+        assert_ne!(status_of(&outcome), Some(0x88), "{data:?}: {outcome:?}");
+        assert!(origin.requests().is_empty(), "{}", origin.heard_text());
+    }
+}
+
+/// The library takes a quote for a letter of a name, and no reader of HTTP/1.1 does.
+#[test]
+fn a_name_with_a_quote_goes_no_further() {
+    let (origin, proxy) = proxied();
+    let mut frames = frames(&proxy);
+    let fields: Vec<_> = GET.into_iter().chain([("\"x\"", "a")]).collect();
+    frames.send_head(1, true, &fields);
+    outcome(&mut frames);
+    assert!(!origin.heard_text().contains("\"x\""), "{}", origin.heard_text());
+}
+
+/// It stood in the line as it came: a tab is no part of a value, but some readers keep it.
+#[test]
+fn white_space_around_a_value_goes_no_further() {
+    let (origin, proxy) = proxied();
+    let mut frames = frames(&proxy);
+    let padded = [("x-tab", "\ta\t"), ("x-space", " b "), ("cookie", "c=d\t"), ("cookie", " e=f")];
+    let fields: Vec<_> = GET.into_iter().chain(padded).collect();
+    frames.send_head(1, true, &fields);
+    outcome(&mut frames);
+    let heard = origin.heard_text();
+    for (name, _) in padded {
+        let mut lines = heard.lines().filter_map(|line| line.strip_prefix(name));
+        assert!(lines.all(|value| value.trim_end_matches(['\t', ' ']) == value), "{heard:?}");
+        assert!(!heard.contains(&format!("{name}: \t")), "{heard:?}");
+        assert!(!heard.contains(&format!("{name}:  ")), "{heard:?}");
+    }
+}
+
+/// The application had all that was announced, and answered, before it was known for a lie.
+#[test]
+fn a_counted_body_is_whole_when_the_stream_is() {
+    let bad_trailers = h2_frames::field_block(&[("te", "gzip")]);
+    let surplus = (DATA, END_STREAM, &b" world"[..]);
+    for (kind, flags, payload) in [surplus, (HEADERS, END_STREAM | END_HEADERS, &bad_trailers)] {
+        let (origin, proxy) = proxied();
+        let mut frames = frames(&proxy);
+        let fields: Vec<_> = GET.into_iter().chain([("content-length", "5")]).collect();
+        frames.send_head(1, false, &fields);
+        frames.send(DATA, 0, 1, b"hello");
+        eventually("the head at the app", || !origin.requests().is_empty());
+        frames.send(kind, flags, 1, payload);
+        let outcome = outcome(&mut frames);
+        assert_ne!(status_of(&outcome), Some(0x88), "{outcome:?}");
+        assert!(origin.heard_text().ends_with("\r\n\r\n"), "{}", origin.heard_text());
     }
 }
 

@@ -50,6 +50,7 @@ mod inventory;
 mod audit;
 mod ports;
 mod catalogue;
+mod mutations;
 
 /// The longest wait for something that should happen at once, on a busy machine.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

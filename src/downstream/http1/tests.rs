@@ -43,6 +43,25 @@ fn a_head_that_begins_behind_a_request_has_to_end_in_time() {
     });
 }
 
+/// There was a second answer, which looked as if it were to the request in between.
+#[test]
+fn nothing_is_answered_behind_the_last_answer() {
+    local(async {
+        let worker = worker(app(OK).await, "");
+        let chunked = "host: a.test\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+        for refused in [
+            format!("POST /%zz HTTP/1.1\r\n{chunked}"),
+            format!("POST / HTTP/1.1\r\nconnection: close\r\n{chunked}"),
+            "POST / HTTP/1.0\r\nhost: a.test\r\ncontent-length: 2\r\n\r\nhi".to_owned(),
+        ] {
+            let mut client = Client::of(&worker).await;
+            client.says(&format!("{refused}{GET}GET p HTTP/1.1\r\nhost: a.test\r\n\r\n")).await;
+            let heard = client.hears_out().await;
+            assert_eq!(heard.matches("HTTP/1.").count(), 1, "{refused:?}: {heard}");
+        }
+    });
+}
+
 /// The first request was cut off, and the refusal of the second stood for its answer.
 #[test]
 fn what_was_asked_before_an_ambiguous_head_is_answered_first() {

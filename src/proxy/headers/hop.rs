@@ -12,7 +12,8 @@ pub enum Fate {
     /// It ends here, or is written anew by us.
     Drop,
     /// It ends here because a CGI-like application reads `_` and `.` in names as `-`, and so could
-    /// take it for a field that we vouch for.
+    /// take it for a field that we vouch for; or because of a `"`, which no name has (RFC 9110
+    /// §5.6.2) and the library takes over HTTP/2.
     DropAlias,
 }
 
@@ -66,7 +67,7 @@ pub fn request_field(name: &HeaderName, listed: &Listed<'_>) -> Fate {
     let text = name.as_str();
     if is_hop_by_hop(text) || is_ours(text) || is_written_by_sender(text) || listed.removes(name) {
         Fate::Drop
-    } else if memchr::memchr2(b'_', b'.', text.as_bytes()).is_some() {
+    } else if memchr::memchr3(b'_', b'.', b'"', text.as_bytes()).is_some() {
         Fate::DropAlias
     } else {
         Fate::Forward
@@ -118,7 +119,8 @@ pub fn trailer_field(name: &HeaderName) -> bool {
     }
     let folded = folded.get(..text.len()).unwrap_or(&folded);
     let folded = std::str::from_utf8(folded).unwrap_or(text);
-    !(is_hop_by_hop(folded)
+    !(text.contains('"')
+        || is_hop_by_hop(folded)
         || is_ours(folded)
         || is_written_by_sender(folded)
         || is_end_to_end(folded)
@@ -329,9 +331,14 @@ mod tests {
 
     #[test]
     fn other_spellings_are_aliases() {
-        for name in
-            ["x_forwarded_for", "x.forwarded.for", "transfer_encoding", "remote.user", "a_b"]
-        {
+        for name in [
+            "x_forwarded_for",
+            "x.forwarded.for",
+            "transfer_encoding",
+            "remote.user",
+            "a_b",
+            "\"x\"",
+        ] {
             assert_eq!(request(name, &[]), Fate::DropAlias, "{name}");
         }
     }
@@ -394,6 +401,7 @@ mod tests {
             "transfer_encoding",
             "x.forwarded.host",
             "x-forwarded-something-longer-than-any-buffer",
+            "\"x\"",
         ] {
             assert!(!trailer_field(&HeaderName::from_static(name)), "{name}");
         }

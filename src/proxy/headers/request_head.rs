@@ -68,13 +68,13 @@ impl Head<'_> {
                 continue;
             }
             if hop::request_field(name, &listed) == Fate::Forward {
-                line(out, name.as_str(), value.as_bytes());
+                line(out, name.as_str(), value.as_bytes().trim_ascii());
             }
         }
         // HTTP/2 lets a client cut its cookies to crumbs (RFC 9113 §8.2.3).
         if self.parts.version == Version::HTTP_2 && headers.contains_key(header::COOKIE) {
-            let crumbs: Vec<&[u8]> =
-                headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+            let crumbs = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+            let crumbs: Vec<&[u8]> = crumbs.map(<[u8]>::trim_ascii).collect();
             line(out, "cookie", &crumbs.join(b"; ".as_slice()));
         }
     }
@@ -126,7 +126,7 @@ pub fn for_http2(
     let listed = Listed::of(&parts.headers);
     for (name, value) in &parts.headers {
         if hop::request_field(name, &listed) == Fate::Forward {
-            headers.append(name.clone(), value.clone());
+            headers.append(name.clone(), trimmed(value));
         }
     }
     // Written anew, so that two readers of `005` cannot differ.
@@ -157,6 +157,16 @@ pub fn interim(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     }
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// A value without white space around it, which HTTP/2 lets nobody send (RFC 9113 §8.2.1) and the
+/// library takes.
+fn trimmed(value: &HeaderValue) -> HeaderValue {
+    let bytes = value.as_bytes().trim_ascii();
+    if bytes.len() == value.len() {
+        return value.clone();
+    }
+    HeaderValue::from_bytes(bytes).unwrap_or_else(|_| value.clone())
 }
 
 /// RFC 9110 §7.6.3.

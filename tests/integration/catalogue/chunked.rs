@@ -80,12 +80,12 @@ fn spill(stage: &Stage) {
 
 fn size_syntax(stage: &Stage) {
     for size in [
-        "+5", "-1", "0x5", "0_5", "Z", "5zz", "", " 5", "\t5", "5 5", "5,", "5.0", "\x0b5",
-        "5\x0b", "\u{665}", "'5'",
+        "+5", "-1", "0x5", "0_5", "Z", "5zz", "", " 5", "\t5", "5 ", "5\t", "5 5", "5,", "5.0",
+        "\x0b5", "5\x0b", "\u{665}", "'5'",
     ] {
         stage.cuts(chunks(&format!("{size}\r\nhello\r\n0\r\n\r\n{SMUGGLED}")));
     }
-    for size in ["5 ", "5\t", "05", "A"] {
+    for size in ["05", "A"] {
         let data = if size == "A" { "hellohello" } else { "hello" };
         let body = format!("{size}\r\n{data}\r\n0\r\n\r\n");
         stage.passes_or_refuses(chunks(&body), &[&format!("POST /p {data}")]);

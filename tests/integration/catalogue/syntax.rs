@@ -99,7 +99,7 @@ fn names(stage: &Stage) {
 }
 
 fn methods(stage: &Stage) {
-    for method in ["G=\":<>(e)", "GET\u{e9}", "G@T", "{GET}", "", "G,T", "GE\\T"] {
+    for method in ["G=\":<>(e)", "GET\u{e9}", "G@T", "{GET}", "", "G,T", "GE\\T", "PRI"] {
         stage.refuses(format!("{method} /p HTTP/1.1\r\nHost: app.test\r\n\r\n"));
     }
     for length in [33, 5000] {

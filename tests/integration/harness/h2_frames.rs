@@ -111,16 +111,30 @@ pub fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Fields as literals without indexing, names and values shorter than 127 bytes.
-pub fn field_block(fields: &[(&str, &str)]) -> Vec<u8> {
+/// Fields as literals without indexing or Huffman (RFC 7541 §6.2.2).
+pub fn field_block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
-        for text in [name, value] {
-            assert!(text.len() < 127, "a length of one byte");
-            block.push(text.len() as u8);
-            block.extend(text.as_bytes());
+        for text in [name.as_ref(), value.as_ref()] {
+            push_length(&mut block, text.len());
+            block.extend(text);
         }
     }
     block
+}
+
+/// A length with a prefix of seven bits (RFC 7541 §5.1).
+fn push_length(block: &mut Vec<u8>, length: usize) {
+    if length < 0x7f {
+        block.push(length as u8);
+        return;
+    }
+    block.push(0x7f);
+    let mut rest = length - 0x7f;
+    while rest >= 0x80 {
+        block.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    block.push(rest as u8);
 }

@@ -51,17 +51,26 @@ pub fn read(mut bytes: &[u8]) -> Result<Vec<Heard>, String> {
         if requests.last().is_some_and(|last| !last.is_whole) {
             return Err("bytes behind a request that was cut".to_owned());
         }
-        let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+        let Some((request, rest)) = read_first(bytes)? else {
             return Err(format!("a head without end: {}", bytes.escape_ascii()));
         };
-        let (head, rest) = bytes.split_at(end + 4);
-        let mut request =
-            read_head(head).map_err(|why| format!("{why} in {}", head.escape_ascii()))?;
-        bytes = read_body(&mut request, rest)
-            .map_err(|why| format!("{why} behind {}", head.escape_ascii()))?;
         requests.push(request);
+        bytes = rest;
     }
     Ok(requests)
+}
+
+/// Reads the first request, and returns it with what follows it; `None` while its head has no end.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_first(bytes: &[u8]) -> Result<Option<(Heard, &[u8])>, String> {
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let (head, rest) = bytes.split_at(end + 4);
+    let mut request = read_head(head).map_err(|why| format!("{why} in {}", head.escape_ascii()))?;
+    let rest = read_body(&mut request, rest)
+        .map_err(|why| format!("{why} behind {}", head.escape_ascii()))?;
+    Ok(Some((request, rest)))
 }
 
 fn read_head(head: &[u8]) -> Result<Heard, String> {

@@ -67,9 +67,12 @@ impl Wire {
     /// Connects and shakes hands over TLS; an error is the peer's alert or its silence.
     pub fn try_tls(to: SocketAddr, config: Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        Self::over(stream).try_seal(config, name)
+    }
+
+    /// Shakes hands over TLS on a connection in the clear.
+    pub fn try_seal(self, config: Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
+        let Io::Plain(stream) = self.io else { panic!("TLS within TLS") };
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
         let mut tls = StreamOwned::new(session, stream);
@@ -218,6 +221,14 @@ impl Wire {
         let (bytes, end) = self.rest();
         let text = String::from_utf8_lossy(&bytes);
         assert_ne!(end, End::Open, "the connection should have ended; it said {text:?}");
+    }
+
+    /// What has come, at least one byte of it; none when the peer has ended the connection.
+    pub fn take_some(&mut self) -> std::io::Result<Vec<u8>> {
+        if self.ahead.is_empty() {
+            self.read_more(PATIENCE)?;
+        }
+        Ok(std::mem::take(&mut self.ahead))
     }
 
     #[track_caller]
