@@ -2,7 +2,8 @@
 //!
 //! A key exchange and a signature take a processor a quarter of a millisecond, with an RSA key more
 //! than a whole one. On the worker's thread all whom it serves would wait that long for each
-//! stranger who says hello; from here, the system's scheduler shares the processors out fairly.
+//! stranger who says hello; from here, the system's scheduler shares the processors out, and these
+//! threads yield to the workers.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +11,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use tokio::sync::oneshot;
+
+/// How far the thread yields: where all compete for one processor, it gets a quarter of it, and
+/// newcomers get in however busy the host is.
+const NICE: i32 = 5;
 
 /// The way to the thread, which ends when this is dropped.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ impl Aside {
     pub fn start(index: usize) -> io::Result<Self> {
         let (steps, waiting) = channel::<Step>();
         thread::Builder::new().name(format!("handshakes-{index}")).spawn(move || {
+            // Where that is forbidden, it competes as an equal.
+            let _ = rustix::process::setpriority_process(None, NICE);
             for step in waiting {
                 // Whoever waits for it learns of a panic, and counts it.
                 let _ = catch_unwind(AssertUnwindSafe(step));
