@@ -34,7 +34,7 @@ pub fn carried(wanted: usize) -> usize {
         Err(_) => limit.current,
     };
     let Some(descriptors) = current else { return wanted };
-    let carried = usize::try_from(descriptors.saturating_sub(OWN) / 2).unwrap_or(usize::MAX).max(1);
+    let carried = carries_with(descriptors);
     if carried < wanted {
         tracing::warn!(
             "limits.connections is lowered from {wanted} to {carried}: this process may have \
@@ -42,6 +42,16 @@ pub fn carried(wanted: usize) -> usize {
         );
     }
     carried.min(wanted)
+}
+
+/// How many connections the descriptors carry that this process may have now.
+#[must_use]
+pub fn carries() -> usize {
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, carries_with)
+}
+
+fn carries_with(descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(OWN) / 2).unwrap_or(usize::MAX).max(1)
 }
 
 /// Takes the address where metrics are scraped.

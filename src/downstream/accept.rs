@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::admission::{Admission, Permit};
 use super::bind::{BoundListener, ListenerKind};
+use crate::control::files;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::metrics::{Label as _, Limit};
 use crate::observe::rate_limited::RateLimited;
@@ -67,6 +68,7 @@ struct Door {
     workers: Vec<Mailbox>,
     metrics: Arc<WorkerMetrics>,
     refusals: RateLimited,
+    shortages: RateLimited,
 }
 
 impl Acceptor {
@@ -82,8 +84,9 @@ impl Acceptor {
         let (orders, receiver) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("acceptor".to_owned()).spawn(move || {
-            let refusals = RateLimited::per_second();
-            let door = std::rc::Rc::new(Door { admission, workers, metrics, refusals });
+            let (refusals, shortages) = (RateLimited::per_second(), RateLimited::per_second());
+            let door = Door { admission, workers, metrics, refusals, shortages };
+            let door = std::rc::Rc::new(door);
             LocalSet::new().block_on(&runtime, obey(&door, receiver));
         })?;
         Ok(Self { orders })
@@ -134,25 +137,23 @@ async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
             return;
         }
     };
-    let mut is_short = false;
     loop {
         let Ok(mut ready) = socket.readable().await else { continue };
+        // The limit may have been changed from outside since the start.
+        door.admission.carry(files::carries());
         for _ in 0..TURN {
             match take(&listener) {
-                Ok(client) => {
-                    is_short = false;
-                    if let Some((socket, peer)) = client {
-                        door.admit(socket, peer, listener.kind);
-                    }
-                }
+                Ok(Some((socket, peer))) => door.admit(socket, peer, listener.kind),
+                Ok(None) => {}
                 Err(Errno::AGAIN) => {
                     ready.clear_ready();
                     break;
                 }
                 Err(error) if is_of_one_client(error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut is_short, true) {
+                    if let Some(suppressed) = door.shortages.pass(Instant::now()) {
                         tracing::error!(
+                            suppressed,
                             "cannot accept on {}: {error}; trying again until it works{}",
                             listener.address,
                             remedy(error)
@@ -268,8 +269,13 @@ mod tests {
     }
 
     fn door(workers: Vec<Mailbox>, limit: usize) -> Door {
-        let refusals = RateLimited::per_second();
-        Door { admission: Admission::new(limit, limit), workers, metrics: Arc::default(), refusals }
+        Door {
+            admission: Admission::new(limit, limit),
+            workers,
+            metrics: Arc::default(),
+            refusals: RateLimited::per_second(),
+            shortages: RateLimited::per_second(),
+        }
     }
 
     /// Connects, and has the door judge.

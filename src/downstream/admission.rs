@@ -12,6 +12,8 @@ use crate::observe::metrics::Limit;
 #[derive(Debug)]
 pub struct Admission {
     limit: AtomicUsize,
+    /// What the process has descriptors for.
+    carried: AtomicUsize,
     limit_per_client: AtomicUsize,
     open: AtomicUsize,
     clients: Mutex<HashMap<IpAddr, usize>>,
@@ -32,6 +34,7 @@ impl Admission {
     pub fn new(limit: usize, limit_per_client: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: limit.into(),
+            carried: usize::MAX.into(),
             limit_per_client: limit_per_client.into(),
             open: AtomicUsize::new(0),
             clients: Mutex::default(),
@@ -42,6 +45,12 @@ impl Admission {
     pub fn change(&self, limit: usize, limit_per_client: usize) {
         self.limit.store(limit, Ordering::Relaxed);
         self.limit_per_client.store(limit_per_client, Ordering::Relaxed);
+    }
+
+    /// Admits no more than `carried` connections, whatever the limit says: each of them may need
+    /// another one, to an application, and who is inside comes first.
+    pub fn carry(&self, carried: usize) {
+        self.carried.store(carried, Ordering::Relaxed);
     }
 
     /// Open connections.
@@ -57,7 +66,8 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Permit, Limit> {
         let client = client(peer);
         // Only the acceptor adds, so that nobody slips in between the question and the count.
-        if self.open() >= self.limit.load(Ordering::Relaxed) {
+        let limit = self.limit.load(Ordering::Relaxed).min(self.carried.load(Ordering::Relaxed));
+        if self.open() >= limit {
             return Err(Limit::Connections);
         }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +142,21 @@ mod tests {
         let _other = admission.admit(ip("2001:db8:0:1::1")).unwrap();
         let _mapped = admission.admit(ip("::ffff:192.0.2.1")).unwrap();
         assert_eq!(admission.admit(ip("192.0.2.1")).unwrap_err(), limit);
+    }
+
+    /// With `ulimit -n` lowered at run time, clients took the descriptors that the requests of
+    /// others needed.
+    #[test]
+    fn nobody_is_admitted_whom_the_descriptors_do_not_carry() {
+        let admission = Admission::new(10, 10);
+        admission.carry(1);
+        let first = admission.admit(ip("192.0.2.1")).unwrap();
+        assert_eq!(admission.admit(ip("192.0.2.2")).unwrap_err(), Limit::Connections);
+        drop(first);
+        assert!(admission.admit(ip("192.0.2.2")).is_ok());
+        admission.carry(usize::MAX);
+        let all: Vec<_> = (0..12).filter_map(|_| admission.admit(ip("192.0.2.3")).ok()).collect();
+        assert_eq!(all.len(), 10);
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! The TLS handshake, in the connection's own task and under one deadline over the whole of it.
+//! The TLS handshake, in the connection's own task and under one deadline over the whole of it;
+//! its costly steps are done aside.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rustls::server::Acceptor;
-use rustls::{AlertDescription, ProtocolVersion};
-use tokio::io::AsyncWriteExt as _;
+use rustls::{AlertDescription, ProtocolVersion, ServerConnection};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
@@ -16,6 +17,9 @@ use super::stream::Stream;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Limit};
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
+
+/// What is read at a time: a client's part of a handshake without certificates is smaller.
+const PIECE: usize = 4 * 1024;
 
 /// Shakes hands over `socket`, which `peer` is at the other end of.
 ///
@@ -65,8 +69,18 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
         let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
         return Err(HandshakeFailure::NoCertificate);
     };
-    let stream = start.into_stream(config).await.map_err(|error| kind(&error))?;
-    let (socket, connection) = stream.into_inner();
+    let (accepted, mut socket) = (start.accepted, start.io);
+    let answered = aside(worker, move || accepted.into_connection(config)).await?;
+    let connection = match answered {
+        Ok(connection) => connection,
+        Err((error, mut alert)) => {
+            let mut bytes = Vec::new();
+            let _ = alert.write_all(&mut bytes);
+            let _ = socket.write_all(&bytes).await;
+            return Err(kind_of(&error));
+        }
+    };
+    let connection = finish(worker, &mut socket, connection).await?;
     let tls = Tls {
         version: match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -77,6 +91,77 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
         http2: connection.alpn_protocol() == Some(b"h2"),
     };
     Ok((Stream::tls(socket, connection), tls))
+}
+
+/// Does a step that may cost a key exchange.
+async fn aside<T: Send + 'static>(
+    worker: &Worker,
+    step: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, HandshakeFailure> {
+    worker.aside.run(step).await.map_err(|_| {
+        worker.metrics.panics.add(1);
+        HandshakeFailure::Other
+    })
+}
+
+/// Goes on from the answer to the ClientHello.
+async fn finish(
+    worker: &Worker,
+    socket: &mut TcpStream,
+    mut connection: ServerConnection,
+) -> Result<ServerConnection, HandshakeFailure> {
+    loop {
+        send(socket, &mut connection).await.map_err(|error| kind(&error))?;
+        if !connection.is_handshaking() {
+            return Ok(connection);
+        }
+        let mut bytes = Vec::with_capacity(PIECE);
+        match socket.read_buf(&mut bytes).await {
+            Ok(0) => return Err(HandshakeFailure::Io),
+            Ok(_) => {}
+            Err(error) => return Err(kind(&error)),
+        }
+        // In TLS 1.3 only the Finished is left once there are keys: nothing costly.
+        let is_cheap = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && connection.negotiated_key_exchange_group().is_some();
+        let result = if is_cheap {
+            receive(&mut connection, &bytes)
+        } else {
+            let step = move || {
+                let result = receive(&mut connection, &bytes);
+                (connection, result)
+            };
+            let result;
+            (connection, result) = aside(worker, step).await?;
+            result
+        };
+        if let Err(failure) = result {
+            // An alert tells the client why; it may have gone already.
+            let _ = send(socket, &mut connection).await;
+            return Err(failure);
+        }
+    }
+}
+
+/// Sends what there is to be sent.
+async fn send(socket: &mut TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut bytes)?;
+    }
+    socket.write_all(&bytes).await
+}
+
+/// Takes in what the client has sent.
+fn receive(connection: &mut ServerConnection, mut bytes: &[u8]) -> Result<(), HandshakeFailure> {
+    while !bytes.is_empty() {
+        connection.read_tls(&mut bytes).map_err(|error| kind(&error))?;
+        let state = connection.process_new_packets().map_err(|error| kind_of(&error))?;
+        if state.peer_has_closed() && connection.is_handshaking() {
+            return Err(HandshakeFailure::Io);
+        }
+    }
+    Ok(())
 }
 
 /// The form in which hosts are compared: lower case, without the dot of the root.
@@ -93,6 +178,10 @@ fn kind(error: &io::Error) -> HandshakeFailure {
             _ => HandshakeFailure::Io,
         };
     };
+    kind_of(error)
+}
+
+fn kind_of(error: &rustls::Error) -> HandshakeFailure {
     match error {
         rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
             HandshakeFailure::NothingInCommon

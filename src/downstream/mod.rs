@@ -4,6 +4,7 @@ pub mod bind;
 pub mod passed;
 pub mod accept;
 pub mod admission;
+pub mod aside;
 pub mod serve;
 pub mod proxy_protocol;
 pub mod handshake;

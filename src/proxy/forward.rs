@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::failure::Failure;
 use super::headers::authority::AuthorityRef;
@@ -38,7 +37,7 @@ pub struct Forwarded {
 #[derive(Debug)]
 enum Source {
     Http1(Lease),
-    Http2(Incoming),
+    Http2(h2c::Download),
     /// The application has agreed to speak another protocol from here on.
     Upgraded(Lease, Upgrade),
 }
@@ -176,6 +175,7 @@ fn outgoing(
         expects_continue,
         first_byte: route.upstream_timeout,
         patience: patience(record),
+        conversation: record.view.limits().idle_timeout,
         budget: record.connection().budget.clone(),
     }
 }
@@ -205,7 +205,7 @@ async fn over_http2(
     }
     let body = record.take_body();
     let choice = choice(record, route, view);
-    let backend = choice.reach_h2c().await?;
+    let (sender, underway) = choice.reach_h2c().await?;
     let wheel = &record.connection().worker.wheel;
     let (body, watch) = body.watched(wheel.deadline(), patience(record));
     let forwarded = forwarded_fields(record, authority);
@@ -214,10 +214,10 @@ async fn over_http2(
         request_head::for_http2(&record.parts, authority, &forwarded, &record.id, via, body)
             .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
     let (deadline, limit) = (wheel.deadline(), route.upstream_timeout);
-    let answer = h2c::exchange(&backend, request, &watch, deadline, limit).await;
-    let answer = answer.map_err(|error| choice.failed_h2c(error))?;
-    watch.relax();
-    let (head, body) = answer.into_parts();
+    let answer = h2c::exchange(sender, &underway, request, &watch, &deadline, limit).await;
+    let (head, body) = answer.map_err(|error| choice.failed_h2c(error))?.into_parts();
+    let idle = record.view.limits().idle_timeout;
+    let body = h2c::Download::new(body, deadline, watch, idle, underway);
     let mut headers = head.headers;
     hop::strip_response(&mut headers);
     Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })

@@ -9,10 +9,6 @@ use super::request_body::RequestBodyError;
 /// attack.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The longest silence within a body once the answer has begun: the two may be a conversation,
-/// whose rests are long, but a peer that vanished must not hold a connection for ever.
-const CONVERSATION: Duration = Duration::from_secs(3600);
-
 /// The account of one body. Only the time in which we wait for the client counts: that an
 /// application takes nothing is not the client's fault.
 #[derive(Clone, Debug)]
@@ -53,12 +49,6 @@ impl Patience {
             Some(left) if left < self.idle => (left, RequestBodyError::Slow),
             _ => (self.idle, RequestBodyError::Idle),
         }
-    }
-
-    /// The answer has begun.
-    pub fn relax(&mut self) {
-        self.idle = CONVERSATION;
-        self.rate = None;
     }
 }
 
@@ -113,13 +103,5 @@ mod tests {
         patience.update(128, false, at(start, 1));
         patience.update(128, true, at(start, 3600));
         assert_eq!(patience.left().0, GRACE + Duration::from_millis(125) - Duration::from_secs(1));
-    }
-
-    #[test]
-    fn a_conversation_may_be_slow() {
-        let mut patience = Patience::new(IDLE, Some(1024));
-        patience.relax();
-        patience.update(0, true, Instant::now());
-        assert_eq!(patience.left().0, CONVERSATION);
     }
 }

@@ -38,6 +38,9 @@ pub struct Watch {
     taken: Cell<u64>,
     pieces: Cell<u64>,
     is_waiting: Cell<bool>,
+    /// Whether the answer has begun, so that the two may talk as slowly as they like.
+    is_relaxed: Cell<bool>,
+    is_over: Cell<bool>,
     error: RefCell<Option<RequestBodyError>>,
 }
 
@@ -54,11 +57,17 @@ impl Watch {
         self.is_waiting.get() && !self.deadline.is_due()
     }
 
-    /// The answer has begun: the client may take its time.
+    /// The answer has begun: the client may take its time, and whoever reads the answer sees to
+    /// its end.
     pub fn relax(&self) {
-        let mut patience = self.patience.borrow_mut();
-        patience.relax();
-        self.deadline.set(patience.left().0);
+        self.is_relaxed.set(true);
+        self.deadline.clear();
+    }
+
+    /// Whether nothing more is read of the body.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     /// Counts a piece, or that none is there, and sets the deadline for the next.
@@ -66,7 +75,9 @@ impl Watch {
         self.taken.set(self.taken.get() + taken as u64);
         let mut patience = self.patience.borrow_mut();
         patience.update(self.taken.get(), is_waiting, Instant::now());
-        self.deadline.set(patience.left().0);
+        if !self.is_relaxed.get() {
+            self.deadline.set(patience.left().0);
+        }
     }
 
     /// Why the body broke off, if it did.
@@ -146,6 +157,8 @@ impl RequestBody {
             taken: Cell::new(0),
             pieces: Cell::new(0),
             is_waiting: Cell::new(false),
+            is_relaxed: Cell::new(false),
+            is_over: Cell::new(false),
             error: RefCell::new(None),
         });
         self.watch = Some(Rc::clone(&watch));
@@ -229,6 +242,9 @@ impl HttpBody for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.is_over.set(true);
+        }
         if !self.is_end_stream()
             && let Some(connection) = &self.connection
         {

@@ -8,15 +8,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::headers::hop;
 use super::record::Record;
 use crate::downstream::budget::{Budget, RATION, Share};
 use crate::downstream::streams::Watch;
+use crate::observe::metrics::Limit;
 use crate::upstream::download::READ;
-use crate::upstream::h1;
 use crate::upstream::pool::Lease;
+use crate::upstream::{h1, h2c};
 
 /// A response's body on its way to the client. It ends the request's record when it ends.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ enum Source {
     /// From an application that speaks HTTP/1.1.
     Http1(Lease),
     /// From an application that speaks HTTP/2.
-    Http2(Incoming),
+    Http2(h2c::Download),
     /// It has broken off, for this reason.
     Cut(String),
 }
@@ -74,7 +74,7 @@ impl Body {
 
     /// It comes over a shared HTTP/2 connection.
     #[must_use]
-    pub fn http2(body: Incoming, record: Box<Record>) -> Self {
+    pub fn http2(body: h2c::Download, record: Box<Record>) -> Self {
         let source = if body.is_end_stream() { Source::Empty } else { Source::Http2(body) };
         Self::new(source, record)
     }
@@ -124,7 +124,7 @@ impl Body {
         frame.map_data(|data| share.hold(data))
     }
 
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let most = match (&self.share, &self.budget) {
             (Some(share), _) => ready!(share.poll_room(cx)),
             (None, Some(budget)) => budget.room(),
@@ -132,17 +132,17 @@ impl Body {
         };
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
-            Source::Cut(error) => Poll::Ready(Some(Err(std::mem::take(error)))),
+            Source::Cut(error) => Poll::Ready(Some(Err(Cut(std::mem::take(error), None)))),
             Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Http1(lease) => match lease.connection() {
                 None => Poll::Ready(None),
                 Some(connection) => connection
                     .poll_body(cx, most)
-                    .map(|frame| frame.map(|result| result.map_err(|error| cut(&error)))),
+                    .map(|frame| frame.map(|result| result.map_err(|error| Cut::from(&error)))),
             },
-            Source::Http2(body) => Pin::new(body)
+            Source::Http2(body) => body
                 .poll_frame(cx)
-                .map(|frame| frame.map(|result| result.map_err(|error| error.to_string()))),
+                .map(|frame| frame.map(|result| result.map_err(|error| Cut::from(&error)))),
         }
     }
 }
@@ -164,14 +164,17 @@ impl HttpBody for Body {
                 this.finish();
                 return Poll::Ready(None);
             }
-            Some(Err(error)) if !std::mem::replace(&mut this.is_cut, true) => {
+            Some(Err(Cut(error, limit))) if !std::mem::replace(&mut this.is_cut, true) => {
+                if let (Some(limit), Some(record)) = (limit, &this.record) {
+                    record.connection().worker.metrics.limits.count(limit);
+                }
                 // The library drops what it has not flushed when a body fails. It gets one more
                 // turn, so that the client sees what there was, and that it was cut.
                 this.source = Source::Cut(error);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Some(Err(error)) => {
+            Some(Err(Cut(error, _))) => {
                 if let Some(record) = &mut this.record {
                     record.cut(&error);
                 }
@@ -220,11 +223,29 @@ impl HttpBody for Body {
     }
 }
 
-fn cut(error: &h1::Error) -> String {
-    match error {
-        h1::Error::Cut(Some(error)) => format!("the application broke off its answer: {error}"),
-        h1::Error::Malformed(reason) => format!("the application's answer is malformed: {reason}"),
-        h1::Error::Timeout => "the application fell silent within its answer".to_owned(),
-        _ => "the application broke off its answer".to_owned(),
+/// Why an answer broke off, and the limit that it was over.
+struct Cut(String, Option<Limit>);
+
+impl From<&h1::Error> for Cut {
+    fn from(error: &h1::Error) -> Self {
+        let why = match error {
+            h1::Error::Cut(Some(error)) => format!("the application broke off its answer: {error}"),
+            h1::Error::Malformed(reason) => {
+                format!("the application's answer is malformed: {reason}")
+            }
+            h1::Error::Timeout => "the application fell silent within its answer".to_owned(),
+            h1::Error::Idle => {
+                return Self(h2c::Broken::Idle.to_string(), Some(Limit::IdleTimeout));
+            }
+            _ => "the application broke off its answer".to_owned(),
+        };
+        Self(why, None)
+    }
+}
+
+impl From<&h2c::Broken> for Cut {
+    fn from(error: &h2c::Broken) -> Self {
+        let is_over = matches!(error, h2c::Broken::Idle);
+        Self(error.to_string(), is_over.then_some(Limit::IdleTimeout))
     }
 }

@@ -30,7 +30,7 @@ const CONTINUE: Duration = Duration::from_secs(1);
 
 /// The longest silence within an answer. Event streams are silent for long, and rightly so; but a
 /// peer that vanished must not hold a connection for ever.
-const SILENCE: Duration = Duration::from_secs(3600);
+pub(super) const SILENCE: Duration = Duration::from_secs(3600);
 
 /// Interim answers before the final one; more is an application gone mad.
 const INTERIM: u32 = 16;
@@ -44,6 +44,8 @@ pub struct Connection {
     download: Download,
     /// How far the upload was when the answer's silence began, while there is silence.
     silent_at: Option<u64>,
+    /// The longest silence of both sides while the request is not whole.
+    conversation: Duration,
     keep_alive: bool,
     /// Whether an earlier exchange has used it: it may have been closed by the application since.
     pub reused: bool,
@@ -66,6 +68,9 @@ pub struct Request {
     pub first_byte: Duration,
     /// How long the client is waited for within its body.
     pub patience: Patience,
+    /// How long both sides may be silent once the answer has begun, as long as the body is not
+    /// whole.
+    pub conversation: Duration,
     /// What the client's connection may make us hold, where it has several requests open.
     pub budget: Option<Budget>,
 }
@@ -86,6 +91,8 @@ pub enum Error {
     Malformed(Malformed),
     /// Silence for too long.
     Timeout,
+    /// Silence of both sides within an answer that began before its request was whole.
+    Idle,
     /// The client's body failed.
     Downstream(RequestBodyError),
 }
@@ -100,6 +107,7 @@ impl Connection {
             upload: Upload::default(),
             download: Download::default(),
             silent_at: None,
+            conversation: SILENCE,
             keep_alive: true,
             reused: false,
             rested: 0,
@@ -167,6 +175,7 @@ impl Connection {
             interim: 0,
         };
         self.upload = Upload::new(request.head.clone(), std::mem::take(&mut request.body));
+        self.conversation = request.conversation;
         // Until an answer says otherwise: what is given up half-way must not serve another request.
         self.keep_alive = false;
         loop {
@@ -293,10 +302,12 @@ impl Connection {
         }
         let progress = self.upload.progress();
         if self.silent_at.replace(progress) != Some(progress) {
-            self.deadline.set(SILENCE);
+            let is_whole = self.upload.is_done();
+            self.deadline.set(if is_whole { SILENCE } else { self.conversation });
         }
         ready!(self.deadline.poll(cx));
-        Poll::Ready(Some(Err(Error::Timeout)))
+        let is_whole = self.upload.is_done();
+        Poll::Ready(Some(Err(if is_whole { Error::Timeout } else { Error::Idle })))
     }
 }
 

@@ -63,8 +63,12 @@ pub struct Backends {
 #[derive(Debug)]
 pub struct Lease {
     connection: Option<Box<h1::Connection>>,
-    backend: Rc<Backend>,
+    underway: Underway,
 }
+
+/// An exchange with an application, counted for the balance until this is dropped.
+#[derive(Debug)]
+pub struct Underway(Rc<Backend>);
 
 impl Backends {
     /// None yet; `helper` makes connections that this process may not make itself.
@@ -143,8 +147,14 @@ impl Backend {
     /// A new connection, in use from now on.
     #[must_use]
     pub fn lease_new(self: &Rc<Self>, connection: Box<h1::Connection>) -> Lease {
+        Lease { connection: Some(connection), underway: self.begin() }
+    }
+
+    /// Counts an exchange.
+    #[must_use]
+    pub fn begin(self: &Rc<Self>) -> Underway {
         self.in_flight.set(self.in_flight.get() + 1);
-        Lease { connection: Some(connection), backend: Rc::clone(self) }
+        Underway(Rc::clone(self))
     }
 }
 
@@ -171,7 +181,7 @@ impl Lease {
     /// The application that it leads to.
     #[must_use]
     pub fn backend(&self) -> &Rc<Backend> {
-        &self.backend
+        self.underway.backend()
     }
 
     /// Takes the connection out of the pool's care.
@@ -183,13 +193,26 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.backend.in_flight.set(self.backend.in_flight.get().saturating_sub(1));
         let Some(mut connection) = self.connection.take() else { return };
-        let mut idle = self.backend.idle.borrow_mut();
+        let mut idle = self.backend().idle.borrow_mut();
         if connection.is_reusable() && idle.len() < IDLE {
             connection.rest();
             idle.push(connection);
         }
+    }
+}
+
+impl Underway {
+    /// The application.
+    #[must_use]
+    pub fn backend(&self) -> &Rc<Backend> {
+        &self.0
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
     }
 }
 
@@ -223,6 +246,7 @@ mod tests {
             expects_continue: false,
             first_byte: Duration::from_secs(5),
             patience: crate::proxy::patience::Patience::new(Duration::from_secs(5), None),
+            conversation: Duration::from_secs(75),
             budget: None,
         };
         let connection = lease.connection().unwrap();

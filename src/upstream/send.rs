@@ -13,7 +13,7 @@ use super::balance;
 use super::connect::{self, ConnectError};
 use super::h1;
 use super::h2c;
-use super::pool::{Backend, Lease};
+use super::pool::{Backend, Lease, Underway};
 use super::response::Head;
 use crate::config::Route;
 use crate::proxy::request_body::RequestBodyError;
@@ -80,9 +80,9 @@ pub struct Choice<'a> {
 impl Choice<'_> {
     /// Sends `request` over HTTP/1.1; the head of the answer is read into `headers`.
     ///
-    /// A request that an application dropped unanswered is sent once more if that cannot do
-    /// anything twice: nothing of it was taken, or its method is idempotent (RFC 9110 §9.2.2) and
-    /// its body is still whole.
+    /// A request that an application dropped unanswered is sent once more, and to another one
+    /// where there is one, if that cannot do anything twice: nothing of it was taken, or its
+    /// method is idempotent (RFC 9110 §9.2.2) and its body is still whole.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -92,11 +92,9 @@ impl Choice<'_> {
         headers: &mut HeaderMap,
         mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<(Head, Lease), SendError> {
-        // One more try after an idle connection turns out closed, and one after a new one does: an
-        // application that is going down takes connections that it never looks at.
-        let (mut fresh, mut is_last) = (false, false);
+        let (mut dropped_by, mut is_last) = (None, false);
         loop {
-            let mut lease = self.lease(fresh).await?;
+            let mut lease = self.lease(dropped_by.take()).await?;
             let Some(connection) = lease.connection() else { return Err(SendError::NoBackend) };
             let was_reused = connection.reused;
             let error = match connection.exchange(request, headers, &mut interim).await {
@@ -104,16 +102,19 @@ impl Choice<'_> {
                 Err(error) => error,
             };
             headers.clear();
+            let backend = Rc::clone(lease.backend());
             if let h1::Error::Closed { unsent, .. } = &error
-                && (was_reused || !is_last)
+                // That an idle connection turned out closed is no attempt.
+                && ((was_reused && *unsent) || !is_last)
                 && (*unsent || request.method.is_idempotent())
                 && let Some(connection) = lease.into_connection()
                 && let Some(body) = connection.into_intact_body()
             {
                 request.body = body;
-                fresh = true;
+                dropped_by = Some(backend);
+                is_last = is_last || !(was_reused && *unsent);
                 if !was_reused {
-                    is_last = true;
+                    // It may be going down: it takes connections that it never looks at.
                     tokio::time::sleep(RESTART.min(self.route.hold)).await;
                 }
                 continue;
@@ -125,7 +126,9 @@ impl Choice<'_> {
     fn failed(&self, error: h1::Error) -> SendError {
         SendError::Failed(match error {
             h1::Error::Downstream(error) => return SendError::Downstream(error),
-            h1::Error::Timeout => return SendError::Timeout(self.route.upstream_timeout),
+            h1::Error::Timeout | h1::Error::Idle => {
+                return SendError::Timeout(self.route.upstream_timeout);
+            }
             h1::Error::Closed { source: None, .. } => "it closed the connection unanswered".into(),
             h1::Error::Closed { source: Some(error), .. } => {
                 format!("the connection broke before an answer: {error}")
@@ -135,16 +138,18 @@ impl Choice<'_> {
         })
     }
 
-    /// A connection to one of the applications: an idle one unless `fresh`, else a new one, for
-    /// which refusals are waited out as long as `hold` allows.
-    async fn lease(&self, fresh: bool) -> Result<Lease, SendError> {
+    /// A connection to one of the applications: an idle one, else a new one, for which refusals are
+    /// waited out as long as `hold` allows. After one that was dropped, by `dropped_by`, only a new
+    /// one will do.
+    async fn lease(&self, dropped_by: Option<Rc<Backend>>) -> Result<Lease, SendError> {
         // What waiting costs the clock is asked only when there is something to wait for.
         let mut began = None;
         let mut pause = PAUSE;
-        let (mut tried, mut failures) = (None, 0);
+        let is_again = dropped_by.is_some();
+        let (mut tried, mut failures) = (dropped_by, 0);
         loop {
             let backend = self.pick(tried.as_ref())?;
-            if !fresh && let Some(lease) = poll_fn(|cx| Poll::Ready(backend.lease(cx))).await {
+            if !is_again && let Some(lease) = poll_fn(|cx| Poll::Ready(backend.lease(cx))).await {
                 self.worker.metrics.upstream_reuses.add(1);
                 return Ok(lease);
             }
@@ -199,19 +204,26 @@ impl Choice<'_> {
         backend.note((!connected).then(Instant::now));
     }
 
-    /// Makes sure that an application which speaks HTTP/2 is connected, waiting out refusals as
-    /// long as `hold` allows.
+    /// The connection to an application that speaks HTTP/2, waiting out refusals as long as `hold`
+    /// allows; the exchange on it counts from now on.
     ///
     /// # Errors
     /// When none can be reached.
-    pub async fn reach_h2c(&self) -> Result<Rc<Backend>, SendError> {
+    pub async fn reach_h2c(&self) -> Result<(h2c::Sender, Underway), SendError> {
         let began = Instant::now();
         let mut pause = PAUSE;
         let (mut tried, mut failures) = (None, 0);
         loop {
             let backend = self.pick(tried.as_ref())?;
-            let error = match h2c::sender(&backend).await {
-                Ok(_) => return Ok(backend),
+            if let Some(sender) = h2c::connected(&backend) {
+                self.worker.metrics.upstream_reuses.add(1);
+                return Ok((sender, backend.begin()));
+            }
+            let error = match h2c::connect(&backend).await {
+                Ok(sender) => {
+                    self.note(&backend, true);
+                    return Ok((sender, backend.begin()));
+                }
                 Err(error) => error,
             };
             self.note(&backend, false);

@@ -20,6 +20,7 @@ use std::time::Instant;
 use hyper::server::conn::{http1, http2};
 use slab::Slab;
 
+use crate::downstream::aside::Aside;
 use crate::downstream::connection::Connection;
 use crate::downstream::streams::Streams;
 use crate::observe::access_log::Buffer;
@@ -45,6 +46,8 @@ pub struct Worker {
     pub ids: RequestIds,
     /// Whether it is stopping: what is open may end, nothing new begins.
     pub draining: Cell<bool>,
+    /// Where handshakes have their costly steps done.
+    pub aside: Aside,
     /// Brakes on what strangers can make us log.
     pub complaints: Complaints,
     view: RefCell<Rc<View>>,

@@ -19,6 +19,7 @@ use super::deadline::Wheel;
 use super::view::View;
 use crate::control::state::State;
 use crate::downstream::accept::Accepted;
+use crate::downstream::aside::Aside;
 use crate::downstream::serve;
 use crate::helper::client::Line;
 use crate::observe::access_log::Buffer;
@@ -105,6 +106,7 @@ impl Worker {
             log: RefCell::new(first.log),
             ids: RequestIds::new().map_err(|_| "the system has no randomness".to_owned())?,
             draining: Cell::new(false),
+            aside: Aside::start(index).map_err(|error| error.to_string())?,
             complaints: super::Complaints::default(),
             view: RefCell::new(Rc::new(view)),
             backends: RefCell::new(backends),

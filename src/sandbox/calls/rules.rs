@@ -30,6 +30,8 @@ pub(super) fn checked(names: bool) -> Result<Checked, BackendError> {
         (libc::SYS_prctl, prctls()?),
         // The limits of this process only.
         (libc::SYS_prlimit64, all_of(&[is(0, 0)?])?),
+        // A thread's own priority: handshakes yield to those who are served.
+        (libc::SYS_setpriority, all_of(&[is(0, 0)?, is(1, 0)?])?),
         (libc::SYS_mmap, mappings(names)?),
         (libc::SYS_mprotect, all_of(&[without(2, libc::PROT_EXEC)?])?),
     ])

@@ -97,6 +97,7 @@ fn request(body: RequestBody) -> Request {
         expects_continue: false,
         first_byte: Duration::from_secs(10),
         patience: Patience::new(Duration::from_secs(5), None),
+        conversation: Duration::from_secs(75),
         budget: None,
     }
 }

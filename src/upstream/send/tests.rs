@@ -49,6 +49,7 @@ fn request(method: Method) -> h1::Request {
         expects_continue: false,
         first_byte: Duration::from_secs(10),
         patience: crate::proxy::patience::Patience::new(Duration::from_secs(10), None),
+        conversation: Duration::from_secs(75),
         budget: None,
     }
 }
@@ -153,6 +154,42 @@ fn what_an_idle_connection_dropped_is_sent_again_if_that_does_no_harm() {
             drop(scene.send(request(Method::GET)).await.unwrap());
             let result = scene.send(request(method.clone())).await;
             assert_eq!(result.is_ok(), is_sent_again, "{method}");
+        }
+    });
+}
+
+/// An idle connection that was dropped, and then a new one: it was sent three times.
+#[test]
+fn a_request_is_sent_twice_at_most() {
+    local(async {
+        let heard = Rc::new(std::cell::Cell::new(0));
+        let hearing = Rc::clone(&heard);
+        let address = app_with(async move |mut stream, number| {
+            while hears(&mut stream).await {
+                hearing.set(hearing.get() + 1);
+                if number > 0 || hearing.get() > 1 {
+                    return;
+                }
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        });
+        let scene = Scene::new(&[address.await], "");
+        drop(scene.send(request(Method::GET)).await.unwrap());
+        let error = scene.send(request(Method::GET)).await.unwrap_err();
+        assert!(matches!(error, SendError::Failed(_)), "{error}");
+        assert_eq!(heard.get(), 1 + 2);
+    });
+}
+
+/// It went to the same application again, which was going down.
+#[test]
+fn what_one_application_dropped_goes_to_another() {
+    local(async {
+        for _ in 0..4 {
+            let scene = Scene::new(&[forgetful(0).await, app(OK).await], "hold = \"0s\"");
+            for _ in 0..4 {
+                assert!(scene.send(request(Method::GET)).await.is_ok());
+            }
         }
     });
 }

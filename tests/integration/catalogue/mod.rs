@@ -14,6 +14,8 @@ mod syntax;
 mod host_and_target;
 mod fields;
 mod paths;
+mod slow_and_many;
+mod strangers;
 mod hostile_backends;
 mod redirect_listener;
 mod tls;
@@ -114,6 +116,24 @@ const ROWS: &[(&str, &[Row], &[&str])] = &[
         ],
     ),
     ("paths", paths::ROWS, &["readings", "no path at all"]),
+    (
+        "slow and many",
+        slow_and_many::ROWS,
+        &[
+            "idle TCP, partial preface",
+            "TLS stall",
+            "slowloris head",
+            "slow body",
+            "slow read",
+            "keep-alive idle, h2 idle",
+            "descriptors exhausted",
+            "limits per client",
+            "handshake flood",
+            "pipelining unread",
+            "ranges",
+            "hash flooding",
+        ],
+    ),
     (
         "hostile backends",
         hostile_backends::ROWS,

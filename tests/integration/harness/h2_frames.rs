@@ -1,5 +1,7 @@
 //! HTTP/2 frame by frame (RFC 9113 §4), over TLS, for what a library would hide or refuse.
 
+use std::time::Duration;
+
 use super::wire::{End, Wire};
 
 /// A connection after the preface and both SETTINGS.
@@ -27,6 +29,7 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const CONTINUATION: u8 = 9;
 
 /// Flags.
 pub const END_STREAM: u8 = 1;
@@ -67,6 +70,20 @@ impl Frames {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
         Frame { kind: head[3], flags: head[4], stream, payload: self.wire.read_exactly(length) }
+    }
+
+    /// The types of the frames that come within `time`; for a connection on which nothing else is
+    /// read.
+    pub fn kinds_within(&mut self, time: Duration) -> Vec<u8> {
+        let (bytes, _) = self.wire.rest_within(time);
+        let mut rest = &bytes[..];
+        let mut kinds = Vec::new();
+        while let Some((head, more)) = rest.split_at_checked(9) {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            kinds.push(head[3]);
+            rest = more.get(length..).unwrap_or_default();
+        }
+        kinds
     }
 
     /// The next frame of this type; others are skipped, SETTINGS and PING answered.
