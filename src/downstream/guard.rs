@@ -17,7 +17,7 @@ const SIZE_DIGITS: usize = 15;
 
 /// Looks at heads, one after the other, and at the framing of what is between them.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
+pub struct Guard {
     state: State,
     /// The beginning of a line whose end has not come.
     cut: Vec<u8>,
@@ -66,19 +66,19 @@ pub struct Ambiguous(pub &'static str);
 
 /// What is refused, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// What is wrong.
-    pub(super) why: Ambiguous,
+    pub why: Ambiguous,
     /// How many of the bytes come before it.
-    pub(super) before: usize,
+    pub before: usize,
     /// Whether it stands in the body of a request whose head has passed.
-    pub(super) is_in_body: bool,
+    pub is_in_body: bool,
 }
 
 impl Guard {
     /// No request is under way after `answered` of them: the next byte begins a head, unless one
     /// has passed that is yet to be answered. Whether that ends the holding.
-    pub(super) fn expect_head(&mut self, answered: u64) -> bool {
+    pub fn expect_head(&mut self, answered: u64) -> bool {
         let ends = self.state == State::Held && self.heads <= answered;
         if ends {
             self.state = State::Start;
@@ -87,12 +87,25 @@ impl Guard {
     }
 
     /// Whether what comes is held back.
-    pub(super) fn is_holding(&self) -> bool {
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
         self.state == State::Held
     }
 
+    /// Whole heads so far.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether the next byte belongs to the body of the last head.
+    #[must_use]
+    pub fn is_within_body(&self) -> bool {
+        !matches!(self.state, State::Held | State::Start | State::Fields)
+    }
+
     /// What was passed of a head that is not whole will be looked at once more.
-    pub(super) fn rewind(&mut self) {
+    pub fn rewind(&mut self) {
         *self = Self { heads: self.heads, ..Self::default() };
     }
 
@@ -101,7 +114,7 @@ impl Guard {
     ///
     /// # Errors
     /// When a message among them is ambiguous.
-    pub(super) fn look(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    pub fn look(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let (mut rest, mut before) = (bytes, 0);
         while !rest.is_empty() {
             match &mut self.state {
