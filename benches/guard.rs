@@ -1,6 +1,6 @@
 //! What the guard costs: nanoseconds per head of 500 bytes, as a browser sends it.
 //!
-//!     cargo bench --bench guard --profile quick
+//!     cargo bench --bench guard
 //!
 //! The median and the least of many batches, for reads of one head, of eight at once, and of pieces
 //! of 100 bytes. The least is the figure to quote on a machine that others use too.
