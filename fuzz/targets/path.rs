@@ -47,7 +47,8 @@ fn upper_escapes(segment: &[u8]) -> Vec<u8> {
     let mut out = segment.to_vec();
     for at in 0..out.len() {
         if out[at] == b'%' {
-            out[at + 1..out.len().min(at + 3)].make_ascii_uppercase();
+            let end = out.len().min(at + 3);
+            out[at + 1..end].make_ascii_uppercase();
         }
     }
     out
