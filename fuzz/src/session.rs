@@ -49,7 +49,12 @@ pub enum Manner {
     Echoes,
     /// Answers at once, and reads nothing.
     Ignores,
+    /// Answers only when the connection has been looked at a few times more.
+    Dawdles,
 }
+
+/// How often an application that dawdles is asked before it answers.
+const DAWDLING: u32 = 3;
 
 /// What has happened on a connection.
 #[derive(Default)]
@@ -70,6 +75,8 @@ pub fn play(
 ) -> (Vec<Seen>, bool) {
     let (wire, log) = (Wire::default(), Rc::new(Log::default()));
     let mut pieces = pieces.iter();
+    // Who dawdles is given time at the end.
+    let mut late = 64;
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&flag));
     let mut cx = Context::from_waker(&waker);
@@ -86,18 +93,17 @@ pub fn play(
             if wire.inspection().is_over() && log.in_flight.get() == 0 {
                 break 'sessions false;
             }
-            let parks = parks && log.in_flight.get() == 0 && wire.received() <= log.mark.get();
+            let is_idle = log.in_flight.get() == 0 && wire.received() <= log.mark.get();
+            let parks = parks && is_idle && pieces.len() > 0;
             match pieces.next() {
                 Some(piece) => wire.arrive(piece),
-                None if ends => wire.end(),
-                None => break 'sessions true,
+                None if ends && !wire.has_ended() => wire.end(),
+                None if late == 0 || log.in_flight.get() == 0 => break 'sessions true,
+                None => late -= 1,
             }
             flag.0.store(true, Ordering::Relaxed);
             if parks {
                 break;
-            }
-            if pieces.len() == 0 && ends {
-                wire.end();
             }
         }
         wire.rewind(http.into_parts().read_buf);
@@ -171,6 +177,7 @@ struct Answering {
     manner: Manner,
     must_close: bool,
     upload: Option<Incoming>,
+    dawdles: u32,
     in_flight: Option<InFlight>,
 }
 
@@ -203,7 +210,8 @@ impl Answering {
         log.in_flight.set(log.in_flight.get() + 1);
         let in_flight = Some(InFlight(wire.clone(), Rc::clone(log)));
         let upload = (manner != Manner::Ignores && body_end == BodyEnd::Open).then_some(body);
-        Self { index, manner, must_close, upload, in_flight }
+        let dawdles = if manner == Manner::Dawdles { DAWDLING } else { 0 };
+        Self { index, manner, must_close, upload, dawdles, in_flight }
     }
 }
 
@@ -212,7 +220,11 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.manner == Manner::Reads
+        if this.dawdles > 0 {
+            this.dawdles -= 1;
+            return Poll::Pending;
+        }
+        if matches!(this.manner, Manner::Reads | Manner::Dawdles)
             && let (Some(upload), Some(in_flight)) = (&mut this.upload, &this.in_flight)
         {
             std::task::ready!(poll_upload(upload, &in_flight.1, this.index, cx));

@@ -40,6 +40,10 @@ impl Wire {
         self.0.has_ended.set(true);
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.0.has_ended.get()
+    }
+
     /// Bytes handed to the reader so far.
     pub fn received(&self) -> usize {
         self.0.received.get()

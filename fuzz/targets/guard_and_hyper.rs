@@ -12,7 +12,8 @@ fuzz_target!(|input: &[u8]| {
     let [seed, habits, stream @ ..] = input else { return };
     let messages = Messages::of(stream);
     let manner = |index: usize| match habits >> (2 + index % 3 * 2) & 3 {
-        0 | 1 => Manner::Reads,
+        0 => Manner::Reads,
+        1 => Manner::Dawdles,
         2 => Manner::Echoes,
         _ => Manner::Ignores,
     };
