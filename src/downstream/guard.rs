@@ -17,7 +17,7 @@ const SIZE_DIGITS: usize = 15;
 
 /// Looks at heads, one after the other, and at the framing of what is between them.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
+pub struct Guard {
     state: State,
     /// The beginning of a line whose end has not come.
     cut: Vec<u8>,
@@ -66,19 +66,19 @@ pub struct Ambiguous(pub &'static str);
 
 /// What is refused, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// What is wrong.
-    pub(super) why: Ambiguous,
+    pub why: Ambiguous,
     /// How many of the bytes come before it.
-    pub(super) before: usize,
+    pub before: usize,
     /// Whether it stands in the body of a request whose head has passed.
-    pub(super) is_in_body: bool,
+    pub is_in_body: bool,
 }
 
 impl Guard {
     /// No request is under way after `answered` of them: the next byte begins a head, unless one
     /// has passed that is yet to be answered. Whether that ends the holding.
-    pub(super) fn expect_head(&mut self, answered: u64) -> bool {
+    pub fn expect_head(&mut self, answered: u64) -> bool {
         let ends = self.state == State::Held && self.heads <= answered;
         if ends {
             self.state = State::Start;
@@ -87,12 +87,25 @@ impl Guard {
     }
 
     /// Whether what comes is held back.
-    pub(super) fn is_holding(&self) -> bool {
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
         self.state == State::Held
     }
 
+    /// Whole heads so far.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether the next byte belongs to the body of the last head.
+    #[must_use]
+    pub fn is_within_body(&self) -> bool {
+        !matches!(self.state, State::Held | State::Start | State::Fields)
+    }
+
     /// What was passed of a head that is not whole will be looked at once more.
-    pub(super) fn rewind(&mut self) {
+    pub fn rewind(&mut self) {
         *self = Self { heads: self.heads, ..Self::default() };
     }
 
@@ -101,7 +114,7 @@ impl Guard {
     ///
     /// # Errors
     /// When a message among them is ambiguous.
-    pub(super) fn look(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    pub fn look(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let (mut rest, mut before) = (bytes, 0);
         while !rest.is_empty() {
             match &mut self.state {
@@ -253,6 +266,8 @@ fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn expecting() -> Guard {
@@ -410,5 +425,119 @@ mod tests {
     fn a_line_beyond_measure_is_refused() {
         let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(2 * LINE));
         assert_eq!(verdict(&long, 512), Err(Ambiguous("a line over 64 KiB")));
+    }
+
+    /// What the looking costs does not grow with the number of heads: what comes whole is not
+    /// copied, and of what was cut nothing is kept once the rest of the line has come.
+    #[test]
+    fn a_head_that_comes_whole_is_never_copied() {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello{GET}");
+        let mut guard = expecting();
+        for _ in 0..1000 {
+            guard.look(head.as_bytes()).unwrap();
+            assert_eq!(guard.cut.capacity(), 0);
+        }
+        assert_eq!(guard.heads(), 2000);
+        for piece in head.as_bytes().chunks(10) {
+            guard.look(piece).unwrap();
+            assert!(guard.cut.len() < 40, "more is kept than one line");
+        }
+        assert_eq!(guard.cut.capacity(), 0);
+    }
+
+    /// A message, and whether its body is looked at line by line.
+    fn message() -> impl Strategy<Value = String> {
+        let fields = "(x-[a-z]{1,8}: [ -~]{0,12}\r\n){0,3}";
+        let body = "[ -~\r\n]{0,40}";
+        prop_oneof![
+            fields.prop_map(|fields| format!("GET /a?b HTTP/1.1\r\nHost: a\r\n{fields}\r\n")),
+            (fields, body).prop_map(|(fields, body)| {
+                let length = body.len();
+                format!("POST / HTTP/1.1\r\n{fields}Content-Length: {length}\r\n\r\n{body}")
+            }),
+            (fields, prop::collection::vec((body, "(;[a-z]=[a-z])?"), 0..4), fields).prop_map(
+                |(fields, chunks, trailers)| {
+                    let chunks = chunks.iter().filter(|(data, _)| !data.is_empty());
+                    let chunks: String = chunks
+                        .map(|(data, extension)| {
+                            format!("{:x}{extension}\r\n{data}\r\n", data.len())
+                        })
+                        .collect();
+                    format!(
+                        "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{fields}\r\n\
+                         {chunks}0\r\n{trailers}\r\n"
+                    )
+                }
+            ),
+        ]
+    }
+
+    /// `text` in pieces of these sizes, over and over.
+    fn cut<'a>(text: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+        let (mut rest, mut pieces) = (text, Vec::new());
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, after) = rest.split_at((*size).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_ends_where_its_sender_ended_it(
+            messages in prop::collection::vec(message(), 1..6),
+            sizes in prop::collection::vec(1_usize..80, 1..8),
+        ) {
+            let mut guard = expecting();
+            for (before, message) in messages.iter().enumerate() {
+                let pieces = cut(message.as_bytes(), &sizes);
+                for (n, piece) in pieces.iter().enumerate() {
+                    prop_assert_eq!(guard.look(piece), Ok(piece.len()));
+                    let is_last = n + 1 == pieces.len();
+                    let has_begun = guard.heads() > before as u64 && !guard.is_within_body();
+                    prop_assert_eq!(has_begun, is_last, "{:?} of {:?}", n, message);
+                }
+                prop_assert_eq!(guard.state, State::Start);
+            }
+            let text = messages.concat() + BAD;
+            let mut guard = expecting();
+            let refused = cut(text.as_bytes(), &sizes).iter().find_map(|it| guard.look(it).err());
+            prop_assert_eq!(refused.map(|refusal| refusal.is_in_body), Some(false));
+            prop_assert_eq!(guard.heads(), messages.len() as u64);
+        }
+
+        #[test]
+        fn any_cut_of_anything_gives_the_same_verdict(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    message(),
+                    "[ -~\r\n]{0,30}",
+                    Just("Upgrade: x\r\n\r\n".to_owned()),
+                    Just("CONNECT a:1 HTTP/1.1\r\n\r\n".to_owned()),
+                ],
+                1..5,
+            ),
+            sizes in prop::collection::vec(1_usize..80, 1..8),
+        ) {
+            let text = parts.concat();
+            let read = |sizes: &[usize]| {
+                let mut guard = Guard::default();
+                for mut piece in cut(text.as_bytes(), sizes) {
+                    while !piece.is_empty() {
+                        guard.expect_head(guard.heads());
+                        match guard.look(piece) {
+                            Ok(passed) => piece = &piece[passed..],
+                            Err(refusal) => return (guard.heads(), Some(refusal.why)),
+                        }
+                    }
+                }
+                (guard.heads(), None)
+            };
+            prop_assert_eq!(read(&sizes), read(&[text.len().max(1)]));
+        }
     }
 }

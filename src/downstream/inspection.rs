@@ -9,7 +9,7 @@ use super::guard::{Ambiguous, Guard};
 
 /// The scanners of one connection, and what they have found.
 #[derive(Debug, Default)]
-pub(super) struct Inspection {
+pub struct Inspection {
     guard: RefCell<Guard>,
     /// What is wrong with a head.
     refused: Cell<Option<Ambiguous>>,
@@ -23,54 +23,54 @@ pub(super) struct Inspection {
 impl Inspection {
     /// No request is under way after `answered` of them: the next byte begins the head of an HTTP/1
     /// request. Whether the library, which was held back, is to be asked to read again.
-    pub(super) fn expect_head(&self, answered: u64) -> bool {
+    pub fn expect_head(&self, answered: u64) -> bool {
         self.guard.borrow_mut().expect_head(answered)
     }
 
     /// From here on HTTP/2 is spoken.
-    pub(super) fn expect_frames(&self) {
+    pub fn expect_frames(&self) {
         self.frames.replace(Some(Box::new(Frames::new(Instant::now()))));
     }
 
     /// Which head of an HTTP/2 request has begun and not ended, if one has.
-    pub(super) fn open_head(&self) -> Option<u64> {
+    pub fn open_head(&self) -> Option<u64> {
         let frames = self.frames.borrow();
         frames.as_ref().filter(|frames| frames.is_within()).map(|frames| frames.heads())
     }
 
     /// What the library has of a head that is not whole will be looked at once more.
-    pub(super) fn rewind(&self) {
+    pub fn rewind(&self) {
         self.guard.borrow_mut().rewind();
     }
 
     /// Why a head was refused, if one was.
-    pub(super) fn refused(&self) -> Option<Ambiguous> {
+    pub fn refused(&self) -> Option<Ambiguous> {
         self.refused.get()
     }
 
     /// Whether the peer floods us with frames that ask for nothing.
-    pub(super) fn is_flooded(&self) -> bool {
+    pub fn is_flooded(&self) -> bool {
         self.is_flooded.get()
     }
 
     /// Whether the library is given nothing more.
-    pub(super) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_flooded() || self.refused().is_some()
     }
 
     /// What is wrong with the body that is being read, for its reader.
-    pub(super) fn broken(&self) -> Option<io::Error> {
+    pub fn broken(&self) -> Option<io::Error> {
         let Ambiguous(why) = self.broken.get()?;
         Some(io::Error::new(io::ErrorKind::InvalidData, why))
     }
 
     /// Whether what comes is not for the library before it has answered.
-    pub(super) fn is_holding(&self) -> bool {
+    pub fn is_holding(&self) -> bool {
         self.frames.borrow().is_none() && self.guard.borrow().is_holding()
     }
 
     /// Looks at the next bytes; how many of them the library may have now.
-    pub(super) fn look(&self, bytes: &[u8]) -> usize {
+    pub fn look(&self, bytes: &[u8]) -> usize {
         if let Some(frames) = &mut *self.frames.borrow_mut() {
             self.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
             return bytes.len();

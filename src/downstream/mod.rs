@@ -12,7 +12,7 @@ pub mod stream;
 mod sealed;
 pub mod guard;
 pub mod frames;
-mod inspection;
+pub mod inspection;
 pub mod budget;
 pub mod connection;
 pub mod http1;
