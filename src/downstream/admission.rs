@@ -149,6 +149,14 @@ mod tests {
         assert_eq!(load.load(Ordering::Relaxed), 0);
     }
 
+    /// Each stranger who was refused cost an entry, for good.
+    #[test]
+    fn who_may_have_none_leaves_nothing_behind() {
+        let admission = Admission::new(10, 0);
+        assert!(admission.admit(ip("192.0.2.1")).is_err());
+        assert!(admission.clients.lock().unwrap().is_empty());
+    }
+
     /// What a model with a plain list says: nobody beyond a limit, nobody refused below it.
     fn expected(open: &[IpAddr], peer: IpAddr, limit: usize, per_client: usize) -> Option<Limit> {
         let same = open.iter().filter(|other| client(**other) == client(peer)).count();

@@ -256,6 +256,9 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n", false),
             ("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", false),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
+            // What it announces may yet come, and would be the next answer.
+            ("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", false),
         ] {
             let backend = backend(&mut Backends::default());
             let (lease, _app) = used(&backend, answer).await;

@@ -192,11 +192,26 @@ fn own_targets(prefixes: &[String]) -> impl Strategy<Value = String> + use<> {
     let mut segments: Vec<_> = segments.iter().map(|&segment| segment.to_owned()).collect();
     segments.push("x".to_owned());
     let between = prop::sample::select(vec![
-        "/", "/", "/", "/../", "/x/../", "/./", "//", "\\", "/..;/", ";/", "%2f", "%5c", "/%2e%2e/",
-        "/..%2f", "%252f", "/%252e%252e/",
+        "/",
+        "/",
+        "/",
+        "/../",
+        "/x/../",
+        "/./",
+        "//",
+        "\\",
+        "/..;/",
+        ";/",
+        "%2f",
+        "%5c",
+        "/%2e%2e/",
+        "/..%2f",
+        "%252f",
+        "/%252e%252e/",
     ]);
     prop::collection::vec((between, prop::sample::select(segments)), 1..5).prop_map(|pieces| {
-        let path: String = pieces.iter().map(|(between, name)| format!("{between}{name}")).collect();
+        let path: String =
+            pieces.iter().map(|(between, name)| format!("{between}{name}")).collect();
         if path.starts_with('/') { path } else { format!("/{path}") }
     })
 }
