@@ -34,11 +34,8 @@ fn escaped(word: &[u8]) -> String {
     let mut text = "$'".to_owned();
     for byte in word {
         match byte {
-            b'\'' | b'\\' => {
-                text.push('\\');
-                text.push(char::from(*byte));
-            }
-            b' '..=b'~' => text.push(char::from(*byte)),
+            // Not `\'`, where a shell that takes `$'` for an ordinary quote would see its end.
+            b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => text.push(char::from(*byte)),
             _ => _ = write!(text, "\\{byte:03o}"),
         }
     }
@@ -48,6 +45,8 @@ fn escaped(word: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -62,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_terminal_is_not_controlled_by_a_name() {
-        assert_eq!(quote("esc\u{1b}[31m'\\"), r"$'esc\033[31m\'\\'");
+        assert_eq!(quote("esc\u{1b}[31m'\\"), r"$'esc\033[31m\047\134'");
         assert_eq!(quote(OsStr::from_bytes(b"a\xff1")), r"$'a\3771'");
         assert!(quote("turned \u{202e}round").is_ascii());
     }
@@ -93,5 +92,50 @@ mod tests {
         let here = std::env::current_dir().unwrap().join("a b");
         assert_eq!(quote_path(Path::new("a b")), quote(here));
         assert_eq!(quote_path(Path::new("/a")), "/a");
+    }
+
+    /// `dash`, the `sh` of Debian, knows no `$'…'`: what stood behind `\'` was a command there.
+    #[test]
+    fn a_shell_that_knows_no_such_quotes_takes_it_for_a_word_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for word in ["\x1b'; touch owned; #", "\n'`touch owned`'", "\\\x7f'\n touch owned\n: '"] {
+            let script = format!("set -- {}; echo $#", quote(word));
+            for shell in ["sh", "bash"] {
+                let output = Command::new(shell)
+                    .args(["-c", &script])
+                    .current_dir(&folder)
+                    .output()
+                    .unwrap();
+                assert_eq!(output.stdout, b"1\n", "{shell}: {script}");
+            }
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "something was run");
+    }
+
+    fn words() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let byte = prop_oneof![
+            prop::sample::select(b"'\"\\$`;&|<>(){}[]*?!#~=%- \t\n\r\x1b\x7f\xffa0".as_slice()),
+            1..=255_u8,
+        ];
+        prop::collection::vec(prop::collection::vec(byte, 0..12), 40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// By the shells themselves, forty words at a time.
+        #[test]
+        fn no_byte_ends_a_word(words in words()) {
+            let quoted: Vec<_> = words.iter().map(|word| quote(OsStr::from_bytes(word))).collect();
+            prop_assert!(quoted.iter().all(|word| printable(word) == *word), "{quoted:?}");
+            let script = format!("printf '%s\\0' {}", quoted.join(" "));
+            let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+            let told: Vec<_> = output.stdout.split_inclusive(|byte| *byte == 0).collect();
+            let wanted: Vec<Vec<u8>> = words.iter().map(|word| [&word[..], b"\0"].concat()).collect();
+            prop_assert_eq!(told, wanted);
+            let script = format!("set -- {}; echo $#", quoted.join(" "));
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            prop_assert_eq!(output.stdout, b"40\n", "{}", script);
+        }
     }
 }

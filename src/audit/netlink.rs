@@ -103,6 +103,8 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -141,5 +143,37 @@ mod tests {
     #[test]
     fn a_question_that_the_kernel_does_not_know_is_an_error() {
         assert!(list(None, 0xfff0, &[0; 8], |_| {}).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn attributes_come_as_they_were_written(
+            written in prop::collection::vec((0..0x4000_u16, prop::collection::vec(any::<u8>(), 0..20)), 0..6),
+            rest in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let mut bytes = Vec::new();
+            for (kind, value) in &written {
+                bytes.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+                bytes.extend(kind.to_ne_bytes());
+                bytes.extend(value);
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+            }
+            bytes.extend(rest);
+            let told: Vec<_> = attributes(&bytes).map(|(kind, value)| (kind, value.to_vec())).collect();
+            prop_assert_eq!(told, written);
+        }
+
+        /// Each takes something away: no walk is endless.
+        #[test]
+        fn no_bytes_are_walked_for_ever(
+            bytes in prop::collection::vec(prop::sample::select(vec![0_u8, 0, 0, 0, 4, 5, 16, 17, 20]), 0..200),
+        ) {
+            prop_assert!(attributes(&bytes).count() <= bytes.len() / 4 + 1);
+            let mut rest = &bytes[..];
+            while let Some((_, body, behind)) = message(rest) {
+                prop_assert!(behind.len() + body.len() + HEADER <= rest.len());
+                rest = behind;
+            }
+        }
     }
 }

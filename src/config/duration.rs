@@ -103,6 +103,8 @@ impl fmt::Display for Period {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -150,5 +152,30 @@ mod tests {
         assert_eq!(help("10S").as_deref(), Some("write `10s`"));
         assert!(help("10").unwrap().contains("`10s`"));
         assert_eq!(help("10 parsec"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_is_read_as_it_is_shown(ms in prop_oneof![any::<u64>(), 0..100_000_000_u64]) {
+            let text = Period::ms(ms).to_string();
+            prop_assert_eq!(Period::parse(&text), Ok(Period::ms(ms)), "{}", text);
+        }
+
+        #[test]
+        fn parts_add_up_and_nothing_overflows(parts in prop::collection::vec((0..6_usize, any::<u64>(), 0..64_u32), 1..4)) {
+            let parts: Vec<_> = parts.iter().map(|(unit, number, shift)| (UNITS[*unit], number >> shift)).collect();
+            let text: String = parts.iter().map(|((name, _), number)| format!("{number}{name}")).collect();
+            let exact: u128 = parts.iter().map(|((_, factor), n)| u128::from(*factor) * u128::from(*n)).sum();
+            let told = Period::parse(&text).ok().map(|period| period.0.as_millis());
+            prop_assert_eq!(told, Some(exact).filter(|ms| *ms <= u128::from(u64::MAX)), "{}", text);
+        }
+
+        #[test]
+        fn what_is_said_to_be_meant_is_a_duration(text in "[0-9]{0,5} ?[a-zA-Zé]{0,8}|\\PC{0,8}") {
+            if let Err((_, Some(help))) = Period::parse(&text) {
+                let remedy = help.split('`').nth(1).unwrap();
+                prop_assert!(Period::parse(remedy).is_ok(), "{}: {}", text, help);
+            }
+        }
     }
 }

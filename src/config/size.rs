@@ -73,6 +73,8 @@ impl fmt::Display for Size {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -126,6 +128,34 @@ mod tests {
     fn shows_the_shortest_form() {
         for text in ["32KiB", "100MiB", "10MB", "17B", "0B", "1GiB", "1025B"] {
             assert_eq!(Size::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_size_is_read_as_it_is_shown(bytes in prop_oneof![any::<u64>(), 0..5000_u64], shift in 0..40_u32) {
+            for bytes in [bytes, bytes.wrapping_shl(shift)] {
+                let text = Size(bytes).to_string();
+                prop_assert_eq!(Size::parse(&text), Ok(Size(bytes)), "{}", text);
+                prop_assert_eq!(Size::parse(&bytes.to_string()), Ok(Size(bytes)));
+            }
+        }
+
+        #[test]
+        fn what_is_read_is_the_number_times_the_unit(number: u64, unit in 0..9_usize) {
+            let (name, factor) = UNITS[unit];
+            let exact = u128::from(number) * u128::from(factor);
+            let told = Size::parse(&format!("{number}{name}")).ok().map(|size| u128::from(size.0));
+            prop_assert_eq!(told, Some(exact).filter(|bytes| *bytes <= u128::from(u64::MAX)));
+        }
+
+        /// The remedy that is offered is one.
+        #[test]
+        fn what_is_said_to_be_meant_is_a_size(text in "[0-9]{0,5} {0,2}[a-zA-Zé]{0,6}|\\PC{0,8}") {
+            if let Err((_, Some(help))) = Size::parse(&text) {
+                let remedy = help.split('`').nth(1).unwrap();
+                prop_assert!(Size::parse(remedy).is_ok(), "{}: {}", text, help);
+            }
         }
     }
 }

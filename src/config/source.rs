@@ -82,6 +82,8 @@ fn is_continuation(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -106,5 +108,29 @@ mod tests {
     #[test]
     fn a_byte_order_mark_takes_no_column() {
         assert_eq!(Source::new("f", "\u{feff}a = 1").text(), "a = 1");
+    }
+
+    proptest! {
+        #[test]
+        fn every_place_is_where_an_editor_says(text in "[a-zé\r\n\t日]{0,40}", offset in 0..60_usize) {
+            let source = Source::new("f", &text);
+            let lines: Vec<&str> = source.text().split('\n').collect();
+            prop_assert_eq!(source.lines(), lines.len());
+            for (index, line) in lines.iter().enumerate() {
+                let told = source.slice(&source.line_span(index + 1));
+                prop_assert_eq!(told, line.strip_suffix('\r').unwrap_or(line));
+            }
+            let (line, column) = source.position(offset);
+            prop_assert!((1..=lines.len()).contains(&line) && column >= 1);
+            if source.text().is_char_boundary(offset) {
+                let before = &source.text()[..offset];
+                prop_assert_eq!(line, before.matches('\n').count() + 1);
+                let start = before.rfind('\n').map_or(0, |at| at + 1);
+                prop_assert_eq!(column, before[start..].chars().count() + 1);
+            }
+            let beyond = source.line_span(lines.len() + 1 + offset);
+            prop_assert_eq!(source.slice(&beyond), "");
+            prop_assert_eq!(source.slice(&(offset..offset + 7)).len() <= 7, true);
+        }
     }
 }

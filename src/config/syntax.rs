@@ -204,3 +204,59 @@ fn section(source: &Source, line: usize) -> Span {
     let last = (line + 1..=source.lines()).find(header).map_or(source.lines(), |next| next - 1);
     source.line_span(first).start..source.line_span(last).end
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "[server]\n",
+            "[[site]]\n",
+            "[server\n",
+            "host = \"a\"\n",
+            "host = \"a\n",
+            "to = 8080\n",
+            "to = [\n",
+            "to = [1, 2\n",
+            "]\n",
+            "}\n",
+            "a = {\n",
+            "'''\n",
+            "\"\"\"",
+            "# é\n",
+            "x\n",
+            "= 1\r\n",
+            "a.b = 1\n",
+            "host = \"b\"\n",
+            "\u{7f}\n",
+            "\t\n",
+            "\r",
+            "日 = 1\n",
+            "a = 1",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        /// The rest of the file is judged at its true places.
+        #[test]
+        fn only_blanks_stand_in_the_place_of_a_break(text in texts()) {
+            let source = Source::new("f", &text);
+            let mut report = Report::new(&source);
+            let mended = mend(&source, &mut report);
+            prop_assert_eq!(mended.len(), source.text().len());
+            for (before, after) in source.text().bytes().zip(mended.bytes()) {
+                prop_assert!(before == after || after == b' ' && !matches!(before, b'\r' | b'\n'));
+            }
+            let was_right = DeTable::parse_recoverable(source.text()).1.is_empty();
+            let (errors, _) = report.finish();
+            prop_assert_eq!(was_right, errors.is_empty());
+            if was_right {
+                prop_assert_eq!(mended, source.text());
+            }
+        }
+    }
+}

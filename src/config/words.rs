@@ -92,6 +92,8 @@ pub(super) fn quoted(words: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::file;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -126,5 +128,26 @@ mod tests {
     fn lists_read_like_speech() {
         assert_eq!(quoted(&["a"]), "`a`");
         assert_eq!(quoted(&["a", "b", "c"]), "`a`, `b` or `c`");
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_near_is_a_word_that_is_known(
+            known in prop::collection::btree_set("[a-z_]{1,12}", 0..8),
+            word in "[a-zA-Z_-]{0,12}|\\PC{0,50}", slip in any::<prop::sample::Index>(), letter in "[a-z]",
+        ) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let near = nearest(&word, &known);
+            prop_assert!(near.is_none_or(|near| known.contains(&near)));
+            for key in &known {
+                prop_assert!(same_word(nearest(key, &known).unwrap(), key));
+                if key.len() > 5 && known.len() == 1 {
+                    let mut slipped = (*key).to_owned();
+                    let at = slip.index(key.len());
+                    slipped.replace_range(at..=at, &letter);
+                    prop_assert_eq!(nearest(&slipped, &known), Some(*key));
+                }
+            }
+        }
     }
 }

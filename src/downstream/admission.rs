@@ -73,6 +73,9 @@ impl Admission {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let of_client = clients.entry(client).or_insert(0);
         if *of_client >= self.limit_per_client.load(Ordering::Relaxed) {
+            if *of_client == 0 {
+                clients.remove(&client);
+            }
             return Err(Limit::ConnectionsPerClient);
         }
         *of_client += 1;
@@ -116,6 +119,8 @@ fn client(peer: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -167,5 +172,103 @@ mod tests {
         assert_eq!(load.load(Ordering::Relaxed), 1);
         drop(permit);
         assert_eq!(load.load(Ordering::Relaxed), 0);
+    }
+
+    /// Each stranger who was refused cost an entry, for good.
+    #[test]
+    fn who_may_have_none_leaves_nothing_behind() {
+        let admission = Admission::new(10, 0);
+        assert!(admission.admit(ip("192.0.2.1")).is_err());
+        assert!(admission.clients.lock().unwrap().is_empty());
+    }
+
+    /// What a model with a plain list says: nobody beyond a limit, nobody refused below it.
+    fn expected(open: &[IpAddr], peer: IpAddr, limit: usize, per_client: usize) -> Option<Limit> {
+        let same = open.iter().filter(|other| client(**other) == client(peer)).count();
+        if open.len() >= limit {
+            Some(Limit::Connections)
+        } else if same >= per_client {
+            Some(Limit::ConnectionsPerClient)
+        } else {
+            None
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn who_comes_and_goes_is_counted_as_in_a_list(
+            steps in prop::collection::vec((0..12_u8, any::<prop::sample::Index>()), 0..60),
+            (limit, per_client) in (0..8_usize, 0..4_usize),
+        ) {
+            let admission = Admission::new(limit, per_client);
+            let (mut permits, mut open): (Vec<Permit>, Vec<IpAddr>) = Default::default();
+            for (what, which) in steps {
+                if what < 4 && !open.is_empty() {
+                    let place = which.index(open.len());
+                    drop(permits.swap_remove(place));
+                    open.swap_remove(place);
+                } else {
+                    let peer = ip(["192.0.2.1", "192.0.2.2", "::ffff:192.0.2.1", "2001:db8::1",
+                        "2001:db8::2", "2001:db8:0:1::1"][usize::from(what) % 6]);
+                    let told = admission.admit(peer);
+                    prop_assert_eq!(told.as_ref().err().copied(), expected(&open, peer, limit, per_client));
+                    open.extend(told.is_ok().then_some(peer));
+                    permits.extend(told);
+                }
+                prop_assert_eq!(admission.open(), open.len());
+                let clients: std::collections::HashSet<_> = open.iter().copied().map(client).collect();
+                prop_assert_eq!(admission.clients.lock().unwrap().len(), clients.len());
+            }
+            drop(permits);
+            prop_assert_eq!((admission.open(), admission.clients.lock().unwrap().len()), (0, 0));
+        }
+    }
+
+    /// One thread admits, as the acceptor does, four others drop what they were handed.
+    #[test]
+    fn what_other_threads_give_back_is_counted_once() {
+        use std::sync::mpsc::channel;
+        let (limit, per_client) = (64, 7);
+        let admission = Admission::new(limit, per_client);
+        let loads: Vec<Arc<AtomicUsize>> = (0..4).map(|_| Arc::default()).collect();
+        let (mut admitted, mut refused) = (0, 0);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4_u64)
+                .map(|seed| {
+                    let (worker, inbox) = channel::<Permit>();
+                    scope.spawn(move || {
+                        let (mut held, mut random) = (Vec::new(), seed + 1);
+                        while let Ok(permit) = inbox.recv() {
+                            held.push(permit);
+                            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                            let kept = usize::try_from(random >> 60).unwrap();
+                            let place = usize::try_from(random >> 33).unwrap() % held.len();
+                            if held.len() > kept {
+                                drop(held.swap_remove(place));
+                            }
+                        }
+                    });
+                    worker
+                })
+                .collect();
+            for turn in 0..20_000_usize {
+                match admission.admit(IpAddr::from([192, 0, 2, u8::try_from(turn % 13).unwrap()])) {
+                    Ok(mut permit) => {
+                        permit.assign(&loads[turn % 4]);
+                        workers[turn % 4].send(permit).unwrap();
+                        admitted += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+                assert!(admission.open() <= limit);
+                assert!(
+                    admission.clients.lock().unwrap().values().all(|count| *count <= per_client)
+                );
+            }
+        });
+        assert_eq!(admitted + refused, 20_000);
+        assert!(admitted > 64, "nothing was given back");
+        assert_eq!((admission.open(), admission.clients.lock().unwrap().len()), (0, 0));
+        assert!(loads.iter().all(|load| load.load(Ordering::Relaxed) == 0));
     }
 }

@@ -153,6 +153,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::task::Wake;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[derive(Default)]
@@ -222,5 +224,109 @@ mod tests {
         assert!(budget.0.held.load(Ordering::Relaxed) <= HEADS);
         drop((heads, small));
         assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Head(usize),
+        Piece(usize, usize),
+        Split(prop::sample::Index, prop::sample::Index),
+        Copy(prop::sample::Index),
+        Drop(prop::sample::Index),
+        DropHead(prop::sample::Index),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let index = any::<prop::sample::Index>;
+        let step = prop_oneof![
+            (0..64 * 1024_usize).prop_map(Step::Head),
+            (0..3_usize, 1..200_000_usize).prop_map(|(stream, size)| Step::Piece(stream, size)),
+            (index(), index()).prop_map(|(which, at)| Step::Split(which, at)),
+            index().prop_map(Step::Copy),
+            index().prop_map(Step::Drop),
+            index().prop_map(Step::DropHead),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// Each piece counts as long as one part of it is left, whatever is done with the parts.
+        #[test]
+        fn what_is_held_is_the_sum_of_what_is_alive(steps in steps()) {
+            let budget = Budget::default();
+            let shares: Vec<_> = (0..3).map(|_| budget.share()).collect();
+            let mut heads: Vec<HeadHold> = Vec::new();
+            // The parts, and for each the piece that it is of.
+            let (mut parts, mut pieces): (Vec<(Bytes, usize)>, Vec<(usize, usize)>) = Default::default();
+            for step in steps {
+                match step {
+                    Step::Head(size) => {
+                        let held: usize = heads.iter().map(|head| head.size).sum();
+                        let hold = budget.hold_head(size);
+                        prop_assert_eq!(hold.is_some(), held + size + PIECE <= HEADS);
+                        heads.extend(hold);
+                    }
+                    Step::Piece(stream, size) => {
+                        parts.push((shares[stream].hold(piece(size)), pieces.len()));
+                        pieces.push((stream, size));
+                    }
+                    Step::Split(which, at) if !parts.is_empty() => {
+                        let place = which.index(parts.len());
+                        let (part, of) = &mut parts[place];
+                        let at = at.index(part.len() + 1);
+                        let (rest, of) = (part.split_off(at), *of);
+                        parts.push((rest, of));
+                    }
+                    Step::Copy(which) if !parts.is_empty() => parts.push(parts[which.index(parts.len())].clone()),
+                    Step::Drop(which) if !parts.is_empty() => drop(parts.swap_remove(which.index(parts.len()))),
+                    Step::DropHead(which) if !heads.is_empty() => drop(heads.swap_remove(which.index(heads.len()))),
+                    _ => {}
+                }
+                let alive = |place: &usize| parts.iter().any(|(_, of)| of == place);
+                let of = |stream: Option<usize>| {
+                    let alive = (0..pieces.len()).filter(alive).map(|place| pieces[place]);
+                    let ours = alive.filter(|(of, _)| stream.is_none_or(|stream| *of == stream));
+                    ours.map(|(_, size)| size + PIECE).sum::<usize>()
+                };
+                let in_heads: usize = heads.iter().map(|head| head.size).sum();
+                let held = of(None) + in_heads;
+                prop_assert_eq!(budget.0.heads.load(Ordering::Relaxed), in_heads);
+                prop_assert_eq!(budget.0.held.load(Ordering::Relaxed), held);
+                for (stream, share) in shares.iter().enumerate() {
+                    let expected = match (held < COMFORT, of(Some(stream)) < RATION) {
+                        (true, _) => Poll::Ready(READ),
+                        (false, true) => Poll::Ready(RATION),
+                        (false, false) => Poll::Pending,
+                    };
+                    prop_assert_eq!(room(share), expected);
+                }
+            }
+            drop((parts, heads));
+            prop_assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
+            prop_assert_eq!(budget.0.heads.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    /// Nothing of it changes threads today; the account must be right if it ever does.
+    #[test]
+    fn pieces_may_be_dropped_by_any_thread() {
+        let budget = Budget::default();
+        let shares: Vec<_> = (0..4).map(|_| budget.share()).collect();
+        std::thread::scope(|scope| {
+            for share in &shares {
+                let (worker, inbox) = std::sync::mpsc::channel::<Bytes>();
+                scope.spawn(move || inbox.iter().for_each(drop));
+                scope.spawn(move || {
+                    for size in 0..2000 {
+                        let mut piece = share.hold(piece(size + 1));
+                        worker.send(piece.split_to(size / 2)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
+        assert!(shares.iter().all(|share| share.0.own.load(Ordering::Relaxed) == 0));
     }
 }

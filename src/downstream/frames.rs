@@ -149,6 +149,8 @@ fn skip(left: &mut usize, bytes: &mut &[u8]) {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const SETTINGS: u8 = 4;
@@ -244,6 +246,73 @@ mod tests {
             look(&mut frames, &frame(DATA, END_STREAM, 0));
             look(&mut frames, &frame(WINDOW_UPDATE, 0, 4));
             look(&mut frames, &frame(RST_STREAM, 0, 4));
+        }
+    }
+
+    /// What a reader of whole frames counts: heads, whether one is open, and idle frames.
+    fn counted(bytes: &[u8]) -> (u64, bool, u32) {
+        let (mut heads, mut is_open, mut idle) = (0, false, 0);
+        let mut rest = bytes;
+        while let [a, b, c, kind, flags, ..] = *rest {
+            let Some(body) = rest.get(HEAD..) else { break };
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            match (kind, length) {
+                (1, _) => (heads, is_open) = (heads + 1, flags & 4 == 0),
+                (9, length) => {
+                    is_open &= flags & 4 == 0;
+                    idle += u32::from(length == 0 && flags & 4 == 0);
+                }
+                (0, 0) => idle += u32::from(flags & 1 == 0),
+                (0 | 3 | 8, _) => {}
+                _ => idle += 1,
+            }
+            rest = body.get(length..).unwrap_or_default();
+        }
+        (heads, is_open, idle)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_the_same_however_it_is_cut(
+            wanted in prop::collection::vec((0..12_u8, any::<u8>(), 0..40_usize), 0..30),
+            noise in prop::collection::vec(any::<u8>(), 0..30),
+            cuts in prop::collection::vec(1..50_usize, 1..10),
+        ) {
+            let mut bytes: Vec<u8> = wanted.iter().flat_map(|(kind, flags, length)| frame(*kind, *flags, *length)).collect();
+            let expected = counted(&bytes);
+            let now = Instant::now();
+            let mut whole = Frames::new(now);
+            whole.look(&[0; PREFACE], now).unwrap();
+            whole.look(&bytes, now).unwrap();
+            prop_assert_eq!((whole.heads(), whole.is_head_open, BURST - whole.idle.left), expected);
+            prop_assert_eq!(whole.is_within(), expected.1, "between frames only a head is open");
+            bytes.extend(noise);
+            let mut frames = [Frames::new(now), Frames::new(now)];
+            let all = [&[0; PREFACE], &bytes[..]].concat();
+            frames[0].look(&all, now).unwrap();
+            let (mut rest, mut cuts) = (&all[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                frames[1].look(piece, now).unwrap();
+                rest = behind;
+            }
+            prop_assert_eq!(format!("{:?}", frames[0]), format!("{:?}", frames[1]));
+        }
+
+        #[test]
+        fn an_allowance_is_never_more_than_was_earned(
+            pauses in prop::collection::vec((0..3000_u64, 1..200_u32), 1..40),
+        ) {
+            let start = Instant::now();
+            let mut allowance = Allowance { left: BURST, since: start };
+            let (mut now, mut taken) = (start, 0);
+            for (pause, wanted) in pauses {
+                now += Duration::from_millis(pause);
+                taken += (0..wanted).take_while(|_| allowance.take(now).is_ok()).count() as u64;
+                let most = u64::from(BURST) + now.duration_since(start).as_secs() * u64::from(A_SECOND);
+                prop_assert!(taken <= most, "{taken} of {most}");
+                prop_assert!(allowance.left <= BURST);
+            }
         }
     }
 }

@@ -331,5 +331,48 @@ mod tests {
                 Parsed::NeedMore => prop_assert!(bytes.len() < MAX_HEADER),
             }
         }
+
+        /// As a balancer writes it, of either version; the client's own bytes follow.
+        #[test]
+        fn what_a_balancer_says_is_understood_and_only_once_it_is_whole(
+            source: SocketAddr, destination: SocketAddr, is_v2: bool,
+            tlvs in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..20)), 0..4),
+            behind: Vec<u8>,
+        ) {
+            let (source, destination) = match (source, destination) {
+                (SocketAddr::V6(_), SocketAddr::V4(to)) => {
+                    (source, SocketAddr::new(to.ip().to_ipv6_mapped().into(), to.port()))
+                }
+                (SocketAddr::V4(_), SocketAddr::V6(to)) => {
+                    (source, SocketAddr::new(Ipv4Addr::LOCALHOST.into(), to.port()))
+                }
+                same => same,
+            };
+            let bytes = |address: SocketAddr| match address.ip() {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            let header = if is_v2 {
+                let ports = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
+                let mut block = [bytes(source), bytes(destination), ports].concat();
+                for (kind, value) in &tlvs {
+                    block.push(*kind);
+                    block.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+                    block.extend(value);
+                }
+                v2(0x21, if source.is_ipv4() { 0x11 } else { 0x21 }, &block)
+            } else {
+                let family = if source.is_ipv4() { 4 } else { 6 };
+                let (from, to) = (source.ip(), destination.ip());
+                let (port, to_port) = (source.port(), destination.port());
+                format!("PROXY TCP{family} {from} {to} {port} {to_port}\r\n").into_bytes()
+            };
+            let told = parse(&[&header[..], &behind].concat());
+            let wanted = SocketAddr::new(source.ip().to_canonical(), source.port());
+            prop_assert_eq!(told, Parsed::Header { consumed: header.len(), source: Some(wanted) });
+            for cut in 0..header.len() {
+                prop_assert_eq!(parse(&header[..cut]), Parsed::NeedMore);
+            }
+        }
     }
 }

@@ -71,6 +71,8 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -111,5 +113,31 @@ mod tests {
         let (here, there) = pair().unwrap();
         send(&here, &"text", &[]).unwrap();
         assert!(receive::<u64>(&there).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_is_sent_comes_in_its_order_and_no_descriptor_is_lost(
+            messages in prop::collection::vec((prop::collection::vec(any::<String>(), 0..4), 0..6_usize), 1..8),
+        ) {
+            let (here, there) = pair().unwrap();
+            for (words, count) in &messages {
+                send(&here, words, &vec![here.as_fd(); *count]).unwrap();
+            }
+            for (words, count) in &messages {
+                let (told, descriptors) = receive::<Vec<String>>(&there).unwrap().unwrap();
+                prop_assert_eq!((&told, descriptors.len()), (words, *count));
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_message_are_an_error(bytes in prop::collection::vec(any::<u8>(), 1..40)) {
+            let (here, there) = pair().unwrap();
+            rustix::io::write(&here, &bytes).unwrap();
+            let told = receive::<Vec<String>>(&there);
+            prop_assert_eq!(told.is_ok(), serde_json::from_slice::<Vec<String>>(&bytes).is_ok());
+        }
     }
 }

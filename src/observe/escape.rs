@@ -135,5 +135,26 @@ mod tests {
             let json = format!("\"{}\"", escaped(text.as_bytes(), Style::Json));
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
+
+        /// Nothing is lost and nothing can be forged: what was written tells what it was.
+        #[test]
+        fn an_escaped_text_reads_back(text: Vec<u8>, words: bool) {
+            let style = if words { Style::ApacheWord } else { Style::Apache };
+            let escaped = escaped(&text, style);
+            prop_assert!(!words || !escaped.contains(' '));
+            prop_assert!(escaped.len() <= 4 * text.len());
+            let (mut back, mut rest) = (Vec::new(), escaped.as_bytes());
+            while let [first, behind @ ..] = rest {
+                if *first == b'\\' {
+                    let digits = std::str::from_utf8(&behind[1..3]).unwrap();
+                    back.push(u8::from_str_radix(digits, 16).unwrap());
+                    rest = &behind[3..];
+                } else {
+                    back.push(*first);
+                    rest = behind;
+                }
+            }
+            prop_assert_eq!(back, text);
+        }
     }
 }

@@ -162,6 +162,7 @@ mod tests {
     use super::*;
     use crate::config::LogFormat;
     use crate::observe::access_log::tests::entry;
+    use crate::observe::sink::count_lines;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -290,5 +291,48 @@ mod tests {
         let destination = AccessLog::File("/nonexistent/access.log".into());
         let error = Writer::start(&destination, Arc::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    /// Each line is at the reader or among the lost: several workers hand over small pieces, and
+    /// the reader takes its time, so that the queue is full most of the time.
+    #[test]
+    fn every_line_is_written_or_counted_as_lost() {
+        use std::io::Read as _;
+        const WORKERS: u64 = 3;
+        const LINES: u64 = 10_000;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let opener = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let log = log(&path);
+        let (writer, lost) = start(&log);
+        let mut reader = fs::File::open(&path).unwrap();
+        drop(opener);
+        let reading = thread::spawn(move || {
+            let (mut seen, mut room, mut last) = (0, vec![0; 4 * 1024], b'\n');
+            while let Some(got) = Some(reader.read(&mut room).unwrap()).filter(|n| *n > 0) {
+                seen += count_lines(&room[..got]);
+                last = room[got - 1];
+                thread::yield_now();
+            }
+            (seen, last)
+        });
+        thread::scope(|scope| {
+            for worker in 0..WORKERS {
+                let mut buffer = writer.buffer(&log);
+                scope.spawn(move || {
+                    for line in 0..LINES {
+                        buffer.record(&entry());
+                        if (line * 7 + worker) % 13 == 0 {
+                            buffer.flush();
+                        }
+                    }
+                });
+            }
+        });
+        assert!(writer.finish(Instant::now() + PATIENCE));
+        let (written, last) = reading.join().unwrap();
+        assert_eq!(last, b'\n', "a line was cut");
+        assert_eq!(written + lost.get(), WORKERS * LINES, "{} lost", lost.get());
     }
 }

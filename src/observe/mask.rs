@@ -87,6 +87,8 @@ fn nibble(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn masked(target: &str) -> String {
@@ -132,6 +134,75 @@ mod tests {
             "/?%zztoken=1",
         ] {
             assert_eq!(masked(target), target);
+        }
+    }
+
+    fn targets() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/",
+            "?",
+            "&",
+            "=",
+            ";",
+            "token",
+            "TOKEN",
+            "t%6fken",
+            "%74oken",
+            "api_key",
+            "API%5fKEY",
+            "x",
+            "token[]",
+            "tokens",
+            "%",
+            "%6",
+            "[0]",
+            "/login?",
+            "%26",
+            "%3d",
+        ]);
+        let piece = prop_oneof![3 => piece.prop_map(str::to_owned), 1 => Just("SECRET".to_owned())];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/?{}", pieces.concat()))
+    }
+
+    fn percent_decoded(text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let code = rest.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            match code.filter(|_| first == '%') {
+                Some(code) => (out, rest) = (out + &char::from(code).to_string(), &rest[3..]),
+                None => (out, rest) = (out + &rest[..1], &rest[1..]),
+            }
+        }
+        out
+    }
+
+    /// Whether an application that parts at `&` finds a masked parameter with a value.
+    fn finds_secret(target: &str) -> bool {
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let name = percent_decoded(name).to_lowercase();
+            let name = name.split('[').next().unwrap();
+            ["token", "api_key"].contains(&name) && value.contains("SECRET")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_left_and_nothing_else_is_lost(target in targets()) {
+            let shown = masked(&target);
+            prop_assert!(!finds_secret(&shown), "{} is shown as {}", target, shown);
+            prop_assert_eq!(masked(&shown), shown.clone());
+            prop_assert_eq!(shown.matches('&').count(), target.matches('&').count());
+            for (before, after) in target.split('&').zip(shown.split('&')) {
+                let kept = after.strip_suffix("***");
+                let is_same = before == after || kept.is_some_and(|kept| kept.ends_with('=') && before.starts_with(kept));
+                prop_assert!(is_same, "{} is shown as {}", before, after);
+            }
+            let mut same = Vec::new();
+            Mask::default().pieces(target.as_bytes(), |piece| same.extend_from_slice(piece));
+            prop_assert_eq!(same, target.as_bytes());
         }
     }
 }

@@ -194,4 +194,71 @@ mod tests {
         assert!(registry.worker(2).is_none());
         assert_eq!(registry.sum(|thread| thread.sent.get()), 111);
     }
+
+    /// Three workers count while the control plane sums; one of them dies on the way. No sum goes
+    /// down, and at the end none has lost or doubled a thing.
+    #[test]
+    fn sums_are_whole_while_workers_count_and_when_one_dies() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        const TURNS: u64 = 30_000;
+        let registry = Registry::new(3, UNIX_EPOCH);
+        let series = registry.series("*", "/");
+        let lost = registry.lines_lost();
+        let running = AtomicBool::new(true);
+        let (sent, requests) = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..3_usize)
+                .map(|index| {
+                    let (metrics, series, lost) = (registry.worker(index).unwrap(), &series, &lost);
+                    let mut random = 88_172_645_463_325_252 + index as u64;
+                    scope.spawn(move || {
+                        let mut counted = 0;
+                        let turns = if index == 1 { TURNS / 3 } else { TURNS };
+                        let _held = metrics.hold(|metrics| &metrics.connections);
+                        for _ in 0..turns {
+                            random ^= random << 13;
+                            random ^= random >> 7;
+                            random ^= random << 17;
+                            metrics.sent.add(random % 1000);
+                            counted += random % 1000;
+                            series.worker(index).record(
+                                200,
+                                Duration::from_millis(random % 20_000),
+                                1,
+                                2,
+                            );
+                            lost.add(random % 2);
+                        }
+                        // As a panic would end it: what it holds is given back, what it counted stays.
+                        (counted, turns)
+                    })
+                })
+                .collect();
+            let watched = scope.spawn(|| {
+                let (mut sent, mut requests, mut seen) = (0, 0, 0_u64);
+                while running.load(Ordering::Relaxed) {
+                    let now = registry.sum(|thread| thread.sent.get());
+                    let asked = series.sum(|worker| worker.bytes_in.get());
+                    assert!(now >= sent && asked >= requests, "a sum went down");
+                    (sent, requests, seen) = (now, asked, seen + 1);
+                    std::thread::yield_now();
+                }
+                seen
+            });
+            let counts: Vec<(u64, u64)> =
+                workers.into_iter().map(|one| one.join().unwrap()).collect();
+            running.store(false, Ordering::Relaxed);
+            assert!(watched.join().unwrap() > 0);
+            (
+                counts.iter().map(|one| one.0).sum::<u64>(),
+                counts.iter().map(|one| one.1).sum::<u64>(),
+            )
+        });
+        assert_eq!(registry.sum(|thread| thread.sent.get()), sent);
+        assert_eq!(series.sum(|worker| worker.bytes_in.get()), requests);
+        assert_eq!(
+            series.sum(|worker| worker.buckets.iter().map(|bucket| bucket.get()).sum()),
+            requests
+        );
+        assert_eq!(registry.sum(|thread| thread.connections.get()), 0);
+    }
 }

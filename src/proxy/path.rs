@@ -170,6 +170,8 @@ fn escape_beyond_ascii(byte: u8) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -222,6 +224,45 @@ mod tests {
             ("/a%00", Nul),
         ] {
             assert_eq!(PathPrefix::parse(text), Err(error), "{text:?}");
+        }
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/", "/", "/", "a", "B", ".", "..", "~", "%41", "%7e", "%7E", "%2e", "%2F", "%5c",
+            "%3b", "%25", "%20", "%c3%a9", "%C3", "\u{e9}", "|", "%", "%4", "%zz", " ", ";", "\\",
+            "?", "#",
+        ]);
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_prefix_has_one_spelling_and_means_what_was_written(text in texts()) {
+            let Ok(prefix) = PathPrefix::parse(&text) else { return Ok(()) };
+            prop_assert_eq!(PathPrefix::parse(prefix.as_str()), Ok(prefix.clone()));
+            let plain = |text: &str| decode(text.strip_suffix('/').unwrap_or(text).as_bytes());
+            prop_assert_eq!(plain(prefix.as_str()), plain(&text));
+            let is_one = |segment: &str| !matches!(segment, "" | "." | "..");
+            prop_assert!(text == "/" || prefix.as_str().split('/').skip(1).all(is_one));
+            prop_assert!(prefix.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+
+        #[test]
+        fn spelling_escapes_anew_changes_no_meaning(text: Vec<u8>) {
+            let upper = upper_escapes(&text);
+            prop_assert_eq!(decode(&upper), decode(&text));
+            prop_assert_eq!(upper_escapes(&upper), upper);
+            prop_assert!(decode(&text).len() <= text.len());
+        }
+
+        #[test]
+        fn what_passes_the_check_decodes_without_a_rest(text in texts()) {
+            if check_bytes(text.as_bytes()).is_ok() {
+                let escapes = text.matches('%').count();
+                prop_assert_eq!(decode(text.as_bytes()).len() + 2 * escapes, text.len());
+                prop_assert!(!decode(text.as_bytes()).contains(&0));
+            }
         }
     }
 }

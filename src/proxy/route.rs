@@ -185,6 +185,9 @@ fn shape(path: &[u8]) -> Shape {
 }
 
 #[cfg(test)]
+mod invariant;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::proxy::headers::host::Host;
@@ -440,6 +443,48 @@ mod tests {
         fn nothing_panics(prefixes in prefixes(), path in ".*") {
             let texts: Vec<&str> = prefixes.iter().map(String::as_str).collect();
             let _ = table(&texts).select(&path);
+        }
+    }
+
+    fn patterns() -> impl Strategy<Value = Vec<String>> {
+        let pattern = prop::sample::select(vec![
+            "*",
+            "a.test",
+            "*.a.test",
+            "b.a.test",
+            "*.b.a.test",
+            "::1",
+            "10.0.0.1",
+            "*.test",
+            "test",
+        ]);
+        prop::collection::vec(pattern.prop_map(str::to_owned), 0..8)
+    }
+
+    proptest! {
+        /// The site is that of the best pattern which matches, the first of equal ones.
+        #[test]
+        fn a_site_is_found_as_by_asking_every_pattern(patterns in patterns(), host in "([abc]\\.){0,3}test|::1|10\\.0\\.0\\.[12]") {
+            let sites: Vec<_> = patterns.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
+            let table = SiteTable::new(sites.iter().cloned().zip(0..));
+            let asked = Host::parse(host.as_bytes()).unwrap();
+            let matching = || sites.iter().enumerate().rev().filter(|(_, site)| site.matches(&asked));
+            let best = matching().max_by_key(|(_, site)| site.rank()).map(|(place, _)| place);
+            prop_assert_eq!(table.lookup(&host).copied(), best, "{} among {:?}", host, patterns);
+            let named = matching().filter(|(_, site)| **site != HostPattern::Any);
+            let named = named.max_by_key(|(_, site)| site.rank()).map(|(place, _)| place);
+            prop_assert_eq!(table.lookup_named(&host).copied(), named);
+        }
+
+        /// The short way is taken for what every reader sees alike, and ends where the long one does.
+        #[test]
+        fn plain_paths_need_no_second_look(prefixes in prefixes(), path in "(/[abA.x~]{0,3}){0,5}") {
+            let texts: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+            let table = table(&texts);
+            let path = format!("/{path}");
+            if let Shape::Plain = shape(path.as_bytes()) {
+                prop_assert_eq!(Ok(table.match_plain(path.as_bytes())), table.match_every_reading(path.as_bytes()));
+            }
         }
     }
 }

@@ -69,4 +69,32 @@ mod tests {
         let sealed = Tickets::new().unwrap().encrypt(b"session").unwrap();
         assert_eq!(Tickets::new().unwrap().decrypt(&sealed), None);
     }
+
+    /// All workers share the keys: what one seals every other opens, at the same time.
+    #[test]
+    fn what_one_worker_seals_every_other_opens() {
+        let tickets = Tickets::new().unwrap();
+        let (seal, sealed) = std::sync::mpsc::channel::<(u32, Vec<u8>)>();
+        std::thread::scope(|scope| {
+            for worker in 0..3 {
+                let (seal, tickets) = (seal.clone(), Arc::clone(&tickets));
+                scope.spawn(move || {
+                    for number in (0..600).filter(|number| number % 3 == worker) {
+                        let ticket = tickets.encrypt(&number.to_be_bytes()).unwrap();
+                        seal.send((number, ticket)).unwrap();
+                    }
+                });
+            }
+            drop(seal);
+            let mut seen = 0;
+            for (number, mut ticket) in sealed {
+                assert_eq!(tickets.decrypt(&ticket).as_deref(), Some(&number.to_be_bytes()[..]));
+                let place = number as usize % ticket.len();
+                ticket[place] ^= 1;
+                assert_eq!(tickets.decrypt(&ticket), None, "one bit decides");
+                seen += 1;
+            }
+            assert_eq!(seen, 600);
+        });
+    }
 }

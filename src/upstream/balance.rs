@@ -30,6 +30,10 @@ pub fn pick<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::Target;
     use crate::upstream::h1::Connection;
@@ -84,5 +88,37 @@ mod tests {
         assert_eq!(picked(&all, &turn, Some(1)), [0; 4], "rather than the same again");
         all[0].note(None);
         assert_eq!(picked(&all, &turn, None), [0; 4]);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_with_less_to_do_is_passed_by(
+            load in prop::collection::vec((0..4_usize, any::<bool>()), 1..6), first: usize,
+            tried in prop::option::of(0..6_usize),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _entered = runtime.enter();
+            let (all, turn) = (backends(u16::try_from(load.len()).unwrap()), Cell::new(first));
+            let mut leases = Vec::new();
+            for (backend, (busy_with, refused)) in all.iter().zip(&load) {
+                leases.extend((0..*busy_with).map(|_| busy(backend)));
+                // However slow this test is, it has not passed before the end.
+                backend.note(refused.then(|| Instant::now() + Duration::from_secs(3600)));
+            }
+            let tried = tried.filter(|tried| *tried < all.len());
+            let merit = |place: usize| (tried == Some(place), load[place].1, load[place].0);
+            let best = (0..all.len()).map(merit).min().unwrap();
+            let mut counts = vec![0; all.len()];
+            for _ in 0..2 * all.len() {
+                let one = pick(&all, &turn, tried.map(|tried| &all[tried])).unwrap();
+                let place = all.iter().position(|other| Rc::ptr_eq(one, other)).unwrap();
+                prop_assert!(all.len() == 1 || merit(place) == best);
+                counts[place] += 1;
+            }
+            if load.iter().all(|one| *one == load[0]) && tried.is_none() {
+                let all_had_it = counts.iter().all(|count| *count > 0);
+                prop_assert!(all_had_it, "equals take turns: {counts:?}");
+            }
+        }
     }
 }

@@ -138,6 +138,8 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Reads `text` in pieces of `size` bytes; the body, and the trailers once it has ended.
@@ -226,6 +228,126 @@ mod tests {
         ] {
             let length = text.len();
             assert_eq!(read(text.as_bytes(), length).is_ok(), is_allowed, "{length}");
+        }
+    }
+
+    /// RFC 9112 §7.1 over the whole text at once: the body so far, and whether it has ended.
+    fn oracle(text: &[u8]) -> Option<(Vec<u8>, bool)> {
+        let (mut rest, mut body) = (text, Vec::new());
+        loop {
+            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+                return Some((body, false));
+            };
+            let line = std::str::from_utf8(rest[..end].strip_suffix(b"\r")?).ok()?;
+            let (digits, extension) = line.split_once(';').unwrap_or((line, ""));
+            let digits = digits.trim_end_matches([' ', '\t']);
+            let is_hex = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !is_hex || extension.chars().any(|c| c.is_ascii_control() && c != '\t') {
+                return None;
+            }
+            let size = usize::from_str_radix(digits, 16).ok()?;
+            rest = &rest[end + 1..];
+            if size == 0 {
+                return trailers(rest).map(|is_whole| (body, is_whole));
+            }
+            body.extend_from_slice(&rest[..size.min(rest.len())]);
+            match rest.get(size..) {
+                Some([b'\r', b'\n', behind @ ..]) => rest = behind,
+                None | Some([] | [_]) => return Some((body, false)),
+                Some(_) => return None,
+            }
+        }
+    }
+
+    /// Only those that the generator makes.
+    fn trailers(section: &[u8]) -> Option<bool> {
+        if section.starts_with(b"\r\n") {
+            return Some(true);
+        }
+        let Some(end) = section.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Some(false);
+        };
+        let lines = std::str::from_utf8(&section[..end]).ok()?;
+        let is_field = |line: &str| {
+            let name = line.strip_suffix(": y");
+            name.is_some_and(|name| {
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric())
+            })
+        };
+        lines.split("\r\n").all(is_field).then_some(true)
+    }
+
+    fn coded() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            "0\r\n\r\n",
+            "0\r\n",
+            "1\r\na\r\n",
+            "5\r\nhello\r\n",
+            "3\r\n\r\n0\r\n",
+            "a;x=\"y\"\r\n0123456789\r\n",
+            "02 ;q\r\nab\r\n",
+            "\r\n",
+            "\n",
+            "\r",
+            "x: y\r\n",
+            "2\n",
+            "1",
+            "f",
+            ";",
+            "g\r\n",
+            "0x1\r\n",
+            "10000000000000000\r\n",
+            "ffffffffffffffff\r\n",
+            " 1\r\n",
+            "1;\x01\r\na\r\n",
+            "1\r\nab\r\n",
+        ]);
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn any_text_means_what_the_grammar_says_however_it_arrives(text in coded(), size in 1..40_usize) {
+            let told = read(&text, size);
+            let whole = read(&text, text.len().max(1));
+            prop_assert_eq!(told.is_ok(), whole.is_ok());
+            let expected = oracle(&text);
+            match (told, whole) {
+                (Ok(cut), Ok(whole)) => {
+                    prop_assert_eq!(&cut, &whole);
+                    let (body, is_ended) = expected.expect("this is malformed");
+                    prop_assert_eq!((cut.0, cut.1.is_some()), (body, is_ended));
+                }
+                _ => prop_assert_eq!(expected, None),
+            }
+        }
+
+        #[test]
+        fn what_is_coded_is_decoded(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..6),
+            size in 1..60_usize, behind in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let mut text = Vec::new();
+            for piece in &pieces {
+                text.extend_from_slice(format!("{:X};a=b\r\n", piece.len()).as_bytes());
+                text.extend_from_slice(piece);
+                text.extend_from_slice(b"\r\n");
+            }
+            text.extend_from_slice(b"0\r\nx: y\r\n\r\n");
+            let (mut chunked, mut input, mut body) = (Chunked::default(), BytesMut::new(), Vec::new());
+            let mut arriving = text.chunks(size).chain([&behind[..]]);
+            loop {
+                match chunked.step(&mut input).unwrap() {
+                    Step::Data(data) => body.extend_from_slice(&data),
+                    Step::More => input.extend_from_slice(arriving.next().expect("an end before this")),
+                    Step::End(trailers) => break prop_assert_eq!(trailers.len(), 1),
+                }
+            }
+            prop_assert_eq!(body, pieces.concat());
+            arriving.for_each(|piece| input.extend_from_slice(piece));
+            prop_assert_eq!(&input[..], &behind[..], "what follows belongs to nobody");
         }
     }
 }

@@ -224,6 +224,8 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, Method};
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::proxy::request_body::RequestBody;
     use crate::upstream::testing::{App, pair};
@@ -278,6 +280,9 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n", false),
             ("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", false),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
+            // What it announces may yet come, and would be the next answer.
+            ("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", false),
         ] {
             let backend = backend(&mut Backends::default());
             let (lease, _app) = used(&backend, answer).await;
@@ -343,5 +348,43 @@ mod tests {
         backend.note(None);
         backend.note(Some(now));
         assert!(!backend.is_passed_over(now + PASSED_OVER), "a success forgives");
+    }
+
+    proptest! {
+        /// A model of one line: doubled with each refusal in a row, within its bounds.
+        #[test]
+        fn the_time_of_being_passed_over_is_bounded(steps in prop::collection::vec((any::<bool>(), 0..40_u64), 1..20)) {
+            let backend = backend(&mut Backends::default());
+            let (mut now, mut in_a_row) = (Instant::now(), 0_u32);
+            for (refused, seconds) in steps {
+                backend.note(refused.then_some(now));
+                in_a_row = if refused { in_a_row + 1 } else { 0 };
+                let time = Duration::from_secs(2_u64.saturating_pow(in_a_row).min(32));
+                prop_assert_eq!(backend.is_passed_over(now), refused);
+                if refused {
+                    prop_assert!(backend.is_passed_over(now + time - Duration::from_millis(1)));
+                }
+                prop_assert!(!backend.is_passed_over(now + time));
+                now += Duration::from_secs(seconds);
+            }
+        }
+
+        #[test]
+        fn whoever_is_given_back_in_whatever_order_is_counted_once(order in prop::collection::vec(any::<prop::sample::Index>(), 0..20)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _entered = runtime.enter();
+            let backend = backend(&mut Backends::default());
+            let new = || {
+                let deadline = Wheel::new(Instant::now()).deadline();
+                backend.lease_new(Box::new(h1::Connection::new(pair().0, deadline)))
+            };
+            let mut leases: Vec<Lease> = order.iter().map(|_| new()).collect();
+            for (left, index) in (0..leases.len()).rev().zip(&order) {
+                prop_assert_eq!(backend.in_flight() as usize, left + 1);
+                let lease = leases.swap_remove(index.index(left + 1));
+                if left % 2 == 0 { drop(lease) } else { drop(lease.into_connection()) }
+            }
+            prop_assert_eq!(backend.in_flight(), 0);
+        }
     }
 }

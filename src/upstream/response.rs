@@ -98,6 +98,7 @@ pub fn parse(
         && !facts.close
         && framing != Framing::Close
         && !(facts.chunked && facts.length.is_some())
+        && !facts.announces_what_must_not_be(status)
         // Something else is spoken from here on, whether it was asked for or not.
         && status != StatusCode::SWITCHING_PROTOCOLS;
     // Written anew, so that two readers of `005` cannot differ; not where there must be none
@@ -157,6 +158,13 @@ impl<'a> Facts<'a> {
         Ok(facts)
     }
 
+    /// Whether there is a body in the fields of an answer that has none whatever they say (RFC 9110
+    /// §8.6, RFC 9112 §6.1). Who announces it may send it, and it would pass for the next answer.
+    fn announces_what_must_not_be(&self, status: StatusCode) -> bool {
+        status == StatusCode::NO_CONTENT
+            && (self.chunked || self.length.is_some_and(|length| length > 0))
+    }
+
     fn framing(
         &self,
         status: StatusCode,
@@ -214,6 +222,8 @@ fn value(field: &httparse::Header<'_>, input: &Bytes) -> Result<HeaderValue, Mal
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse_to(method: &Method, text: &str) -> Result<Option<(Head, HeaderMap)>, Malformed> {
@@ -252,9 +262,10 @@ mod tests {
             ),
             ("HTTP/1.0 200 OK\nContent-Length: 5", (Framing::Length(5), false)),
             ("HTTP/1.0 200 OK", (Framing::Close, false)),
-            ("HTTP/1.1 204 No Content\nContent-Length: 5", (Framing::Empty, true)),
+            ("HTTP/1.1 204 No Content\nContent-Length: 5", (Framing::Empty, false)),
+            ("HTTP/1.1 204 No Content\nContent-Length: 0", (Framing::Empty, true)),
             ("HTTP/1.1 304 Not Modified\nContent-Length: 5", (Framing::Empty, true)),
-            ("HTTP/1.1 204 No Content\nTransfer-Encoding: chunked", (Framing::Empty, true)),
+            ("HTTP/1.1 204 No Content\nTransfer-Encoding: chunked", (Framing::Empty, false)),
             ("HTTP/1.1 100 Continue", (Framing::Empty, true)),
             ("HTTP/1.1 200", (Framing::Close, false)),
         ] {
@@ -401,5 +412,122 @@ mod tests {
         .unwrap();
         assert!(!head.keep_alive);
         assert_eq!(headers.len(), 3);
+    }
+
+    fn answers() -> impl Strategy<Value = String> {
+        let version =
+            prop::sample::select(vec!["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2"]);
+        let status = prop::sample::select(vec![
+            "200", "204", "304", "100", "404", "599", "600", "99", "20x",
+        ]);
+        let field = prop::sample::select(vec![
+            "Content-Length: 5",
+            "content-length: 005",
+            "Content-Length: 0",
+            "Content-Length: 7",
+            "Content-Length: 5, 5",
+            "Content-Length: +5",
+            "Transfer-Encoding: chunked",
+            "transfer-encoding: CHUNKED",
+            "Transfer-Encoding: gzip",
+            "Connection: close",
+            "Connection: keep-alive, X-A",
+            "Connection: content-length, x-b",
+            "X-A: 1",
+            "X-B: 2",
+            "Set-Cookie: a=1",
+            "Keep-Alive: timeout=5",
+            "Upgrade: h2c",
+            "X : 1",
+            " folded",
+            "none",
+            "Trailer: x-sum",
+            "Proxy-Authenticate: Basic",
+            "X-C: \u{1}",
+        ]);
+        let fields = prop::collection::vec(field, 0..5);
+        (version, status, fields).prop_map(|(version, status, fields)| {
+            let lines: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+            format!("{version} {status} R\r\n{lines}\r\n")
+        })
+    }
+
+    /// What a careful reader finds, by RFC 9112 §6.3 and the choices of this proxy.
+    fn expected(text: &str, is_head: bool) -> Option<(Framing, bool)> {
+        let mut lines = text.trim_end_matches("\r\n").split("\r\n");
+        let (version, status) = lines.next()?.split_once(' ')?;
+        let status: u16 = status.split(' ').next()?.parse().ok()?;
+        let http11 = version == "HTTP/1.1";
+        if !(http11 || version == "HTTP/1.0") || !(100..600).contains(&status) {
+            return None;
+        }
+        let (mut lengths, mut codings, mut close) = (Vec::new(), Vec::new(), !http11);
+        for line in lines {
+            let (name, value) = line.split_once(':')?;
+            if name.contains(' ') || value.contains('\u{1}') {
+                return None;
+            }
+            match (&*name.to_lowercase(), value.trim()) {
+                ("content-length", value) if value.bytes().all(|b| b.is_ascii_digit()) => {
+                    lengths.push(value.parse::<u64>().ok()?);
+                }
+                ("content-length", _) => return None,
+                ("transfer-encoding", value) => codings.push(value.to_lowercase()),
+                ("connection", value) => close |= value == "close",
+                _ => {}
+            }
+        }
+        lengths.dedup();
+        let is_chunked = codings == ["chunked"];
+        if lengths.len() > 1 || !(codings.is_empty() || is_chunked && http11) {
+            return None;
+        }
+        let length = lengths.first();
+        let framing = match length {
+            _ if is_head || status < 200 || matches!(status, 204 | 304) => Framing::Empty,
+            _ if is_chunked => Framing::Chunked,
+            Some(0) => Framing::Empty,
+            Some(length) => Framing::Length(*length),
+            None => Framing::Close,
+        };
+        // What must have no body but announces one may send it all the same.
+        let hides_body = status == 204 && (is_chunked || length.is_some_and(|length| *length > 0));
+        let reused = framing != Framing::Close && !(is_chunked && length.is_some()) && !hides_body;
+        Some((framing, reused && !close))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn a_head_means_what_a_careful_reader_finds(text in answers(), is_head: bool, behind in ".{0,20}") {
+            let method = if is_head { Method::HEAD } else { Method::GET };
+            let told = parse_to(&method, &format!("{text}{behind}"));
+            let brief = |(head, _): &(Head, HeaderMap)| (head.framing, head.keep_alive);
+            let read = told.as_ref().ok().map(|head| brief(head.as_ref().expect("a whole head")));
+            prop_assert_eq!(read, expected(&text, is_head), "{:?}", text);
+            if let Ok(Some((head, headers))) = told {
+                prop_assert_eq!(head.length, text.len());
+                let ends_here = ["connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-authenticate"];
+                prop_assert!(ends_here.iter().all(|name| !headers.contains_key(*name)));
+                let lengths: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
+                prop_assert!(lengths.len() <= 1);
+                if let Framing::Length(wanted) = head.framing {
+                    let wanted = wanted.to_string();
+                    prop_assert_eq!(lengths, [wanted.as_str()]);
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_is_decided_before_the_end(text in answers(), bytes: Vec<u8>) {
+            if parse_to(&Method::GET, &text).is_ok() {
+                for cut in 0..text.len() {
+                    prop_assert!(matches!(parse_to(&Method::GET, &text[..cut]), Ok(None)), "{}", cut);
+                }
+            }
+            let input = Bytes::from([b"HTTP/1.1 200\r\n", &bytes[..]].concat());
+            let _ = parse(&input, &Method::GET, &mut HeaderMap::new());
+        }
     }
 }

@@ -189,6 +189,8 @@ fn slot(tick: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn wheel() -> (Rc<Wheel>, Instant) {
@@ -244,5 +246,87 @@ mod tests {
         wheel.advance(start + Duration::from_secs(3600));
         assert!(deadlines.iter().all(|(_, deadline)| deadline.is_due()));
         assert_eq!(wheel.queued.get(), 0);
+    }
+
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// What a list of times would say of one deadline.
+    #[derive(Clone, Copy, Default)]
+    struct Expected {
+        /// Not before this, and two ticks later at most; in ticks.
+        at: Option<u64>,
+        waits: bool,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// Deadlines set, set anew, cleared, awaited and dropped in any order, the wheel turned by
+        /// small steps and by leaps: none is early, none is missed, and whoever waits is woken.
+        #[test]
+        fn the_wheel_says_what_a_list_would_say(
+            steps in prop::collection::vec((0..6_u8, 0..4_usize, 1..400_000_u64), 1..80),
+        ) {
+            use std::sync::atomic::Ordering;
+            let (wheel, start) = wheel();
+            // Never at rest: only then is it told what time it is.
+            let keeper = wheel.deadline();
+            keeper.set(Duration::from_secs(1_000_000));
+            let new = || (wheel.deadline(), std::sync::Arc::new(Woken(0.into())));
+            let mut all: Vec<_> = (0..4).map(|_| new()).collect();
+            let mut expected = [Expected::default(); 4];
+            let mut now = wheel.now.get();
+            for (what, which, amount) in steps {
+                let (deadline, woken) = &all[which];
+                match what {
+                    0 | 1 => {
+                        let after = Duration::from_millis(if what == 0 { amount } else { amount % 500 });
+                        deadline.set(after);
+                        expected[which].at = Some(now + u64::try_from(after.as_millis().div_ceil(TICK.as_millis())).unwrap());
+                    }
+                    2 => {
+                        deadline.clear();
+                        expected[which].at = None;
+                    }
+                    3 => {
+                        let waker = Waker::from(std::sync::Arc::clone(woken));
+                        let ready = deadline.poll(&mut Context::from_waker(&waker)).is_ready();
+                        expected[which].waits |= !ready;
+                    }
+                    4 => {
+                        all[which] = new();
+                        expected[which] = Expected::default();
+                    }
+                    _ => {
+                        now += if amount % 3 == 0 { amount / 50 } else { amount % 5 };
+                        wheel.advance(start + TICK * u32::try_from(now).unwrap());
+                    }
+                }
+                for ((deadline, woken), wanted) in all.iter().zip(&mut expected) {
+                    let is_due = deadline.is_due();
+                    prop_assert!(!is_due || wanted.at.is_some_and(|at| at <= now), "early");
+                    prop_assert!(is_due || wanted.at.is_none_or(|at| at + 2 > now), "late");
+                    if is_due && wanted.waits {
+                        prop_assert!(woken.0.load(Ordering::Relaxed) > 0, "nobody was woken");
+                        wanted.waits = false;
+                        woken.0.store(0, Ordering::Relaxed);
+                    }
+                }
+                let in_slots: usize = wheel.slots.borrow().iter().map(Vec::len).sum();
+                prop_assert_eq!(wheel.queued.get(), in_slots);
+            }
+            drop((all, keeper));
+            wheel.advance(start + Duration::from_secs(2_000_000));
+            for _ in 0..3 {
+                wheel.advance(start + Duration::from_secs(2_000_000) + TICK * u32::try_from(SLOTS).unwrap());
+            }
+            prop_assert_eq!(wheel.queued.get(), 0, "who is gone leaves nothing behind");
+        }
     }
 }

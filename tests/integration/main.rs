@@ -44,6 +44,7 @@ mod install;
 mod services;
 mod packaging;
 mod real_clients;
+mod scanners;
 mod up;
 mod demo;
 mod inventory;

@@ -173,6 +173,8 @@ fn directives(text: &str) -> Vec<Directive> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn fronts_of(text: &str) -> Vec<(Vec<String>, String, u16)> {
@@ -207,5 +209,21 @@ mod tests {
         assert_eq!(fronts_of("server { proxy_pass http://${b}:80; proxy_pass http://$b; }"), []);
         assert_eq!(fronts_of("server { proxy_pass unix:/run/a.sock; }"), []);
         assert_eq!(fronts_of("}}} server { proxy_pass http://127.0.0.1:1"), []);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_found_that_is_not_written(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "server {", "server_name a.test *.b.test _ ~^x$;", "upstream u {", "server 127.0.0.1:80;",
+                "server unix:/x;", "proxy_pass http://u;", "proxy_pass http://[::1]:80/;", "}", "\"", "'", "#",
+                "\n", ";", "{", "\\", "$x", "é", "listen 80;", "server_name", " ",
+            ]), 0..20),
+        ) {
+            let text = pieces.concat();
+            let found = parse(&text);
+            prop_assert!(found.passes.len() <= text.matches("_pass").count());
+            prop_assert!(found.groups.len() <= text.matches("server").count());
+        }
     }
 }

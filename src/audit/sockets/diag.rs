@@ -109,6 +109,8 @@ mod tests {
 
     use socket2::{Domain, Socket, Type};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn inode(socket: impl AsFd) -> u64 {
@@ -130,5 +132,38 @@ mod tests {
         assert_eq!(found.get(&inode(&both)), Some(&false));
         assert_eq!(found.get(&inode(&datagrams)), Some(&false));
         assert_eq!(found.get(&inode(&single)), Some(&true));
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_understood_or_refused(
+            address: SocketAddr, state in 0..14_u8, uid: u32, inode: u32, v6_only: Option<bool>, cut in 0..90_usize,
+        ) {
+            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let mut message = vec![u8::try_from(family.as_raw()).unwrap(), state, 0, 0];
+            message.extend(address.port().to_be_bytes());
+            message.extend([0; 2]);
+            match address.ip() {
+                IpAddr::V4(ip) => message.extend(ip.octets()),
+                IpAddr::V6(ip) => message.extend(ip.octets()),
+            }
+            message.resize(64, 0);
+            message.extend(uid.to_ne_bytes());
+            message.extend(inode.to_ne_bytes());
+            let whole = message.len();
+            if let Some(flag) = v6_only {
+                message.extend([5, 0, V6_ONLY as u8, 0, u8::from(flag), 0, 0, 0]);
+            }
+            let (socket, told) = parse(&message).unwrap();
+            let address = SocketAddr::new(address.ip(), address.port());
+            prop_assert_eq!((socket.address, told, socket.uid, socket.inode), (address, state, uid, inode.into()));
+            prop_assert_eq!(socket.v6_only, v6_only == Some(true));
+            prop_assert_eq!(parse(&message[..cut.min(message.len())]).is_some(), cut >= whole);
+        }
+
+        #[test]
+        fn no_message_panics(message: Vec<u8>) {
+            let _ = parse(&message);
+        }
     }
 }

@@ -198,6 +198,8 @@ pub fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -249,5 +251,23 @@ mod tests {
         assert!(age("nginx", 100) < age("nginx", 200));
         assert!(age("nginx", 200) < age("systemd", 1));
         assert_eq!(Age::parse("7 (cut"), None);
+    }
+
+    proptest! {
+        /// A process chooses its name, and cannot make itself older by it.
+        #[test]
+        fn no_name_hides_an_age(name in "[()a-z0-9 SR]{0,15}", started: u64) {
+            let columns: String = (4..22).map(|column| format!("{column} ")).collect();
+            let stat = format!("7 ({name}) S {columns}{started} 23 24");
+            let age = Age::parse(&stat).unwrap();
+            prop_assert_eq!(age, Age { is_manager: name == "systemd", started });
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,60}") {
+            let _ = Age::parse(&text);
+            let _ = inode(Path::new(&text));
+            let _ = effective_user(&text);
+        }
     }
 }

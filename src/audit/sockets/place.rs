@@ -145,6 +145,8 @@ fn container(parts: &[&str]) -> Option<Container> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn unit_of(text: &str) -> Option<String> {
@@ -235,5 +237,22 @@ mod tests {
         assert_eq!(stop("machine"), "machinectl stop x");
         let strange = Container { engine: "lxc", id: "x;$(id)".to_owned() };
         assert_eq!(strange.stop(), "lxc-stop -n 'x;$(id)'");
+    }
+
+    proptest! {
+        /// Whoever names a folder names no unit with it that a shell or a terminal would mind.
+        #[test]
+        fn what_is_named_is_a_name(parts in prop::collection::vec(
+            "[a-z]{1,3}\\.(service|slice|scope)|user@1000.service|docker|lxc|[0-9a-f]{12,64}|\\PC{0,6}|-[;$ ]\\.service", 0..6),
+            start in prop::sample::select(vec!["0::/", "1:name=systemd:/", "0::", "x", "4:memory:/"]),
+        ) {
+            let place = Place::parse(&format!("{start}{}\n", parts.join("/")));
+            let is_valid = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+            prop_assert!(place.unit.iter().all(|unit| unit.chars().all(is_valid) && unit.len() < 256));
+            if let Some(container) = &place.container {
+                prop_assert_eq!(crate::audit::sockets::printable(&container.id), container.id.as_str());
+            }
+            prop_assert!(!(parts.iter().any(|part| part.starts_with("user@")) && place.container.is_some()));
+        }
     }
 }

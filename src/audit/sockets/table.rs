@@ -58,6 +58,8 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -114,5 +116,37 @@ mod tests {
     fn skips_what_it_does_not_understand() {
         let text = "header\n\n   0: nonsense\n 1: 0100007F:XYZ 0:0 0A 0:0 0:0 0 1 0 5\n 2: 01007F:0050 0:0 0A 0:0 0:0 0 1 0 5\n";
         assert_eq!(sockets(text, Protocol::Tcp), []);
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_of_the_kernel_is_understood(local: SocketAddr, remote: SocketAddr, state in 1..13_u8, uid: u32, inode: u64) {
+            let kernel = |address: SocketAddr| match address.ip() {
+                IpAddr::V4(ip) => format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port()),
+                IpAddr::V6(ip) => {
+                    let words = ip.octets();
+                    let words = words.chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap()));
+                    words.map(|word| format!("{word:08X}")).collect::<String>() + &format!(":{:04X}", address.port())
+                }
+            };
+            let text = format!(
+                "head\n   0: {} {} {state:02X} 00000000:00000000 00:00000000 00000000 {uid:5} 0 {inode} 1 0\n",
+                kernel(local), kernel(remote),
+            );
+            let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
+            let expected = match state {
+                6 => None,
+                10 => Some(State::Listens),
+                _ => Some(State::Connected(plain(remote))),
+            };
+            let told = sockets(&text, Protocol::Tcp);
+            let told = told.first().map(|socket| (socket.state, socket.address, socket.uid, socket.inode));
+            prop_assert_eq!(told, expected.map(|state| (state, plain(local), uid, inode)));
+        }
+
+        #[test]
+        fn no_table_panics(text in "( |:|[0-9A-F]{1,9}|\\PC|\n){0,60}") {
+            let _ = sockets(&text, Protocol::Udp);
+        }
     }
 }

@@ -137,3 +137,19 @@ fn the_reader_is_strict() {
         assert!(read(&format!("{head}{wrong}")).is_err(), "{wrong}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever an operator names a site: one series, and the name reads back.
+    #[test]
+    fn any_label_is_one_that_reads_back(site: String, route in "[\\\\\"\n{},=a]{0,8}", value: u64) {
+        let mut page = super::Page::default();
+        page.metric("a_total", super::Kind::Counter, "Some.");
+        page.sample("a_total", &[("site", &site), ("route", &route)], value);
+        let text = page.text();
+        let line = text.strip_suffix('\n').unwrap().rsplit_once("counter\n").unwrap().1;
+        proptest::prop_assert!(!line.contains('\n'));
+        let (_, labels) = split(line.rsplit_once(' ').unwrap().0).unwrap();
+        let told: Vec<_> = labels.values().cloned().collect();
+        proptest::prop_assert_eq!(told, [route, site]);
+    }
+}

@@ -189,6 +189,8 @@ fn parse_port(digits: &[u8]) -> Result<Option<u16>, InvalidHost> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use http::HeaderValue;
 
@@ -341,5 +343,56 @@ mod tests {
         assert_eq!(ask(v, "https://a.test/p", &[b"evil.test"]), Err(HostError::Disagree));
         assert_eq!(ask(v, "https://a.test/p", &[b"a.test", b"a.test"]), Err(HostError::Repeated));
         assert_eq!(ask(v, "https://u:p@a.test/p", &[]), Err(HostError::InvalidTarget));
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        let host = prop::sample::select(vec![
+            "a.test", "A.TEST", "a.test.", "b.test", "[::1]", "[::0:1]", "10.0.0.1", "::1",
+            "u@a.test", "",
+        ]);
+        let port = prop::sample::select(vec![
+            "", ":", ":80", ":080", ":443", ":0", ":65535", ":65536", ":x",
+        ]);
+        (host, port).prop_map(|(host, port)| format!("{host}{port}"))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(text in prop_oneof![texts(), "[a-z0-9.:@\\[\\]]{0,10}"]) {
+            let Ok(authority) = AuthorityRef::parse(text.as_bytes()) else { return Ok(()) };
+            let mut written = Vec::new();
+            authority.write(&mut written);
+            let shown = authority.to_string();
+            prop_assert_eq!(&written, shown.as_bytes());
+            prop_assert_eq!(AuthorityRef::parse(&written), Ok(authority.clone()));
+            prop_assert_eq!(Host::parse(authority.host.as_bytes()).unwrap(), authority.to_host());
+        }
+
+        /// RFC 9112 §3.2, RFC 9113 §8.3.1, written down once more.
+        #[test]
+        fn a_request_is_for_one_place_or_for_none(
+            fields in prop::collection::vec(texts(), 0..3), target in prop::option::of(texts()),
+            scheme in prop::sample::select(vec!["http", "https", "ftp"]), h2: bool,
+        ) {
+            let version = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
+            let text = target.as_ref().map_or("/".to_owned(), |target| format!("{scheme}://{target}/"));
+            let Ok(uri) = text.parse::<Uri>() else { return Ok(()) };
+            let map = headers(&fields.iter().map(String::as_bytes).collect::<Vec<_>>());
+            let told = request_authority(version, &uri, &map);
+            let read = |text: &String| AuthorityRef::parse(text.as_bytes()).ok().map(AuthorityRef::into_owned);
+            let default = if scheme == "http" { 80 } else { 443 };
+            let place = |place: &AuthorityRef<'_>| (place.host.to_string(), place.port.unwrap_or(default));
+            let expected = match (&fields[..], &target) {
+                ([], Some(target)) if h2 => read(target),
+                ([field], None) => read(field),
+                ([field], Some(target)) => {
+                    let both = read(field).zip(read(target));
+                    both.filter(|(field, target)| place(field) == place(target)).map(|both| both.1)
+                }
+                _ => None,
+            };
+            let expected = expected.filter(|_| target.is_none() || scheme != "ftp");
+            prop_assert_eq!(told.ok(), expected, "{} with {:?}", uri, fields);
+        }
     }
 }

@@ -218,6 +218,8 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PEER: &str = "10.0.0.1";
@@ -333,5 +335,74 @@ mod tests {
         }
         let twice = [(X_FORWARDED_PROTO, "https"), (X_FORWARDED_PROTO, "http")];
         assert!(written(PEER, &twice, false, "a.test").contains("proto: http\r\n"));
+    }
+
+    fn chains() -> impl Strategy<Value = Vec<String>> {
+        let entry = prop::sample::select(vec![
+            "1.2.3.4",
+            "10.1.2.3",
+            "::ffff:10.0.0.9",
+            "::ffff:1.2.3.4",
+            "2001:db8:1::7",
+            "2001:db8:2::7",
+            "[2001:db8:1::8]:99",
+            "10.0.0.2:80",
+            "6.6.6.6:1",
+            "unknown",
+            "_hidden",
+            "",
+            " ",
+            "1.2.3",
+            "x\"y",
+        ]);
+        let line = prop::collection::vec(entry, 0..4).prop_map(|entries| entries.join(", "));
+        prop::collection::vec(line, 0..4)
+    }
+
+    /// As RFC 7239 §7.4 would have it: all lines as one list, trusted from the right.
+    fn expected(peer: IpAddr, lines: &[String]) -> IpAddr {
+        let is_ours = |address: IpAddr| trusted().iter().any(|network| network.contains(&address));
+        let mut client = peer.to_canonical();
+        let list = lines.join(",");
+        for entry in list.split(',').rev().map(str::trim).filter(|entry| !entry.is_empty()) {
+            let read = entry
+                .parse::<IpAddr>()
+                .ok()
+                .or_else(|| Some(entry.parse::<SocketAddr>().ok()?.ip()));
+            let Some(address) = read.filter(|_| is_ours(client)) else { break };
+            client = address.to_canonical();
+        }
+        client
+    }
+
+    proptest! {
+        #[test]
+        fn one_list_however_it_is_cut_into_lines(lines in chains(), trusted_peer: bool) {
+            let peer = ip(if trusted_peer { PEER } else { "9.9.9.9" });
+            let values: Vec<_> = lines.iter().map(|line| (X_FORWARDED_FOR, line.as_str())).collect();
+            let client = Client::of(peer, &fields(&values), &trusted());
+            prop_assert_eq!(client.address, expected(peer, &lines));
+            let joined = lines.join(",");
+            let again = Client::of(peer, &fields(&[(X_FORWARDED_FOR, &joined)]), &trusted());
+            prop_assert_eq!(client, again);
+        }
+
+        /// What one of us writes, the next one believes, if it trusts the first.
+        #[test]
+        fn two_of_us_in_a_row_tell_the_same_client(lines in chains(), trusted_peer: bool) {
+            let peer = ip(if trusted_peer { PEER } else { "9.9.9.9" });
+            let values: Vec<_> = lines.iter().map(|line| (X_FORWARDED_FOR, line.as_str())).collect();
+            let headers = fields(&values);
+            let host = AuthorityRef::parse(b"a.test").unwrap();
+            let first = Forwarded::of(peer, &headers, &trusted(), true, &host);
+            let mut onward = HeaderMap::new();
+            first.insert(&mut onward);
+            let second = Forwarded::of(ip("10.7.7.7"), &onward, &trusted(), false, &host);
+            prop_assert_eq!(first.client().address, second.client().address);
+            prop_assert_eq!((second.https(), second.host()), (true, &host));
+            let text = onward.get(X_FORWARDED_FOR).unwrap().to_str().unwrap();
+            prop_assert!(text.split(", ").all(|entry| entry.parse::<IpAddr>().is_ok()), "{}", text);
+            prop_assert_eq!(text.rsplit(", ").next(), Some(&*peer.to_string()));
+        }
     }
 }

@@ -236,6 +236,8 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn connection(lines: &[&'static str]) -> HeaderMap {
@@ -428,5 +430,139 @@ mod tests {
         assert!(takes_trailers(&te("gzip;q=0.5, Trailers")));
         assert!(!takes_trailers(&te("gzip")));
         assert!(!takes_trailers(&HeaderMap::new()));
+    }
+
+    fn lines() -> impl Strategy<Value = Vec<String>> {
+        let option = prop::sample::select(vec![
+            "close",
+            "Keep-Alive",
+            "upgrade",
+            "X-A",
+            "x-b",
+            "cookie",
+            "Authorization",
+            "host",
+            "",
+            " ",
+            "te",
+            "x-forwarded-for",
+            "content-type",
+            "X_C",
+            "sec-websocket-key",
+            "x-a b",
+        ]);
+        let line = prop::collection::vec(option, 0..4).prop_map(|options| options.join(" , "));
+        prop::collection::vec(line, 0..3)
+    }
+
+    fn names() -> impl Strategy<Value = HeaderName> {
+        let name = prop::sample::select(vec![
+            "connection",
+            "te",
+            "trailer",
+            "upgrade",
+            "proxy-x",
+            "proxy-connection",
+            "host",
+            "cookie",
+            "x-a",
+            "x-b",
+            "x_c",
+            "x.d",
+            "x-forwarded-for",
+            "x-forwarded-foo",
+            "x_forwarded_for",
+            "forwarded",
+            "etag",
+            "content-type",
+            "content-length",
+            "content_length",
+            "authorization",
+            "set-cookie",
+            "sec-fetch-site",
+            "sec-websocket-key",
+            "grpc-status",
+            "grpc.x",
+            "x-client-cert-dn",
+            "date",
+            "remote_user",
+            "expect",
+        ]);
+        prop_oneof![3 => name.prop_map(str::to_owned), 1 => "[a-z][a-z_.-]{0,40}"]
+            .prop_map(|name| HeaderName::from_bytes(name.as_bytes()).unwrap())
+    }
+
+    fn listed(lines: &[String]) -> Listed<'_> {
+        Listed::of_lines(lines.iter().map(String::as_bytes))
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_one_in_any_case_order_and_lines(lines in lines(), name in names()) {
+            let mut turned: Vec<_> = lines.iter().map(|line| line.to_uppercase()).collect();
+            turned.reverse();
+            let joined = [turned.join(",")];
+            for judge in [request_field, response_field] {
+                prop_assert_eq!(judge(&name, &listed(&lines)), judge(&name, &listed(&turned)));
+                prop_assert_eq!(judge(&name, &listed(&lines)), judge(&name, &listed(&joined)));
+            }
+        }
+
+        /// A list takes away what is named in it, never gives, and never what all recipients need.
+        #[test]
+        fn a_list_only_takes_away(lines in lines(), name in names()) {
+            let is_named = lines.iter().flat_map(|line| line.split(',')).any(|option| {
+                option.trim().eq_ignore_ascii_case(name.as_str())
+            });
+            let without = request_field(&name, &Listed::default());
+            let with = request_field(&name, &listed(&lines));
+            if with != without {
+                prop_assert!(is_named && with == Fate::Drop && !is_end_to_end(name.as_str()));
+            }
+            if without == Fate::Forward && is_named {
+                prop_assert_eq!(with == Fate::Drop, !is_end_to_end(name.as_str()));
+            }
+            prop_assert_eq!(without == Fate::Forward, !name.as_str().contains(['_', '.'])
+                && !is_hop_by_hop(name.as_str()) && !is_ours(name.as_str()) && !is_written_by_sender(name.as_str()));
+        }
+
+        #[test]
+        fn what_was_stripped_once_is_clean(
+            lines in lines(), fields in prop::collection::vec((names(), "[a-z]{0,3}"), 0..12),
+        ) {
+            let mut map = HeaderMap::new();
+            for line in &lines {
+                map.append(CONNECTION, HeaderValue::from_str(line).unwrap());
+            }
+            for (name, value) in &fields {
+                map.append(name.clone(), HeaderValue::from_str(value).unwrap());
+            }
+            let before = map.clone();
+            strip_response(&mut map);
+            let listed = Listed::of(&before);
+            for name in before.keys() {
+                let is_kept = response_field(name, &listed) == Fate::Forward;
+                let wanted: Vec<_> = before.get_all(name).iter().filter(|_| is_kept).collect();
+                prop_assert_eq!(map.get_all(name).iter().collect::<Vec<_>>(), wanted, "{}", name);
+            }
+            let once = map.clone();
+            strip_response(&mut map);
+            prop_assert_eq!(&map, &once);
+            let trailers = kept_trailers(before.clone());
+            prop_assert!(trailers.keys().all(trailer_field));
+            prop_assert!(before.keys().all(|n| !trailer_field(n) || trailers.get_all(n) == before.get_all(n)));
+            prop_assert_eq!(kept_trailers(trailers.clone()), trailers);
+        }
+
+        /// What a trailer may bring, no CGI-like reader takes for a field that we vouch for.
+        #[test]
+        fn a_trailer_is_judged_as_its_aliases(name in names()) {
+            let folded = name.as_str().replace(['_', '.'], "-");
+            let folded = HeaderName::from_bytes(folded.as_bytes()).unwrap();
+            prop_assert_eq!(trailer_field(&name), trailer_field(&folded));
+            if request_field(&folded, &Listed::default()) == Fate::Drop {
+                prop_assert!(!trailer_field(&name), "{}", name);
+            }
+        }
     }
 }

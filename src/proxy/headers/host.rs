@@ -187,6 +187,8 @@ pub(super) fn ipv6(text: &[u8]) -> Result<String, InvalidHost> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -267,6 +269,79 @@ mod tests {
             ["", "*.", "**", "*a.test", "a.*.test", "*.*.test", "*.1.2.3.4", "*.[::1]", "*:80"]
         {
             assert_eq!(HostPattern::parse(text), Err(InvalidHost), "{text:?}");
+        }
+    }
+
+    fn hosts() -> impl Strategy<Value = String> {
+        let odd = prop::sample::select(vec![
+            "a.test",
+            "A.Test.",
+            "::1",
+            "[::1]",
+            "2001:DB8::0:1",
+            "::ffff:1.2.3.4",
+            "1.2.3.4",
+            "1.2.3",
+            "0x7f",
+            "a.0x1",
+            "a..b",
+            ".",
+            "*",
+            "*.a.test",
+            "*.1.2.3.4",
+            "*.*",
+            "xn--a",
+            "a_b.test",
+        ]);
+        prop_oneof![
+            odd.prop_map(str::to_owned),
+            "[a-zA-Z0-9_.:*\\[\\]-]{0,12}",
+            "([a-z]{1,3}\\.){0,4}[a-z0-9]{1,3}"
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_in_normal_form_stays_as_it_is(text in hosts()) {
+            let Ok(host) = Host::parse(text.as_bytes()) else { return Ok(()) };
+            prop_assert_eq!(Host::parse(host.as_str().as_bytes()), Ok(host.clone()));
+            prop_assert_eq!(Host::parse(host.bracketed().as_bytes()), Ok(host.clone()));
+            prop_assert_eq!(Host::parse(text.to_uppercase().as_bytes()), Ok(host.clone()));
+            prop_assert!(host.as_str().len() <= MAX_NAME);
+            let allowed = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_:".contains(&byte)
+            };
+            prop_assert!(host.as_str().bytes().all(allowed));
+            prop_assert_eq!(host.is_ip(), host.as_str().parse::<std::net::IpAddr>().is_ok());
+        }
+
+        #[test]
+        fn a_name_is_ours_only_where_no_reader_takes_it_for_a_number(text in "[0-9a-fx.]{1,12}") {
+            let last = text.strip_suffix('.').unwrap_or(&text).rsplit('.').next().unwrap();
+            let digits = last.strip_prefix("0x").unwrap_or(last);
+            let is_number = last.parse::<u128>().is_ok()
+                || last.starts_with("0x") && (digits.is_empty() || u128::from_str_radix(digits, 16).is_ok());
+            if is_number && let Ok(host) = Host::parse(text.as_bytes()) {
+                prop_assert!(host.as_str().parse::<Ipv4Addr>().is_ok(), "{}", host);
+            }
+        }
+
+        #[test]
+        fn a_pattern_is_read_as_it_is_shown_and_takes_one_label(text in hosts(), name in hosts()) {
+            let Ok(pattern) = HostPattern::parse(&text) else { return Ok(()) };
+            prop_assert_eq!(HostPattern::parse(&pattern.to_string()), Ok(pattern.clone()));
+            let Ok(host) = Host::parse(name.as_bytes()) else { return Ok(()) };
+            let expected = match pattern.to_string().strip_prefix('*') {
+                None => pattern.to_string() == host.as_str(),
+                Some("") => true,
+                Some(rest) => host.as_str().strip_suffix(rest).is_some_and(|l| !l.is_empty() && !l.contains('.')),
+            };
+            prop_assert_eq!(pattern.matches(&host), expected, "{} and {}", pattern, host);
+        }
+
+        #[test]
+        fn no_bytes_panic(text: Vec<u8>) {
+            let _ = Host::parse(&text);
         }
     }
 }

@@ -128,6 +128,8 @@ fn scramble(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use std::collections::HashSet;
 
@@ -171,5 +173,29 @@ mod tests {
         }
         assert!(RequestId::parse(long.as_bytes()).is_none());
         assert_eq!(RequestId::parse(&long.as_bytes()[..64]).unwrap().as_str().len(), 64);
+    }
+
+    /// The inverse of the steps of [`scramble`], each undone by itself.
+    fn unscramble(number: u64) -> u64 {
+        let unshift =
+            |number: u64, by: u32| (0..64 / by).fold(number, |known, _| number ^ (known >> by));
+        let number = unshift(number, 31).wrapping_mul(0x3196_42b2_d24d_8ec3);
+        let number = unshift(number, 27).wrapping_mul(0x96de_1b17_3f11_9089);
+        unshift(number, 30)
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_counts_have_one_identifier(number: u64) {
+            prop_assert_eq!(unscramble(scramble(number)), number);
+        }
+
+        #[test]
+        fn what_is_taken_over_is_the_same_text(text in "[ -~]{0,70}|[a-zA-Z0-9._-]{0,66}") {
+            let sane = (1..=64).contains(&text.len())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+            let id = RequestId::parse(text.as_bytes());
+            prop_assert_eq!(id.map(|id| id.to_string()), sane.then_some(text));
+        }
     }
 }

@@ -7,7 +7,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::stage::{Row, Stage, play};
-use crate::harness::h2_frames::{DATA, Frames, GOAWAY, RST_STREAM};
+use crate::harness::h2_frames::{DATA, Frames, GOAWAY, HEADERS, RST_STREAM};
 use crate::harness::{Origin, Proxy, Setup, Site, Wire, pki};
 
 /// The rows of this section.
@@ -139,9 +139,16 @@ fn readings(stage: &Stage) {
         let mut routed = 0;
         for (number, prefixes) in tables.iter().enumerate() {
             let host = format!("t{number}.test");
-            for _ in 0..200 {
-                let target = generated(&mut runner, &targets());
+            let own = own_targets(prefixes);
+            for turn in 0..200 {
+                let target = match turn % 4 {
+                    0 => generated(&mut runner, &own),
+                    _ => generated(&mut runner, &targets()),
+                };
                 routed += usize::from(holds(&mut proxy.wire(), &host, prefixes, &target).unwrap());
+                if turn % 16 == 0 {
+                    assert!(same_over_http2(&proxy, &host, &target), "{target} of {prefixes:?}");
+                }
             }
         }
         assert!(routed > 1000, "only {routed} were routed at all");
@@ -179,7 +186,37 @@ fn targets() -> impl Strategy<Value = String> {
     })
 }
 
-/// Whether a client of HTTP/2 comes to the same app or to none.
+/// Targets of a table's own segments, and of what leads from one to another.
+fn own_targets(prefixes: &[String]) -> impl Strategy<Value = String> + use<> {
+    let segments: Vec<_> = prefixes.iter().flat_map(|prefix| prefix.split('/')).collect();
+    let mut segments: Vec<_> = segments.iter().map(|&segment| segment.to_owned()).collect();
+    segments.push("x".to_owned());
+    let between = prop::sample::select(vec![
+        "/",
+        "/",
+        "/",
+        "/../",
+        "/x/../",
+        "/./",
+        "//",
+        "\\",
+        "/..;/",
+        ";/",
+        "%2f",
+        "%5c",
+        "/%2e%2e/",
+        "/..%2f",
+        "%252f",
+        "/%252e%252e/",
+    ]);
+    prop::collection::vec((between, prop::sample::select(segments)), 1..5).prop_map(|pieces| {
+        let path: String =
+            pieces.iter().map(|(between, name)| format!("{between}{name}")).collect();
+        if path.starts_with('/') { path } else { format!("/{path}") }
+    })
+}
+
+/// Whether a client of HTTP/2 gets the same answer: that of the same app, or the same refusal.
 fn same_over_http2(proxy: &Proxy, host: &str, target: &str) -> bool {
     let mut wire = proxy.wire();
     wire.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
@@ -188,10 +225,13 @@ fn same_over_http2(proxy: &Proxy, host: &str, target: &str) -> bool {
     let mut frames = Frames::over(wire);
     let head = [(":method", "GET"), (":scheme", "https"), (":path", target), (":authority", host)];
     frames.send_head(1, true, &head);
-    let told = frames.next_matching(|frame| matches!(frame.kind, DATA | RST_STREAM | GOAWAY));
-    match answer.status() {
-        200 => told.kind == DATA && told.payload == answer.body,
-        _ => told.kind != DATA || told.payload.len() > 1,
+    let told = frames.next_matching(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY));
+    // The status stands first, by its number in the static table (RFC 7541, appendix A).
+    match (answer.status(), told.kind, told.payload.first()) {
+        (200, HEADERS, Some(0x88)) => frames.next_of(DATA).payload == answer.body,
+        (400, HEADERS, Some(0x8c)) | (404, HEADERS, Some(0x8d)) => true,
+        (400, RST_STREAM | GOAWAY, _) => true,
+        _ => false,
     }
 }
 

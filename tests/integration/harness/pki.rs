@@ -1,9 +1,11 @@
 //! Certificates for a test run, from an authority that lives in memory.
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -40,6 +42,23 @@ fn issue_until(names: &[&str], key: &KeyPair, year: i32) -> Pair {
     params.not_before = rcgen::date_time_ymd(2024, 1, 1);
     params.not_after = rcgen::date_time_ymd(year, 1, 1);
     let certificate = params.signed_by(key, root()).unwrap();
+    Pair { cert: certificate.pem() + &root().pem(), key: key.serialize_pem() }
+}
+
+/// Issues a certificate for `names` as the authorities of the web do: for the next 90 days, and for
+/// servers only.
+pub fn issue_for_the_web(names: &[&str]) -> Pair {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names.clone()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, names[0].clone());
+    let now = SystemTime::now();
+    params.not_before = (now - Duration::from_secs(3600)).into();
+    params.not_after = (now + Duration::from_secs(90 * 86_400)).into();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, root()).unwrap();
     Pair { cert: certificate.pem() + &root().pem(), key: key.serialize_pem() }
 }
 

@@ -244,3 +244,31 @@ pub(super) fn text(data: &[u8], kind: u16) -> Option<String> {
 pub(super) fn value(data: &[u8], kind: u16) -> Option<Vec<u8>> {
     attribute(attribute(data, kind)?, 1).map(<[u8]>::to_vec)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The kernel's attributes, torn and nested as they may be.
+        #[test]
+        fn no_expression_panics(
+            name in prop::sample::select(vec!["meta", "payload", "ct", "immediate", "fib", "bitwise", "cmp",
+                "range", "lookup", "match", "target", "nat", "byteorder", "hash", "new-to-us"]),
+            attributes in prop::collection::vec((0..12_u16, prop::collection::vec(any::<u8>(), 0..24)), 0..6),
+            rest in prop::collection::vec(any::<u8>(), 0..12),
+        ) {
+            let mut data = Vec::new();
+            for (kind, value) in &attributes {
+                data.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+                data.extend(kind.to_ne_bytes());
+                data.extend(value);
+                data.resize(data.len().next_multiple_of(4), 0);
+            }
+            data.extend(rest);
+            let _ = Expression::parse(name, &data);
+        }
+    }
+}
