@@ -259,7 +259,8 @@ mod tests {
             let shares: Vec<_> = (0..3).map(|_| budget.share()).collect();
             let mut heads: Vec<HeadHold> = Vec::new();
             // The parts, and for each the piece that it is of.
-            let (mut parts, mut pieces): (Vec<(Bytes, usize)>, Vec<(usize, usize)>) = Default::default();
+            let mut parts: Vec<(Bytes, usize)> = Vec::new();
+            let mut pieces: Vec<(usize, usize)> = Vec::new();
             for step in steps {
                 match step {
                     Step::Head(size) => {

@@ -256,7 +256,11 @@ mod tests {
         assert_eq!(registry.sum(|thread| thread.sent.get()), sent);
         assert_eq!(series.sum(|worker| worker.bytes_in.get()), requests);
         assert_eq!(
-            series.sum(|worker| worker.buckets.iter().map(|bucket| bucket.get()).sum()),
+            series.sum(|worker| worker
+                .buckets
+                .iter()
+                .map(crate::observe::metrics::Counter::get)
+                .sum()),
             requests
         );
         assert_eq!(registry.sum(|thread| thread.connections.get()), 0);

@@ -79,7 +79,7 @@ mod tests {
             for worker in 0..3 {
                 let (seal, tickets) = (seal.clone(), Arc::clone(&tickets));
                 scope.spawn(move || {
-                    for number in (0..600).filter(|number| number % 3 == worker) {
+                    for number in (0..600_u32).filter(|number| number % 3 == worker) {
                         let ticket = tickets.encrypt(&number.to_be_bytes()).unwrap();
                         seal.send((number, ticket)).unwrap();
                     }

@@ -209,10 +209,13 @@ impl Reading {
     }
 }
 
+/// One thing that a reader may do to a path.
+type Step = fn(&[u8]) -> Vec<u8>;
+
 /// Escapes resolved 0, 1 and 2 times; then `\` taken for `/`, parameters cut off and empty segments
 /// merged, any of these in any order; then dot segments removed.
 fn readings(path: &str) -> Vec<Reading> {
-    let steps: [fn(&[u8]) -> Vec<u8>; 3] = [flipped, cut, merged];
+    let steps: [Step; 3] = [flipped, cut, merged];
     let mut found = Vec::new();
     let mut text = with_upper_escapes(path.as_bytes());
     for decodings in 0..=2 {
