@@ -463,6 +463,39 @@ fn silence_within_an_answer_has_an_end_however_often_it_is_looked_at() {
     });
 }
 
+/// Both sides could be silent for an hour while the client held back its body.
+#[test]
+fn an_exchange_that_nobody_goes_on_with_has_an_end() {
+    local(async {
+        let mut scene = Scene::new();
+        let (mut request, mut sender) = post("content-length: 100").await;
+        scene.app.says("HTTP/1.1 200 OK\r\n\r\ndata");
+        scene.exchange(&mut request).await.unwrap();
+        assert!(scene.frame().await.unwrap().is_ok());
+        let mut passed = Duration::ZERO;
+        // What the client says now and then keeps it alive.
+        for _ in 0..5 {
+            assert!(scene.frame().now_or_never().is_none());
+            passed += Duration::from_secs(60);
+            scene.wheel.advance(scene.now + passed);
+            sender.send("x").await;
+            tokio::task::yield_now().await;
+            assert!(scene.frame().now_or_never().is_none(), "after {passed:?}");
+        }
+        let spoken = passed;
+        let error = loop {
+            if let Some(frame) = scene.frame().now_or_never() {
+                break frame.unwrap().unwrap_err();
+            }
+            passed += Duration::from_secs(5);
+            scene.wheel.advance(scene.now + passed);
+            assert!(passed <= SILENCE, "it never ends");
+        };
+        assert!(matches!(error, Error::Idle), "{error:?}");
+        assert!(passed - spoken >= request.conversation, "{passed:?}");
+    });
+}
+
 #[test]
 fn an_idle_connection_that_speaks_or_ends_is_of_no_use() {
     local(async {

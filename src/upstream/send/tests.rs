@@ -237,6 +237,37 @@ fn failures_are_told_apart() {
     });
 }
 
+/// Calls over HTTP/2 counted for nothing: an application that was busy with a thousand of them got
+/// the next as well.
+#[test]
+fn exchanges_and_connections_over_http_2_count() {
+    local(async {
+        let silent =
+            || app_with(async |stream, _| drop((stream, std::future::pending::<()>().await)));
+        let apps = [silent().await, silent().await].map(|address| format!("h2c://{address}"));
+        let worker = worker_for(&apps, "");
+        let scene = Scene { view: worker.view(), worker, chosen: RefCell::default() };
+        let (route, view) = scene.view.route(0, 0).unwrap();
+        let choice = Choice { worker: &scene.worker, route, view, chosen: &scene.chosen };
+        let in_flight = || scene.backends().iter().map(|b| b.in_flight()).collect::<Vec<_>>();
+        let mut underway = Vec::new();
+        for _ in 0..6 {
+            underway.push(choice.reach_h2c().await.unwrap().1);
+        }
+        assert_eq!(in_flight(), [3, 3]);
+        let first = Rc::clone(&scene.backends()[0]);
+        underway.retain(|exchange| !Rc::ptr_eq(exchange.backend(), &first));
+        for _ in 0..3 {
+            underway.push(choice.reach_h2c().await.unwrap().1);
+        }
+        assert_eq!(in_flight(), [3, 3]);
+        let metrics = &scene.worker.metrics;
+        assert_eq!((metrics.upstream_connects.get(), metrics.upstream_reuses.get()), (2, 7));
+        drop(underway);
+        assert_eq!(in_flight(), [0, 0]);
+    });
+}
+
 #[test]
 fn an_application_that_changes_the_protocol_is_not_used_again() {
     local(async {

@@ -280,7 +280,7 @@ fn slow_body(stage: &Stage) {
         all_given_up(stage, &proxy, TEN - PAUSE, &clients);
         let outcome = over_h2.join();
         stage.case("byte by byte, h2", || {
-            outcome.unwrap_or_else(|why| std::panic::resume_unwind(why))
+            outcome.unwrap_or_else(|why| std::panic::resume_unwind(why));
         });
     });
     stage.case("the app's connections are ended", || {
@@ -307,7 +307,7 @@ fn body_over_h2(proxy: &Proxy) {
     let began = Instant::now();
     connection.send_head(1, false, &head);
     let mut frames = Vec::new();
-    while !frames.iter().any(|kind| *kind == HEADERS) {
+    while !frames.contains(&HEADERS) {
         assert!(began.elapsed() < FOR_EVER, "it is borne for ever");
         connection.send(DATA, 0, 1, b"x");
         frames.extend(connection.kinds_within(PAUSE));
