@@ -186,8 +186,8 @@ fn within_limits(limits: &Limits, parts: &Parts) -> Result<usize, Failure> {
     Ok(size)
 }
 
-/// Methods and expectations that mean something else to a proxy than to an application, and what the
-/// library lets pass over HTTP/2 alone.
+/// Methods and expectations that mean something else to a proxy than to an application, and what
+/// the library lets pass over HTTP/2 alone.
 fn acceptable(parts: &Parts) -> Result<(), Failure> {
     let websocket =
         || parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");

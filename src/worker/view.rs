@@ -49,7 +49,7 @@ pub struct RouteView {
 }
 
 impl View {
-    /// A view of `state` that uses and extends the worker's `backends`, and counts in its `metrics`.
+    /// A view of `state` that uses and extends the worker's `backends` and counts in its `metrics`.
     ///
     /// # Errors
     /// When the cryptography lacks what is asked for: never in a build that passes its tests.
