@@ -2,9 +2,11 @@
 //!
 //! The library answers for their contents; what it does not tell is that a head has begun and does
 //! not end, and that a client says much without asking for anything. Only the nine bytes before
-//! each frame are looked at.
+//! each frame are looked at, and what is in heads and trailers ([`FieldBlock`]).
 
 use std::time::Instant;
+
+use super::field_block::{FieldBlock, Malformed};
 
 /// The client's preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -24,6 +26,8 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
 
 /// The client says too much without asking for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,24 @@ pub struct Frames {
     is_head_open: bool,
     /// Requests' heads so far, the open one counted.
     heads: u64,
+    /// The newest stream.
+    newest: u32,
+    payload: Payload,
+    block: FieldBlock,
+    malformed: Option<Malformed>,
     idle: Allowance,
+}
+
+/// What is in the payload of the frame that is being read, where it is a part of a field block.
+#[derive(Debug, Default)]
+struct Payload {
+    is_block: bool,
+    /// Whether its first byte says how much padding there is.
+    is_padded: bool,
+    /// What comes before the block.
+    lead: usize,
+    /// What comes after it.
+    padding: usize,
 }
 
 impl Frames {
@@ -57,6 +78,10 @@ impl Frames {
             left: 0,
             is_head_open: false,
             heads: 0,
+            newest: 0,
+            payload: Payload::default(),
+            block: FieldBlock::default(),
+            malformed: None,
             idle: Allowance { left: BURST, since: now },
         }
     }
@@ -68,7 +93,10 @@ impl Frames {
     pub fn look(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         skip(&mut self.preface, &mut bytes);
         while !bytes.is_empty() {
-            skip(&mut self.left, &mut bytes);
+            let (payload, rest) = bytes.split_at(self.left.min(bytes.len()));
+            self.left -= payload.len();
+            self.look_within(payload);
+            bytes = rest;
             let wanted = (HEAD - self.known).min(bytes.len());
             let (head, rest) = bytes.split_at(wanted);
             if let Some(room) = self.head.get_mut(self.known..self.known + wanted) {
@@ -98,14 +126,47 @@ impl Frames {
         self.heads
     }
 
+    /// What a request has in it that the library would take, if one has.
+    #[must_use]
+    pub fn malformed(&self) -> Option<Malformed> {
+        self.malformed
+    }
+
+    /// Looks at a part of a frame's payload, of which `left` is what comes after.
+    fn look_within(&mut self, mut bytes: &[u8]) {
+        let payload = &mut self.payload;
+        if !payload.is_block || self.malformed.is_some() {
+            return;
+        }
+        if let (true, Some((&padding, rest))) = (payload.is_padded, bytes.split_first()) {
+            payload.is_padded = false;
+            payload.padding = usize::from(padding);
+            bytes = rest;
+        }
+        skip(&mut payload.lead, &mut bytes);
+        let padding = payload.padding.saturating_sub(self.left);
+        let block = bytes.get(..bytes.len().saturating_sub(padding)).unwrap_or_default();
+        self.malformed = self.block.look(block).err();
+    }
+
     /// All of a frame's head is known.
     fn begin(&mut self, now: Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        self.payload = Payload { is_block: kind == CONTINUATION, ..Payload::default() };
         match kind {
             HEADERS => {
                 self.heads += 1;
                 self.is_head_open = flags & END_HEADERS == 0;
+                let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+                self.block.begin(stream <= self.newest);
+                self.newest = self.newest.max(stream);
+                self.payload = Payload {
+                    is_block: true,
+                    is_padded: flags & PADDED != 0,
+                    lead: if flags & PRIORITY != 0 { 5 } else { 0 },
+                    padding: 0,
+                };
             }
             CONTINUATION if flags & END_HEADERS != 0 => self.is_head_open = false,
             // The library counts these where they do harm, and honest clients send many.

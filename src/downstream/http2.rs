@@ -81,7 +81,9 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             }
             let is_overdue = connection.deadline.poll(cx).is_ready();
             let is_over = is_overdue && matches!(phase, Phase::Idle(_));
-            if (is_draining || is_over) && !is_told {
+            // Who sends what means something else to somebody behind us may start anew.
+            let is_condemned = connection.malformed().is_some();
+            if (is_draining || is_over || is_condemned) && !is_told {
                 is_told = true;
                 Pin::new(&mut http).graceful_shutdown();
                 continue;

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Instant;
 
+use super::field_block::Malformed;
 use super::frames::Frames;
 use super::guard::{Ambiguous, Guard};
 
@@ -18,6 +19,7 @@ pub(super) struct Inspection {
     /// Over HTTP/2.
     frames: RefCell<Option<Box<Frames>>>,
     is_flooded: Cell<bool>,
+    malformed: Cell<Option<Malformed>>,
 }
 
 impl Inspection {
@@ -53,6 +55,11 @@ impl Inspection {
         self.is_flooded.get()
     }
 
+    /// What one of the requests over HTTP/2 has in it that the library takes and we do not.
+    pub(super) fn malformed(&self) -> Option<Malformed> {
+        self.malformed.get()
+    }
+
     /// Whether the library is given nothing more.
     pub(super) fn is_over(&self) -> bool {
         self.is_flooded() || self.refused().is_some()
@@ -73,6 +80,7 @@ impl Inspection {
     pub(super) fn look(&self, bytes: &[u8]) -> usize {
         if let Some(frames) = &mut *self.frames.borrow_mut() {
             self.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
+            self.malformed.set(frames.malformed());
             return bytes.len();
         }
         match self.guard.borrow_mut().look(bytes) {

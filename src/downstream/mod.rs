@@ -11,6 +11,7 @@ pub mod stream;
 mod sealed;
 pub mod guard;
 pub mod frames;
+pub mod field_block;
 mod inspection;
 pub mod budget;
 pub mod connection;

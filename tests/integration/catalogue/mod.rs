@@ -14,6 +14,7 @@ mod syntax;
 mod host_and_target;
 mod fields;
 mod paths;
+mod downgrade;
 mod hostile_backends;
 mod redirect_listener;
 mod tls;
@@ -113,6 +114,23 @@ const ROWS: &[(&str, &[Row], &[&str])] = &[
         ],
     ),
     ("paths", paths::ROWS, &["readings", "no path at all"]),
+    (
+        "HTTP/2 to HTTP/1",
+        downgrade::ROWS,
+        &[
+            "control characters, names",
+            "spaces around values",
+            "connection fields and te",
+            "content-length against DATA",
+            "path",
+            "method and scheme",
+            "authority",
+            "pseudo-field rules",
+            "trailers",
+            "cookies",
+            "CONNECT",
+        ],
+    ),
     (
         "hostile backends",
         hostile_backends::ROWS,
