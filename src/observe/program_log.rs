@@ -93,7 +93,11 @@ pub fn set_level(level: LevelFilter) {
 /// Libraries have their say from warnings on; all of it only at the finest level.
 fn targets(level: LevelFilter) -> Targets {
     let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    Targets::new().with_default(others).with_target(env!("CARGO_CRATE_NAME"), level)
+    Targets::new()
+        .with_default(others)
+        // It warns of frames, each of which a stranger may send a million times.
+        .with_target("h2", if level == LevelFilter::TRACE { level } else { LevelFilter::OFF })
+        .with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 /// How lines begin.
