@@ -128,6 +128,13 @@ impl Connection {
         self.stream.inspection().malformed()
     }
 
+    /// A request has ended before its answer was complete, and not by our fault.
+    pub fn abandon(&self) {
+        if self.stream.inspection().abandon() {
+            self.nudge();
+        }
+    }
+
     /// Has the driver look around at once.
     pub fn nudge(&self) {
         self.deadline.set(Duration::ZERO);

@@ -19,6 +19,14 @@ const HEAD: usize = 9;
 const BURST: u32 = 1000;
 const A_SECOND: u32 = 20;
 
+/// Requests that a client may begin and not see to their end, at once and each second: it cancels
+/// them, or has us reset their streams. A browser that leaves a page cancels as many as are open.
+const ABANDONED: u32 = 100;
+const ABANDONED_A_SECOND: u32 = 10;
+
+/// How many more before it is not asked to go any longer, but left.
+const ABANDONED_BEYOND: u32 = 40;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -47,12 +55,27 @@ pub struct Frames {
     is_head_open: bool,
     /// Requests' heads so far, the open one counted.
     heads: u64,
+    /// Further heads on streams that have one: trailers.
+    trailers: u64,
     /// The newest stream.
     newest: u32,
     payload: Payload,
     block: FieldBlock,
     malformed: Option<Malformed>,
     idle: Allowance,
+    abandoned: Allowance,
+    abandoned_beyond: Allowance,
+}
+
+/// What a client that abandons one request after the other is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Nothing.
+    Left,
+    /// To go.
+    Over,
+    /// Nothing more.
+    LongOver,
 }
 
 /// What is in the payload of the frame that is being read, where it is a part of a field block.
@@ -78,11 +101,14 @@ impl Frames {
             left: 0,
             is_head_open: false,
             heads: 0,
+            trailers: 0,
             newest: 0,
             payload: Payload::default(),
             block: FieldBlock::default(),
             malformed: None,
-            idle: Allowance { left: BURST, since: now },
+            idle: Allowance::new(BURST, A_SECOND, now),
+            abandoned: Allowance::new(ABANDONED, ABANDONED_A_SECOND, now),
+            abandoned_beyond: Allowance::new(ABANDONED + ABANDONED_BEYOND, ABANDONED_A_SECOND, now),
         }
     }
 
@@ -126,6 +152,16 @@ impl Frames {
         self.heads
     }
 
+    /// A request has ended before its answer was complete, and not by our fault.
+    pub fn abandon(&mut self, now: Instant) -> Patience {
+        let (first, last) = (self.abandoned.take(now), self.abandoned_beyond.take(now));
+        match (first, last) {
+            (Ok(()), _) => Patience::Left,
+            (Err(Flood), Ok(())) => Patience::Over,
+            (Err(Flood), Err(Flood)) => Patience::LongOver,
+        }
+    }
+
     /// What a request has in it that the library would take, if one has.
     #[must_use]
     pub fn malformed(&self) -> Option<Malformed> {
@@ -159,7 +195,8 @@ impl Frames {
                 self.heads += 1;
                 self.is_head_open = flags & END_HEADERS == 0;
                 let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
-                self.block.begin(stream <= self.newest);
+                let is_trailers = stream <= self.newest;
+                self.block.begin(is_trailers);
                 self.newest = self.newest.max(stream);
                 self.payload = Payload {
                     is_block: true,
@@ -167,6 +204,11 @@ impl Frames {
                     lead: if flags & PRIORITY != 0 { 5 } else { 0 },
                     padding: 0,
                 };
+                self.trailers += u64::from(is_trailers);
+                // One for each request at most.
+                if 2 * self.trailers > self.heads {
+                    self.idle.take(now)?;
+                }
             }
             CONTINUATION if flags & END_HEADERS != 0 => self.is_head_open = false,
             // The library counts these where they do harm, and honest clients send many.
@@ -183,15 +225,21 @@ impl Frames {
 #[derive(Debug)]
 struct Allowance {
     left: u32,
+    most: u32,
+    a_second: u32,
     since: Instant,
 }
 
 impl Allowance {
+    fn new(most: u32, a_second: u32, now: Instant) -> Self {
+        Self { left: most, most, a_second, since: now }
+    }
+
     fn take(&mut self, now: Instant) -> Result<(), Flood> {
         let seconds = now.saturating_duration_since(self.since).as_secs();
         if seconds > 0 {
-            let more = u32::try_from(seconds).unwrap_or(BURST).saturating_mul(A_SECOND);
-            self.left = self.left.saturating_add(more).min(BURST);
+            let more = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(self.a_second);
+            self.left = self.left.saturating_add(more).min(self.most);
             self.since = now;
         }
         self.left = self.left.checked_sub(1).ok_or(Flood)?;
@@ -266,7 +314,9 @@ mod tests {
     fn any_cut_gives_the_same() {
         let mut bytes = Vec::new();
         for n in 1..=20 {
-            bytes.extend(frame(HEADERS, END_HEADERS, n));
+            let mut head = frame(HEADERS, END_HEADERS, n);
+            head[8] = u8::try_from(n).unwrap() * 2 - 1;
+            bytes.extend(head);
             bytes.extend(frame(DATA, 0, n * 7));
             bytes.extend(frame(PING, 0, 8));
         }
@@ -296,11 +346,41 @@ mod tests {
         }
     }
 
+    /// Trailers on a stream that had ended went on for ever.
+    #[test]
+    fn who_sends_more_trailers_than_requests_is_given_up() {
+        let mut frames = opened();
+        for _ in 0..=BURST {
+            look(&mut frames, &frame(HEADERS, END_HEADERS, 0));
+        }
+        let now = Instant::now();
+        let flood = (0..=BURST).find_map(|_| frames.look(&frame(HEADERS, 4, 0), now).err());
+        assert_eq!(flood, Some(Flood));
+    }
+
+    #[test]
+    fn who_abandons_every_request_is_told_to_go_and_then_left() {
+        let now = Instant::now();
+        let mut frames = Frames::new(now);
+        let mut told = |count: u32, now| {
+            let last = (0..count).map(|_| frames.abandon(now)).last();
+            last.unwrap()
+        };
+        assert_eq!(told(ABANDONED, now), Patience::Left);
+        assert_eq!(told(1, now), Patience::Over);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(told(ABANDONED_A_SECOND, later), Patience::Left);
+        assert_eq!(told(ABANDONED_BEYOND - 1, later), Patience::Over);
+        assert_eq!(told(1, later), Patience::LongOver);
+    }
+
     #[test]
     fn who_asks_or_sends_is_not() {
         let mut frames = opened();
-        for _ in 0..10 * BURST {
-            look(&mut frames, &frame(HEADERS, END_HEADERS, 20));
+        for n in 0..10 * u32::from(u16::MAX >> 6) {
+            let mut head = frame(HEADERS, END_HEADERS, 20);
+            head[5..9].copy_from_slice(&(2 * n + 1).to_be_bytes());
+            look(&mut frames, &head);
             look(&mut frames, &frame(DATA, 0, 1));
             look(&mut frames, &frame(DATA, END_STREAM, 0));
             look(&mut frames, &frame(WINDOW_UPDATE, 0, 4));

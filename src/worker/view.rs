@@ -110,6 +110,8 @@ fn protocols(limits: &Limits) -> Protocols {
     let mut http2 = http2::Builder::new(Streams);
     http2
         .max_concurrent_streams(STREAMS)
+        // Errors of the client's, for which the library resets a stream, in a connection's life.
+        .max_local_error_reset_streams(usize::try_from(STREAMS).ok())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(STREAM_BUFFER)

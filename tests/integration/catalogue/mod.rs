@@ -15,6 +15,7 @@ mod host_and_target;
 mod fields;
 mod paths;
 mod downgrade;
+mod floods;
 mod hostile_backends;
 mod redirect_listener;
 mod tls;
@@ -129,6 +130,23 @@ const ROWS: &[(&str, &[Row], &[&str])] = &[
             "trailers",
             "cookies",
             "CONNECT",
+        ],
+    ),
+    (
+        "HTTP/2 floods and memory",
+        floods::ROWS,
+        &[
+            "rapid reset",
+            "MadeYouReset",
+            "CONTINUATION flood",
+            "HPACK bomb",
+            "HTTP/2 bomb",
+            "unique-header panic",
+            "SETTINGS, PING, PRIORITY flood",
+            "empty frames",
+            "dribble, zero window, internal buffering",
+            "0-length names",
+            "padding, unknown and oversize frames, ids, GOAWAY",
         ],
     ),
     (
