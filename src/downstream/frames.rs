@@ -316,7 +316,9 @@ mod tests {
     fn any_cut_gives_the_same() {
         let mut bytes = Vec::new();
         for n in 1..=20 {
-            bytes.extend(frame(HEADERS, END_HEADERS, n));
+            let mut head = frame(HEADERS, END_HEADERS, n);
+            head[8] = u8::try_from(n).unwrap() * 2 - 1;
+            bytes.extend(head);
             bytes.extend(frame(DATA, 0, n * 7));
             bytes.extend(frame(PING, 0, 8));
         }
