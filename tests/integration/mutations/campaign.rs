@@ -103,7 +103,7 @@ pub fn run(trial: &Trial<'_>) {
     let shown = complaints[..complaints.len().min(SHOWN)].join("\n");
     assert!(complaints.is_empty(), "{} complaints\n{shown}", complaints.len());
     assert!(plan.is_partial || bent >= trial.wanted, "only {bent} bent requests");
-    assert!(plan.is_partial || passed as usize > bent / 5, "only {passed} requests passed");
+    assert!(plan.is_partial || passed as usize > bent / 10, "only {passed} requests passed");
 }
 
 /// Which cases are played.

@@ -281,7 +281,11 @@ fn bad_extension(draft: &mut Draft, dice: &mut Dice) {
         b"\x0b;a",
     ]);
     match chunks.len() {
-        0 => last.splice(1..1, extension.iter().copied()).for_each(drop),
+        // Another trick may have left nothing of it.
+        0 => {
+            let place = last.len().min(1);
+            last.splice(place..place, extension.iter().copied()).for_each(drop);
+        }
         count => chunks[dice.below(count)][0].extend(extension),
     }
 }
@@ -341,7 +345,11 @@ fn extension(draft: &mut Draft, dice: &mut Dice) {
         &long,
     ]);
     match chunks.len() {
-        0 => last.splice(1..1, extension.iter().copied()).for_each(drop),
+        // Another trick may have left nothing of it.
+        0 => {
+            let place = last.len().min(1);
+            last.splice(place..place, extension.iter().copied()).for_each(drop);
+        }
         count => chunks[dice.below(count)][0].extend(extension),
     }
 }
