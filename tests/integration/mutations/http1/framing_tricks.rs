@@ -224,7 +224,7 @@ fn chunk_size(draft: &mut Draft, dice: &mut Dice) {
     let (chunks, last) = draft.chunks(dice);
     let size = dice.pick(SIZES);
     match chunks.is_empty() {
-        true => last.splice(0..1, size.iter().copied()).for_each(drop),
+        true => last.splice(0..last.len().min(1), size.iter().copied()).for_each(drop),
         false => {
             let at = dice.below(chunks.len());
             chunks[at][0] = size.to_vec();
