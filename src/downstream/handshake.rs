@@ -3,9 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rustls::server::Acceptor;
-use rustls::{AlertDescription, ProtocolVersion};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{AlertDescription, ProtocolVersion, ServerConfig};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,12 +15,15 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connection::Tls;
 use super::stream::Stream;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Limit};
+use crate::tls::acme::challenge::pending::ACME_TLS;
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
+use crate::worker::view::View;
 
 /// Shakes hands over `socket`, which `peer` is at the other end of.
 ///
-/// `None` when it came to nothing: that is counted, and the connection is closed.
+/// `None` when it came to nothing, which is counted, or was all that an authority wanted: the
+/// connection is closed.
 pub async fn handshake(
     worker: &Rc<Worker>,
     socket: TcpStream,
@@ -30,7 +34,7 @@ pub async fn handshake(
     let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout)) {
         Ok(done) => {
             worker.metrics.handshakes.add(1);
-            return Some(done);
+            return done;
         }
         Err(failure) => failure,
     };
@@ -49,7 +53,10 @@ pub async fn handshake(
     None
 }
 
-async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), HandshakeFailure> {
+async fn shake(
+    worker: &Worker,
+    socket: TcpStream,
+) -> Result<Option<(Stream, Tls)>, HandshakeFailure> {
     let view = worker.view();
     // Asking the system for the address is spared where nothing depends on it.
     let local = match view.tls.needs_address() {
@@ -59,6 +66,12 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
     let mut start =
         LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(|e| kind(&e))?;
     let server_name = start.client_hello().server_name().map(normal);
+    if let Some(proof) = challenge(&start.client_hello(), server_name.as_deref(), &view) {
+        let mut stream = start.into_stream(proof).await.map_err(|error| kind(&error))?;
+        // RFC 8737 §3: nothing is said on it.
+        let _ = stream.shutdown().await;
+        return Ok(None);
+    }
     let config = view.tls.for_hello(&start.client_hello(), local).cloned();
     let Some(config) = config else {
         // Best effort: the client may have gone already.
@@ -76,7 +89,21 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
         server_name,
         http2: connection.alpn_protocol() == Some(b"h2"),
     };
-    Ok((Stream::tls(socket, connection), tls))
+    Ok(Some((Stream::tls(socket, connection), tls)))
+}
+
+/// The rules for a handshake by which an authority looks whether a name is ours (RFC 8737 §3): it
+/// offers this protocol and no other, for a name that is pending.
+fn challenge(
+    hello: &ClientHello<'_>,
+    name: Option<&str>,
+    view: &View,
+) -> Option<Arc<ServerConfig>> {
+    let mut offered = hello.alpn()?;
+    if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
+        return None;
+    }
+    view.state.pending.handshake(name?)
 }
 
 /// The form in which hosts are compared: lower case, without the dot of the root.
