@@ -9,13 +9,13 @@ use toml::de::DeTable;
 
 use super::duration::Period;
 use super::kinds::{
-    BodySize, Count, Directory, Email, FilePath, Hsts, Level, Metrics, Parameter, Tls, User,
-    Workers,
+    BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts, KeyId, Level,
+    Metrics, Parameter, Profile, Staging, Tls, User, Workers,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, Listen, LogFormat, Redirect, Sandbox};
+use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -59,6 +59,8 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     (Log::NAME, Log::KEYS),
     (Admin::NAME, Admin::KEYS),
     (Acme::NAME, Acme::KEYS),
+    (Authority::NAME, Authority::KEYS),
+    (Eab::NAME, Eab::KEYS),
     (Site::NAME, Site::KEYS),
     (Route::NAME, Route::KEYS),
     (CertFiles::NAME, CertFiles::KEYS),
@@ -206,6 +208,49 @@ section! {
         /// Where keys, certificates and the local authority are kept.
         #[schemars(extend("default" = "/var/lib/portcullis"))]
         storage: FilePath,
+        /// The kind of key that certificates are for.
+        #[schemars(extend("default" = "p256"))]
+        key_type: KeyType,
+        /// The profile to ask for, where the authority offers it.
+        profile: Profile,
+        /// How names are proved, in this order; `"auto"` is whatever can work.
+        #[schemars(extend("default" = "auto"))]
+        challenges: OneOrMany<ChallengeWord>,
+        /// Whether a name that never succeeded is tried at the staging directory first.
+        #[schemars(extend("default" = "off"))]
+        staging: Staging,
+        /// What binds the account to one that the authority knows already.
+        eab: Eab,
+        /// Authorities, asked in this order, the next when one fails.
+        authority: Sections<Authority>,
+    }
+}
+
+section! {
+    /// An authority, asked when those before it fail.
+    #[schemars(extend("required" = ["directory"]))]
+    Authority("[[acme.authority]]") {
+        /// The directory URL of the authority.
+        directory: Directory,
+        /// PEM file of roots to trust for the directory itself, for a private authority.
+        ca: FilePath,
+        /// What binds the account to one that the authority knows already.
+        eab: Eab,
+        /// The profile to ask for, where the authority offers it.
+        profile: Profile,
+        /// Its directory for trials, for `staging = "first"`.
+        staging_directory: Directory,
+    }
+}
+
+section! {
+    /// What binds an account to one that the authority knows already (RFC 8555 §7.3.4).
+    #[schemars(extend("required" = ["kid", "key"]))]
+    Eab("`eab`") {
+        /// The identifier of the key, as the authority gave it.
+        kid: KeyId,
+        /// The HMAC key, base64url, as the authority gave it.
+        key: HmacKey,
     }
 }
 
@@ -218,6 +263,8 @@ section! {
         /// Where the certificate comes from.
         #[schemars(extend("default" = "auto"))]
         tls: Tls,
+        /// As in `[acme]`, for this site.
+        key_type: KeyType,
         /// For how long browsers insist on HTTPS (`Strict-Transport-Security`).
         #[schemars(extend("default" = "off"))]
         hsts: Hsts,

@@ -16,6 +16,7 @@ mod listeners;
 mod sites;
 mod routes;
 mod redirects;
+mod acme;
 mod pem;
 mod report;
 mod words;
@@ -213,14 +214,94 @@ pub struct Admin {
 /// Automatic certificates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acme {
-    /// Told to the authority for expiry warnings.
+    /// Told to the authorities for warnings.
     pub email: Option<String>,
-    /// The directory URL of the authority.
-    pub directory: String,
-    /// PEM file of roots to trust for the directory itself.
-    pub ca: Option<PathBuf>,
+    /// Whom to ask, in this order; at least one.
+    pub authorities: Vec<Authority>,
     /// Where keys, certificates and the local authority are kept.
     pub storage: PathBuf,
+    /// The kind of key that certificates are for, unless their site says otherwise.
+    pub key_type: KeyType,
+    /// How names are proved, in this order; empty for whatever can work.
+    pub challenges: Vec<ChallengeKind>,
+    /// Whether a name that never succeeded is tried at the staging directory first.
+    pub staging_first: bool,
+}
+
+/// An authority that issues certificates by ACME (RFC 8555).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authority {
+    /// Its directory URL, https.
+    pub directory: String,
+    /// PEM file of roots to trust for the directory itself; `None` for the system's.
+    pub ca: Option<PathBuf>,
+    /// What binds the account to one that the authority knows already.
+    pub eab: Option<Eab>,
+    /// The profile to ask for, where the authority offers it.
+    pub profile: Option<String>,
+    /// Its directory for trials.
+    pub staging_directory: Option<String>,
+}
+
+/// External account binding (RFC 8555 §7.3.4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Eab {
+    /// The identifier of the key.
+    pub kid: String,
+    /// The HMAC key; it is never shown.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Eab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Eab").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// ECDSA on the curve P-256.
+    #[default]
+    P256,
+    /// ECDSA on the curve P-384.
+    P384,
+    /// RSA of 2048 bits.
+    Rsa2048,
+    /// RSA of 4096 bits.
+    Rsa4096,
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyType::P256 => "p256",
+            KeyType::P384 => "p384",
+            KeyType::Rsa2048 => "rsa2048",
+            KeyType::Rsa4096 => "rsa4096",
+        })
+    }
+}
+
+/// How a name is proved to an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChallengeKind {
+    /// A token at `http://NAME/.well-known/acme-challenge/` (RFC 8555 §8.3).
+    Http01,
+    /// A certificate in a TLS handshake (RFC 8737).
+    TlsAlpn01,
+    /// A TXT record (RFC 8555 §8.4); the only one for wildcards.
+    Dns01,
+}
+
+impl fmt::Display for ChallengeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChallengeKind::Http01 => "http-01",
+            ChallengeKind::TlsAlpn01 => "tls-alpn-01",
+            ChallengeKind::Dns01 => "dns-01",
+        })
+    }
 }
 
 /// One site: names, a certificate, and where its requests go.
@@ -230,6 +311,8 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Where the certificate comes from.
     pub tls: TlsSource,
+    /// The kind of key that certificates by ACME are for.
+    pub key_type: KeyType,
     /// The value of `Strict-Transport-Security` on TLS answers; `None` for no such field.
     pub hsts: Option<Duration>,
     /// What a plain HTTP request for this site gets.

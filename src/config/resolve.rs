@@ -10,15 +10,13 @@ use super::duration::Period;
 use super::file::{self, File};
 use super::kinds::{BodySize, Count, FilePath, Metrics, Workers};
 use super::listeners::{judge_listeners, judge_trust, listeners, overlap};
-use super::pem::judge_pem;
 use super::problems::Problem;
 use super::read::{At, Field, OneOrMany};
 use super::redirects::judge_redirects;
 use super::report::Report;
 use super::size::Size;
 use super::source::{Source, Span};
-use super::{AccessLog, Acme, Admin, Config, Limits, Listen, Log, LogFormat, Server, sites};
-use crate::sandbox;
+use super::{AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Server, acme, sites};
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -47,8 +45,8 @@ fn assemble(file: &File, base: &Path, report: &mut Report<'_>) -> Config {
     let none = file::Admin::default();
     let admin = admin(file.admin.value().unwrap_or(&none), &server, base, report);
     let none = file::Acme::default();
-    let acme = acme(file.acme.value().unwrap_or(&none), base, report);
-    let sites = sites::sites(file, &server, &limits, base, report);
+    let acme = acme::acme(file.acme.value().unwrap_or(&none), base, report);
+    let sites = sites::sites(file, &server, &limits, acme.key_type, base, report);
     Config { server, limits, log, admin, acme, sites }
 }
 
@@ -240,27 +238,7 @@ fn admin(file: &file::Admin, server: &Server, base: &Path, report: &mut Report<'
     Admin { socket, metrics }
 }
 
-fn acme(file: &file::Acme, base: &Path, report: &mut Report<'_>) -> Acme {
-    let ca = file.ca.given().map(|At { value: FilePath(path), span }| {
-        let path = base.join(path);
-        if let Err(problem) = judge_pem(&path)
-            && !sandbox::keeps_from(&path)
-        {
-            report.add(span, *problem);
-        }
-        path
-    });
-    let directory = file.directory.value().map(|directory| directory.0.clone());
-    Acme {
-        email: file.email.value().map(|email| email.0.clone()),
-        directory: directory
-            .unwrap_or_else(|| "https://acme-v02.api.letsencrypt.org/directory".to_owned()),
-        ca,
-        storage: path_or(&file.storage, base, "/var/lib/portcullis"),
-    }
-}
-
-fn path_or(field: &Field<FilePath>, base: &Path, default: &str) -> PathBuf {
+pub(super) fn path_or(field: &Field<FilePath>, base: &Path, default: &str) -> PathBuf {
     field.value().map_or_else(|| PathBuf::from(default), |path| base.join(&path.0))
 }
 

@@ -9,13 +9,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::duration::Period;
 use super::file::{CertFiles, File};
 use super::kinds::{
-    BodySize, Count, Directory, Email, FilePath, Hsts, Level, Metrics, Parameter, Tls, User,
-    Workers,
+    BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts, KeyId, Level,
+    Metrics, Parameter, Profile, Staging, Tls, User, Workers,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, Listen, LogFormat, Redirect, Sandbox};
+use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -85,6 +85,12 @@ schema_of! {
     Email => { "type": "string", "pattern": r"@|\$\{" }
     Directory => { "type": "string", "pattern": r"^https://|\$\{" }
     FilePath => { "type": "string", "minLength": 1 }
+    KeyType => { "enum": ["p256", "p384", "rsa2048", "rsa4096"] }
+    ChallengeWord => { "enum": ["auto", "http-01", "tls-alpn-01", "dns-01"] }
+    Staging => { "enum": ["off", "first"] }
+    Profile => { "type": "string", "minLength": 1, "maxLength": 64 }
+    KeyId => { "type": "string", "minLength": 1 }
+    HmacKey => { "type": "string", "pattern": r"^[A-Za-z0-9_-]+=*$|\$\{" }
 }
 
 impl JsonSchema for Tls {
@@ -120,7 +126,7 @@ macro_rules! described_as_itself {
     ($($kind:ty)*) => { $( impl Described for $kind { type As = Self; } )* };
 }
 
-described_as_itself! { Listen HostPattern Target Parameter }
+described_as_itself! { ChallengeWord Listen HostPattern Target Parameter }
 
 impl<T: Described> JsonSchema for OneOrMany<T> {
     fn inline_schema() -> bool {

@@ -11,7 +11,7 @@ use super::problems::Problem;
 use super::read::{At, Field, Sections, Text};
 use super::report::Report;
 use super::resolve::{HOLD, UPSTREAM_TIMEOUT, bounded, judge_certificate, values};
-use super::{Limits, Redirect, Server, Site, TlsSource};
+use super::{KeyType, Limits, Redirect, Server, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 use crate::sandbox;
 
@@ -20,6 +20,7 @@ pub(super) fn sites(
     file: &File,
     server: &Server,
     limits: &Limits,
+    key_type: KeyType,
     base: &Path,
     report: &mut Report<'_>,
 ) -> Vec<Site> {
@@ -34,7 +35,7 @@ pub(super) fn sites(
     if let (true, Some(at)) = (sites.is_empty(), file.site.given()) {
         report.add(&at.span, Problem::error("there is no site: nothing would be forwarded"));
     }
-    let mut judge = Judge { server, limits, base, names: HashMap::new(), report };
+    let mut judge = Judge { server, limits, key_type, base, names: HashMap::new(), report };
     sites.iter().map(|site| judge.site(site)).collect()
 }
 
@@ -42,6 +43,8 @@ pub(super) fn sites(
 pub(super) struct Judge<'j, 's> {
     pub server: &'j Server,
     pub limits: &'j Limits,
+    /// Of sites that name none.
+    pub key_type: KeyType,
     pub base: &'j Path,
     /// The line on which each name was first given.
     pub names: HashMap<HostPattern, usize>,
@@ -72,6 +75,7 @@ impl Judge<'_, '_> {
         Site {
             hosts: values(&file.host),
             tls: self.tls(file),
+            key_type: file.key_type.value().copied().unwrap_or(self.key_type),
             hsts: match file.hsts.value() {
                 Some(Hsts::For(age)) => Some(age.0),
                 Some(Hsts::Off) | None => None,

@@ -37,6 +37,7 @@ use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::sandbox;
 use crate::tls::Tickets;
+use crate::tls::acme::Manager;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
 use notify::Notifier;
@@ -141,6 +142,8 @@ struct Plane {
     lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
+    /// Who gets certificates by ACME.
+    acme: Manager,
     /// The control socket, and what answers there.
     socket: Option<files::ControlSocket>,
     answering: Option<AbortHandle>,
@@ -174,6 +177,7 @@ impl Control {
         }
         let mailboxes = workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();
         let acceptor = Acceptor::start(Arc::clone(&admission), mailboxes, registry.control())?;
+        let acme = Manager::new(registry.control());
         let now = SystemTime::now();
         let plane = Plane {
             origin: start.origin,
@@ -196,6 +200,7 @@ impl Control {
             privileges: start.privileges,
             sandbox: start.sandbox,
             lost: None,
+            acme,
             socket: start.socket,
             answering: None,
             metrics: start.metrics,
@@ -259,6 +264,7 @@ impl Control {
             socket.keep();
         }
         ready.yes();
+        self.plane.keep_certificates();
         self.plane.run(self.signals, requests, &sender).await
     }
 }
@@ -286,11 +292,13 @@ impl Plane {
                     }
                 }
                 _ = watch.tick() => self.renew().await,
+                () = self.acme.changed() => self.take_certificates().await,
                 // A server without its workers is one that the service manager should restart.
                 _ = heartbeat.tick() => if self.dead_workers() == 0 { self.notifier.alive() },
                 Some(request) = requests.recv() => self.answer(request, sender).await,
             }
         }
+        self.acme.stop();
         self.abandon_upgrade().await;
         // Who has asked gets an answer from whom he asked.
         while let Ok(request) = requests.try_recv() {
@@ -325,6 +333,26 @@ impl Plane {
             return;
         }
         self.stamps = stamps;
+        self.take_certificates().await;
+    }
+
+    /// Has authorities asked for what the configuration in force wants.
+    fn keep_certificates(&mut self) {
+        let state = Arc::clone(&self.state);
+        for waiting in state.certificates.waiting() {
+            tracing::warn!(
+                "site {}: there is no certificate of an authority for {} yet; until there is, one \
+                 of the local authority is shown, which browsers do not trust",
+                waiting.site,
+                waiting.names.join(", ")
+            );
+        }
+        let served = |names: &[String]| state.certificates.issued(names).cloned();
+        self.acme.keep(&state.config, &state.roots, &state.pending, served);
+    }
+
+    /// Reads every certificate again and serves from what is there.
+    async fn take_certificates(&mut self) {
         let config = self.state.config.clone();
         match State::prepare_after(&self.state, config, self.state.https_port, &self.registry) {
             Ok(state) => {

@@ -92,6 +92,7 @@ impl Plane {
         self.log = log;
         self.publish(Arc::new(state)).await;
         self.registry.retain(&self.state.config.sites);
+        self.keep_certificates();
         self.acceptor.listen(listeners.clone()).await;
         self.listeners = listeners;
         self.configured = SystemTime::now();

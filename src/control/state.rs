@@ -12,6 +12,7 @@ use crate::config::{Config, Redirect, Site, TlsSource};
 use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
+use crate::tls::acme::{Pending, Roots};
 use crate::tls::{CertificateError, Certificates};
 
 /// The configuration in the form in which requests are answered from it.
@@ -34,6 +35,11 @@ pub struct State {
     /// Who was sent to HTTPS of late though he says that he comes from there. The one thing that
     /// workers share under a lock: only requests that are part of such a loop ever take it.
     pub redirects: Mutex<LoopGuard>,
+    /// What is shown to authorities that look whether names are ours. The other thing under a lock:
+    /// only who asks for a challenge ever takes it.
+    pub pending: Arc<Pending>,
+    /// Whom the directories of authorities are verified against.
+    pub roots: Roots,
     /// Where redirects lead: the port of the first TLS listener.
     pub https_port: u16,
 }
@@ -99,7 +105,7 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make(inherited, config, https_port, registry)
+        Self::make((inherited, None), config, https_port, registry)
     }
 
     /// The same in place of `before`, from which certificate files are taken that only root could
@@ -113,17 +119,17 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make(Some(&before.certificates), config, https_port, registry)
+        Self::make((Some(&before.certificates), Some(before)), config, https_port, registry)
     }
 
     fn make(
-        before: Option<&Certificates>,
+        (inherited, before): (Option<&Certificates>, Option<&Self>),
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
         let stamps = Stamps::of(&config);
-        let certificates = Certificates::load_again(&config, SystemTime::now(), before)
+        let certificates = Certificates::load_again(&config, SystemTime::now(), inherited)
             .map_err(StateError::Certificates)?;
         let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
         let client_tls = if targets.any(|target| target.protocol == Protocol::Https) {
@@ -139,6 +145,11 @@ impl State {
         let services = config.sites.iter().map(|site| Service::new(site, registry)).collect();
         let unmatched = registry.unmatched();
         let redirects = Mutex::default();
+        let roots = match before {
+            Some(before) if before.config == config => before.roots.clone(),
+            _ => Roots::read(&config, before.map(|before| &before.roots)),
+        };
+        let pending = before.map(|before| Arc::clone(&before.pending)).unwrap_or_default();
         Ok(Self {
             sites,
             services,
@@ -147,6 +158,8 @@ impl State {
             client_tls,
             unmatched,
             redirects,
+            pending,
+            roots,
             https_port,
             config,
         })

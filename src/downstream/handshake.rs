@@ -4,9 +4,10 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rustls::server::Acceptor;
-use rustls::{AlertDescription, ProtocolVersion, ServerConnection};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{AlertDescription, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,15 +16,18 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connection::Tls;
 use super::stream::Stream;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Limit};
+use crate::tls::acme::challenge::pending::ACME_TLS;
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
+use crate::worker::view::View;
 
 /// What is read at a time: a client's part of a handshake without certificates is smaller.
 const PIECE: usize = 4 * 1024;
 
 /// Shakes hands over `socket`, which `peer` is at the other end of.
 ///
-/// `None` when it came to nothing: that is counted, and the connection is closed.
+/// `None` when it came to nothing, which is counted, or was all that an authority wanted: the
+/// connection is closed.
 pub async fn handshake(
     worker: &Rc<Worker>,
     socket: TcpStream,
@@ -34,7 +38,7 @@ pub async fn handshake(
     let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout)) {
         Ok(done) => {
             worker.metrics.handshakes.add(1);
-            return Some(done);
+            return done;
         }
         Err(failure) => failure,
     };
@@ -53,7 +57,10 @@ pub async fn handshake(
     None
 }
 
-async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), HandshakeFailure> {
+async fn shake(
+    worker: &Worker,
+    socket: TcpStream,
+) -> Result<Option<(Stream, Tls)>, HandshakeFailure> {
     let view = worker.view();
     // Asking the system for the address is spared where nothing depends on it.
     let local = match view.tls.needs_address() {
@@ -63,6 +70,12 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
     let mut start =
         LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(|e| kind(&e))?;
     let server_name = start.client_hello().server_name().map(normal);
+    if let Some(proof) = challenge(&start.client_hello(), server_name.as_deref(), &view) {
+        let mut stream = start.into_stream(proof).await.map_err(|error| kind(&error))?;
+        // RFC 8737 §3: nothing is said on it.
+        let _ = stream.shutdown().await;
+        return Ok(None);
+    }
     let config = view.tls.for_hello(&start.client_hello(), local).cloned();
     let Some(config) = config else {
         // Best effort: the client may have gone already.
@@ -90,7 +103,21 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
         server_name,
         http2: connection.alpn_protocol() == Some(b"h2"),
     };
-    Ok((Stream::tls(socket, connection), tls))
+    Ok(Some((Stream::tls(socket, connection), tls)))
+}
+
+/// The rules for a handshake by which an authority looks whether a name is ours (RFC 8737 §3): it
+/// offers this protocol and no other, for a name that is pending.
+fn challenge(
+    hello: &ClientHello<'_>,
+    name: Option<&str>,
+    view: &View,
+) -> Option<Arc<ServerConfig>> {
+    let mut offered = hello.alpn()?;
+    if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
+        return None;
+    }
+    view.state.pending.handshake(name?)
 }
 
 /// Does a step that may cost a key exchange.

@@ -97,6 +97,24 @@ labels! {
 }
 
 labels! {
+    /// What came of an attempt to get a certificate by ACME.
+    AcmeOutcome {
+        /// A certificate.
+        Issued = "issued",
+        /// No authority was reached.
+        Unreachable = "unreachable",
+        /// The authorities would not do it.
+        Refused = "refused",
+        /// Too much was asked of an authority, or would have been.
+        Limited = "limited",
+        /// A name could not be proved.
+        Unproved = "unproved",
+        /// The storage does not work.
+        Storage = "storage",
+    }
+}
+
+labels! {
     /// The status of an answer, by class.
     StatusClass {
         /// 100-199.
@@ -166,6 +184,7 @@ mod tests {
         check::<Listener>();
         check::<HandshakeFailure>();
         check::<Limit>();
+        check::<AcmeOutcome>();
         check::<StatusClass>();
     }
 }

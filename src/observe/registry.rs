@@ -158,6 +158,7 @@ mod tests {
         Site {
             hosts: vec![HostPattern::Any],
             tls: TlsSource::Local,
+            key_type: crate::config::KeyType::P256,
             hsts: None,
             redirect: Redirect::Https,
             routes: vec![Route {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::system;
 use crate::config::target::{Address, Protocol};
 use crate::config::{AccessLog, Config, Listen, Site, Target, TlsSource};
+use crate::tls::acme;
 
 /// What serving takes.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Needs {
     pub(super) bind: BTreeMap<u16, String>,
     /// TCP ports of applications and name servers, with the key that names each.
     pub(super) connect: BTreeMap<u16, String>,
+    /// Those among `connect` that nobody can take for the process later: ports of authorities.
+    pub(super) own: BTreeMap<u16, String>,
     /// The key and the name, where names are looked up.
     pub(super) names: Option<(String, String)>,
     /// Whether the supervisor's socket is an abstract one, which has no place in the file system.
@@ -108,9 +111,7 @@ impl Needs {
         for site in &config.sites {
             needs.site(site, environment);
         }
-        if let Some(ca) = &config.acme.ca {
-            needs.around(ca, Access::Read, "acme.ca".to_owned());
-        }
+        needs.authorities(config, environment);
         needs
     }
 
@@ -188,10 +189,41 @@ impl Needs {
         // To connect to a unix socket takes a right on that socket alone, which its owner gives.
         let Address::Tcp(host, port) = &target.address else { return };
         self.connect.entry(*port).or_insert_with(key);
+        self.name(host, &key());
+    }
+
+    /// The authorities: their ports, the roots that vouch for them, and how their names are found.
+    fn authorities(&mut self, config: &Config, environment: &dyn Fn(&str) -> Option<PathBuf>) {
+        for authority in &config.acme.authorities {
+            if let Some(ca) = &authority.ca {
+                self.around(ca, Access::Read, "acme.ca".to_owned());
+            }
+        }
+        if !acme::wants_any(config) {
+            return;
+        }
+        for authority in &config.acme.authorities {
+            if authority.ca.is_none() && !self.roots {
+                self.roots = true;
+                self.places.extend(system::roots(environment, ACME_KEY));
+            }
+            let staging = authority.staging_directory.as_ref();
+            let staging = staging.filter(|_| config.acme.staging_first);
+            for directory in [Some(&authority.directory), staging].into_iter().flatten() {
+                let Some((host, port)) = acme::host_and_port(directory) else { continue };
+                self.own.entry(port).or_insert_with(|| ACME_KEY.to_owned());
+                self.connect.entry(port).or_insert_with(|| ACME_KEY.to_owned());
+                self.name(&host, ACME_KEY);
+            }
+        }
+    }
+
+    /// What it takes to find the address of `host`, where that is a name.
+    fn name(&mut self, host: &str, key: &str) {
         if host.parse::<IpAddr>().is_err() && self.names.is_none() {
-            self.names = Some((key(), host.clone()));
-            self.places.extend(system::names(&key()));
-            self.connect.entry(DNS).or_insert_with(key);
+            self.names = Some((key.to_owned(), host.to_owned()));
+            self.places.extend(system::names(key));
+            self.connect.entry(DNS).or_insert_with(|| key.to_owned());
         }
     }
 
@@ -200,6 +232,9 @@ impl Needs {
         self.places.push(Place { path, access, extent: Extent::Around, key });
     }
 }
+
+/// The key that names the authorities.
+const ACME_KEY: &str = "acme.directory";
 
 /// Answers that are too long for a datagram come over TCP (RFC 7766).
 const DNS: u16 = 53;

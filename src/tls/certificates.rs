@@ -1,17 +1,23 @@
 //! The certificates of a configuration: where each comes from, and all of them together.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
+
+use super::acme::names::stem;
+use super::acme::schedule;
 use super::facts::{date, days_between, renew_at};
 use super::files::{self, FilesError, Pair};
 use super::local_ca::LocalError;
 use super::store::Table;
 use super::wanted::{From, Obtained, wanted};
 use crate::config::Config;
+use crate::proxy::headers::host::HostPattern;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
@@ -24,6 +30,8 @@ pub struct Certificates {
     loaded: SystemTime,
     /// What was read from files.
     pairs: Vec<Pair>,
+    /// What authorities have issued, by the name under which it is kept.
+    issued: HashMap<String, CertificateDer<'static>>,
 }
 
 impl Certificates {
@@ -52,33 +60,36 @@ impl Certificates {
         let mut table = Table::default();
         let mut inventory = Vec::new();
         let mut errors = Vec::new();
+        let mut issued = HashMap::new();
         let mut authority = None;
         for want in wanted(config) {
-            if want.no_public_authority {
-                tracing::warn!(
-                    "site {}: automatic public certificates are not available in this version; \
-                     serving one from the local authority, which browsers do not trust until \
-                     `portcullis certs trust`",
-                    want.site
-                );
-            }
-            match want.obtain(config, &mut authority, before, now) {
-                Ok(Obtained { certified, pair }) => {
-                    pairs.extend(pair);
+            let obtained = match want.obtain(config, &mut authority, before, now) {
+                Ok(obtained) => obtained,
+                Err(reason) => {
+                    errors.push(CertificateError { site: want.site, reason });
+                    continue;
+                }
+            };
+            for Obtained { certified, hosts, source, pair } in obtained {
+                pairs.extend(pair);
+                if source != Source::StandIn {
                     for warning in want.judge(&certified, now) {
                         tracing::warn!("site {}: {warning}", want.site);
                     }
-                    inventory.extend(want.describe(&certified));
-                    table.insert(&want.hosts, &certified);
-                    if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
-                        table.sign_on_demand(&want.hosts, &certified, authority);
-                    }
                 }
-                Err(reason) => errors.push(CertificateError { site: want.site, reason }),
+                table.insert(&hosts, &certified);
+                if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                    table.sign_on_demand(&hosts, &certified, authority);
+                }
+                if source == Source::Acme {
+                    let leaf = certified.cert.first().cloned();
+                    issued.extend(leaf.map(|leaf| (stem(&names_of(&want.hosts)), leaf)));
+                }
+                inventory.extend(want.describe(&certified, source));
             }
         }
         if errors.is_empty() {
-            Ok(Self { table: Arc::new(table), inventory, loaded: now, pairs })
+            Ok(Self { table: Arc::new(table), inventory, loaded: now, pairs, issued })
         } else {
             Err(errors)
         }
@@ -94,9 +105,24 @@ impl Certificates {
     /// are renewed by whoever wrote them.
     #[must_use]
     pub fn next_renewal(&self) -> Option<SystemTime> {
-        let due = self.inventory.iter().filter(|info| info.source == Source::LocalAuthority);
+        let is_local = |info: &&CertificateInfo| {
+            matches!(info.source, Source::LocalAuthority | Source::StandIn)
+        };
+        let due = self.inventory.iter().filter(is_local);
         let due = due.map(CertificateInfo::renew_at).min()?;
         Some(due.max(self.loaded + RETRY))
+    }
+
+    /// What is served of what an authority has issued for these names.
+    #[must_use]
+    pub fn issued(&self, names: &[String]) -> Option<&CertificateDer<'static>> {
+        self.issued.get(&stem(names))
+    }
+
+    /// The sites that are served from this host's own authority until another has issued a
+    /// certificate.
+    pub fn waiting(&self) -> impl Iterator<Item = &CertificateInfo> {
+        self.inventory.iter().filter(|info| info.source == Source::StandIn)
     }
 
     /// One sentence for each file that this process could not read again: what was read serves as
@@ -131,12 +157,17 @@ impl Certificates {
     pub fn inherited(bequest: &[u8]) -> io::Result<Self> {
         let pairs = files::bequest::read(bequest)?;
         let loaded = SystemTime::UNIX_EPOCH;
-        Ok(Self { table: Arc::default(), inventory: Vec::new(), loaded, pairs })
+        let issued = HashMap::new();
+        Ok(Self { table: Arc::default(), inventory: Vec::new(), loaded, pairs, issued })
     }
 
     pub(super) fn table(&self) -> &Arc<Table> {
         &self.table
     }
+}
+
+fn names_of(hosts: &[HostPattern]) -> Vec<String> {
+    hosts.iter().map(ToString::to_string).collect()
 }
 
 /// One certificate, as `certs list`, `status` and the metrics tell of it.
@@ -163,6 +194,12 @@ impl CertificateInfo {
         days_between(now, self.not_after)
     }
 
+    /// Whether it should have been renewed long ago, at `now`: a person is to look.
+    #[must_use]
+    pub fn is_late(&self, now: SystemTime) -> bool {
+        now >= schedule::loud_at(self.not_before, self.not_after)
+    }
+
     fn renew_at(&self) -> SystemTime {
         renew_at(self.not_before, self.not_after)
     }
@@ -175,6 +212,10 @@ pub enum Source {
     File(PathBuf),
     /// The authority of this host.
     LocalAuthority,
+    /// An authority that was asked by ACME.
+    Acme,
+    /// The authority of this host, until one has issued a certificate by ACME.
+    StandIn,
 }
 
 impl fmt::Display for Source {
@@ -182,6 +223,8 @@ impl fmt::Display for Source {
         match self {
             Source::File(path) => path.display().fmt(f),
             Source::LocalAuthority => f.write_str("local authority"),
+            Source::Acme => f.write_str("acme"),
+            Source::StandIn => f.write_str("local authority, until there is one by acme"),
         }
     }
 }

@@ -26,6 +26,7 @@ mod upstream;
 mod reuse;
 mod truncation;
 mod tls;
+mod acme;
 mod reload;
 mod drain;
 mod upgrade;

@@ -52,6 +52,7 @@ impl Front {
         config.sites = vec![Site {
             hosts,
             tls: TlsSource::Auto,
+            key_type: config.acme.key_type,
             hsts: None,
             // Without an HTTPS listener there is nowhere to redirect to.
             redirect: if ports.https.is_empty() { Redirect::Off } else { Redirect::Https },

@@ -5,7 +5,9 @@ mod addresses;
 mod names;
 mod redirect;
 mod tls;
+mod acme;
 
+pub(super) use acme::{ChallengeWord, HmacKey, KeyId, Profile, Staging};
 pub(super) use addresses::Metrics;
 pub(super) use amounts::{BodySize, Count, Hsts, Workers};
 pub(super) use names::{Directory, Email, FilePath, Level, Parameter, User};
