@@ -9,8 +9,9 @@ use toml::de::DeTable;
 
 use super::duration::Period;
 use super::kinds::{
-    BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts, KeyId, Level,
-    Metrics, Parameter, Profile, Staging, Tls, User, Workers,
+    Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
+    KeyId, Level, MaxAge, Metrics, OldestTls, Parameter, Profile, Protocol, Staging, Tls, User,
+    Workers,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
@@ -64,6 +65,7 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     (Site::NAME, Site::KEYS),
     (Route::NAME, Route::KEYS),
     (CertFiles::NAME, CertFiles::KEYS),
+    (HstsTable::NAME, HstsTable::KEYS),
     (File::NAME, File::KEYS),
 ];
 
@@ -116,6 +118,9 @@ section! {
         /// Whether a `Via` field is added to what is forwarded.
         #[schemars(extend("default" = false))]
         via: bool,
+        /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
+        #[schemars(extend("default" = false))]
+        key_log: bool,
     }
 }
 
@@ -265,6 +270,20 @@ section! {
         tls: Tls,
         /// As in `[acme]`, for this site.
         key_type: KeyType,
+        /// PEM: the authorities whose certificates clients may show.
+        client_ca: FilePath,
+        /// Whether clients must show a certificate or may; with `client_ca` the default is that
+        /// they must.
+        #[schemars(extend("default" = "require"))]
+        client_auth: Authentication,
+        /// PEM: what the authorities of `client_ca` have revoked.
+        client_crl: FilePath,
+        /// The oldest version of TLS that is spoken.
+        #[schemars(extend("default" = "1.2"))]
+        tls_min: OldestTls,
+        /// What is spoken over TLS.
+        #[schemars(extend("default" = ["h2", "http/1.1"]))]
+        alpn: OneOrMany<Protocol>,
         /// For how long browsers insist on HTTPS (`Strict-Transport-Security`).
         #[schemars(extend("default" = "off"))]
         hsts: Hsts,
@@ -305,5 +324,22 @@ section! {
         cert: FilePath,
         /// PEM: the private key (PKCS#8, SEC1 or PKCS#1), readable by its owner only.
         key: FilePath,
+    }
+}
+
+section! {
+    /// For how long browsers insist on HTTPS, and on what.
+    HstsTable("`hsts`") {
+        /// For how long.
+        max_age: MaxAge,
+        /// In steps, from five minutes to a year, instead of `max_age`.
+        #[schemars(extend("default" = false))]
+        ramp: bool,
+        /// Every name below the site's names too.
+        #[schemars(extend("default" = false))]
+        include_subdomains: bool,
+        /// To stand in the list that browsers are delivered with.
+        #[schemars(extend("default" = false))]
+        preload: bool,
     }
 }

@@ -17,6 +17,8 @@ mod sites;
 mod routes;
 mod redirects;
 mod acme;
+mod policy;
+mod hsts;
 mod pem;
 mod report;
 mod words;
@@ -83,6 +85,8 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// Whether a `Via` field is added to what is forwarded (RFC 9110 §7.6.3).
     pub via: bool,
+    /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
+    pub key_log: bool,
 }
 
 /// Whether the running program shuts itself in.
@@ -313,8 +317,10 @@ pub struct Site {
     pub tls: TlsSource,
     /// The kind of key that certificates by ACME are for.
     pub key_type: KeyType,
-    /// The value of `Strict-Transport-Security` on TLS answers; `None` for no such field.
-    pub hsts: Option<Duration>,
+    /// The rules of TLS towards its clients.
+    pub policy: TlsPolicy,
+    /// For how long browsers are told to insist on HTTPS.
+    pub hsts: Hsts,
     /// What a plain HTTP request for this site gets.
     pub redirect: Redirect,
     /// Longest prefix first; the site's own `to`, where given, is the prefix `/`. At least one,
@@ -344,6 +350,76 @@ pub enum TlsSource {
         /// The private key: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
     },
+}
+
+/// The rules of TLS towards the clients of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsPolicy {
+    /// Whether TLS 1.2 is refused.
+    pub only_tls13: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// Whether HTTP/1.1 is spoken.
+    pub http1: bool,
+    /// Which certificates clients show; `None` where they are not asked.
+    pub clients: Option<ClientCertificates>,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self { only_tls13: false, http2: true, http1: true, clients: None }
+    }
+}
+
+/// Which certificates the clients of a site show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientCertificates {
+    /// PEM: the authorities.
+    pub ca: PathBuf,
+    /// PEM: what they have revoked.
+    pub crl: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub required: bool,
+}
+
+/// For how long browsers are told to insist on HTTPS (RFC 6797), on TLS only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hsts {
+    /// They are not told.
+    #[default]
+    Off,
+    /// For this long, in whole seconds.
+    For {
+        /// For how long.
+        max_age: Duration,
+        /// For every name below too.
+        include_subdomains: bool,
+        /// To stand in the list that browsers are delivered with.
+        preload: bool,
+    },
+    /// In steps: see [`crate::tls::hsts`].
+    Ramp {
+        /// For every name below too.
+        include_subdomains: bool,
+    },
+}
+
+impl fmt::Display for Hsts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subdomains, preload) = match self {
+            Hsts::Off => return f.write_str("off"),
+            Hsts::For { max_age, include_subdomains, preload } => {
+                duration::Period(*max_age).fmt(f)?;
+                (*include_subdomains, *preload)
+            }
+            Hsts::Ramp { include_subdomains } => {
+                f.write_str("ramp")?;
+                (*include_subdomains, false)
+            }
+        };
+        f.write_str(if subdomains { " with subdomains" } else { "" })?;
+        f.write_str(if preload { ", preload" } else { "" })
+    }
 }
 
 /// What a plain HTTP request gets.

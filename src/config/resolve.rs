@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tracing::level_filters::LevelFilter;
 
@@ -17,6 +18,7 @@ use super::report::Report;
 use super::size::Size;
 use super::source::{Source, Span};
 use super::{AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Server, acme, sites};
+use crate::proxy::headers::host::HostPattern;
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -96,7 +98,20 @@ fn server(file: &file::Server, place: &Span, report: &mut Report<'_>) -> Server 
         trusted_proxies,
         proxy_protocol: file.proxy_protocol.value().copied().unwrap_or(false),
         via: file.via.value().copied().unwrap_or(false),
+        key_log: key_log(file, report),
     }
+}
+
+/// Who reads that file can read the traffic.
+fn key_log(file: &file::Server, report: &mut Report<'_>) -> bool {
+    let Some(At { value: true, span }) = file.key_log.given() else { return false };
+    let problem = Problem::warning(
+        "`key_log` writes the secrets of every TLS session to the file that the environment names in \
+         SSLKEYLOGFILE: who reads it reads the traffic",
+    )
+    .help("take it out once the fault is found");
+    report.add(span, problem);
+    true
 }
 
 /// The shortest deadline: below it no peer on a real network is fast enough.
@@ -250,7 +265,13 @@ pub(super) fn values<T: Clone>(field: &Field<OneOrMany<T>>) -> Vec<T> {
         .unwrap_or_default()
 }
 
-/// Whether this pair of PEM files can serve TLS.
-pub(super) fn judge_certificate(cert: &Path, key: &Path) -> Result<(), String> {
-    crate::tls::files::load(cert, key).map(drop).map_err(|error| error.to_string())
+/// Whether this pair of PEM files can serve TLS for `hosts`, and what is not right with it although
+/// it can.
+pub(super) fn judge_certificate(
+    cert: &Path,
+    key: &Path,
+    hosts: &[HostPattern],
+) -> Result<Vec<String>, String> {
+    let certified = crate::tls::files::load(cert, key).map_err(|error| error.to_string())?;
+    Ok(crate::tls::files::judge(&certified, SystemTime::now(), hosts))
 }

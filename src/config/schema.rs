@@ -7,10 +7,11 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::Period;
-use super::file::{CertFiles, File};
+use super::file::{CertFiles, File, HstsTable};
 use super::kinds::{
-    BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts, KeyId, Level,
-    Metrics, Parameter, Profile, Staging, Tls, User, Workers,
+    Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
+    KeyId, Level, MaxAge, Metrics, OldestTls, Parameter, Profile, Protocol, Staging, Tls, User,
+    Workers,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
@@ -58,7 +59,10 @@ schema_of! {
         ]
     }
     Period => { "type": "string", "pattern": PERIOD }
-    Hsts => { "anyOf": [{ "const": "off" }, { "type": "string", "pattern": PERIOD }] }
+    MaxAge => { "type": "string", "pattern": PERIOD }
+    Authentication => { "enum": ["require", "request"] }
+    OldestTls => { "enum": ["1.2", "1.3"] }
+    Protocol => { "enum": ["h2", "http/1.1"] }
     Count => { "type": "integer", "minimum": 0 }
     Workers => {
         "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
@@ -108,6 +112,22 @@ impl JsonSchema for Tls {
     }
 }
 
+impl JsonSchema for Hsts {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Hsts".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<HstsTable>();
+        let period = json_schema!({ "type": "string", "pattern": PERIOD });
+        json_schema!({ "anyOf": [{ "enum": ["off", "ramp"] }, period, table] })
+    }
+}
+
 /// A network is foreign to the schema's crate, so that its list is described here.
 pub(super) struct Network;
 
@@ -126,7 +146,7 @@ macro_rules! described_as_itself {
     ($($kind:ty)*) => { $( impl Described for $kind { type As = Self; } )* };
 }
 
-described_as_itself! { ChallengeWord Listen HostPattern Target Parameter }
+described_as_itself! { ChallengeWord Protocol Listen HostPattern Target Parameter }
 
 impl<T: Described> JsonSchema for OneOrMany<T> {
     fn inline_schema() -> bool {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::duration::Period;
 use super::file::{self, File};
-use super::kinds::{Hsts, Tls};
+use super::kinds::Tls;
 use super::pem::judge_pem;
 use super::problems::Problem;
 use super::read::{At, Field, Sections, Text};
@@ -76,10 +76,8 @@ impl Judge<'_, '_> {
             hosts: values(&file.host),
             tls: self.tls(file),
             key_type: file.key_type.value().copied().unwrap_or(self.key_type),
-            hsts: match file.hsts.value() {
-                Some(Hsts::For(age)) => Some(age.0),
-                Some(Hsts::Off) | None => None,
-            },
+            policy: self.policy(file, &redirect),
+            hsts: self.hsts(file, &redirect),
             redirect,
             routes,
         }
@@ -125,10 +123,6 @@ impl Judge<'_, '_> {
             .help("add `redirect = \"off\"` to serve it on plain HTTP, or an address in `https`");
             self.report.add(file.redirect.given().map_or(&file.span, |at| &at.span), problem);
         }
-        if let Some(At { value: Hsts::For(_), span }) = file.hsts.given() {
-            let problem = Problem::warning("`hsts` has no effect: there is no HTTPS listener here");
-            self.report.add(span, problem);
-        }
     }
 
     fn tls(&mut self, file: &At<file::Site>) -> TlsSource {
@@ -163,8 +157,14 @@ impl Judge<'_, '_> {
             }
         }
         let [(cert, span), (key, _)] = pair;
-        if readable && let Err(message) = judge_certificate(&cert, &key) {
-            self.report.add(span, Problem::error(message));
+        if readable {
+            match judge_certificate(&cert, &key, &values(&file.host)) {
+                Ok(warnings) => warnings.into_iter().for_each(|warning| {
+                    let what = format!("{}: {warning}", cert.display());
+                    self.report.add(span, Problem::warning(what));
+                }),
+                Err(message) => self.report.add(span, Problem::error(message)),
+            }
         }
         TlsSource::Files { cert, key }
     }

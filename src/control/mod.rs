@@ -3,6 +3,8 @@
 pub mod state;
 pub mod files;
 pub mod notify;
+pub mod hsts;
+mod watch;
 mod logs;
 mod reload;
 mod changes;
@@ -36,13 +38,14 @@ use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::sandbox;
-use crate::tls::Tickets;
 use crate::tls::acme::Manager;
+use crate::tls::{CertificateError, Tickets};
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
 use notify::Notifier;
 use signals::Signals;
 use state::State;
+use watch::Watch;
 
 /// How often the control plane looks whether a certificate is to be renewed or has changed.
 const WATCH: Duration = Duration::from_secs(5);
@@ -142,6 +145,10 @@ struct Plane {
     lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
+    /// What wakes us when one of them may have changed.
+    watch: Watch,
+    /// What is seen of handshakes, and how far ramps have come.
+    lookout: hsts::Lookout,
     /// Who gets certificates by ACME.
     acme: Manager,
     /// The control socket, and what answers there.
@@ -200,6 +207,8 @@ impl Control {
             privileges: start.privileges,
             sandbox: start.sandbox,
             lost: None,
+            watch: Watch::default(),
+            lookout: hsts::Lookout::new(now),
             acme,
             socket: start.socket,
             answering: None,
@@ -277,6 +286,8 @@ impl Plane {
         sender: &tokio::sync::mpsc::Sender<Request>,
     ) -> u8 {
         let mut watch = tokio::time::interval(WATCH);
+        let mut climb = tokio::time::interval(crate::tls::hsts::LOOK);
+        self.watch = Watch::over(files::watched(&self.state.config));
         let mut heartbeat = tokio::time::interval(self.notifier.heartbeat().unwrap_or(NEVER));
         loop {
             tokio::select! {
@@ -292,6 +303,12 @@ impl Plane {
                     }
                 }
                 _ = watch.tick() => self.renew().await,
+                () = self.watch.changed() => {
+                    self.renew().await;
+                    // Links may lead elsewhere now.
+                    self.watch = Watch::over(files::watched(&self.state.config));
+                }
+                _ = climb.tick() => self.climb().await,
                 () = self.acme.changed() => self.take_certificates().await,
                 // A server without its workers is one that the service manager should restart.
                 _ = heartbeat.tick() => if self.dead_workers() == 0 { self.notifier.alive() },
@@ -353,12 +370,16 @@ impl Plane {
 
     /// Reads every certificate again and serves from what is there.
     async fn take_certificates(&mut self) {
-        let config = self.state.config.clone();
-        match State::prepare_after(&self.state, config, self.state.https_port, &self.registry) {
-            Ok(state) => {
+        match State::renew(&self.state, &self.registry) {
+            Ok((state, errors)) => {
                 self.publish(Arc::new(state)).await;
-                self.certificate_error = None;
-                tracing::info!("certificates are read anew");
+                self.certificate_error = told(&errors);
+                match &self.certificate_error {
+                    None => tracing::info!("certificates are read anew"),
+                    Some(error) => tracing::error!(
+                        "changed certificates cannot be used, the old ones go on serving: {error}"
+                    ),
+                }
             }
             Err(error) => {
                 tracing::error!(
@@ -389,6 +410,11 @@ impl Plane {
             tracing::error!("a worker does not answer: it may go on with its old configuration");
         }
     }
+}
+
+fn told(errors: &[CertificateError]) -> Option<String> {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn publication(state: &Arc<State>, log: &Writer) -> Publication {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 use super::admin::Request;
 use super::state::State;
 use super::upgrade::UNDER_WAY;
+use super::watch::Watch;
 use super::{Plane, changes, files, logs, shown};
 use crate::config::{self, Config, Listen, Loaded, Problems};
 use crate::control::ConfigOrigin;
@@ -89,6 +90,7 @@ impl Plane {
         self.admission.change(limits.connections, limits.connections_per_client);
         program_log::set_level(state.config.log.level);
         self.stamps = state.stamps.clone();
+        self.watch = Watch::over(files::watched(&state.config));
         self.log = log;
         self.publish(Arc::new(state)).await;
         self.registry.retain(&self.state.config.sites);

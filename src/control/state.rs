@@ -1,18 +1,20 @@
 //! What the data plane serves from: one immutable value, made by the control plane, swapped whole.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use rustls::ClientConfig;
 
 use super::files::Stamps;
 use crate::config::target::Protocol;
-use crate::config::{Config, Redirect, Site, TlsSource};
+use crate::config::{Config, Hsts, Redirect, Site, TlsSource};
 use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
 use crate::tls::acme::{Pending, Roots};
+use crate::tls::hsts::{self, book::Book};
+use crate::tls::policy::Policy;
 use crate::tls::{CertificateError, Certificates};
 
 /// The configuration in the form in which requests are answered from it.
@@ -59,6 +61,8 @@ pub struct Service {
     pub redirect: Redirect,
     /// What a client has to have asked for in its handshake to be served here.
     pub tls: TlsSource,
+    /// Under which rules; `None` where TLS is not spoken.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// Why there is no state.
@@ -131,6 +135,35 @@ impl State {
         let stamps = Stamps::of(&config);
         let certificates = Certificates::load_again(&config, SystemTime::now(), inherited)
             .map_err(StateError::Certificates)?;
+        Self::around(certificates, stamps, before, config, https_port, registry)
+    }
+
+    /// The same configuration with what its certificate files hold now. Where that cannot be used,
+    /// its site goes on with what it has; what is wrong comes with it.
+    ///
+    /// # Errors
+    /// As [`State::prepare`], certificates aside.
+    pub fn renew(
+        before: &Self,
+        registry: &Registry,
+    ) -> Result<(Self, Vec<CertificateError>), StateError> {
+        let config = before.config.clone();
+        let stamps = Stamps::of(&config);
+        let (certificates, errors) =
+            Certificates::renew(&config, SystemTime::now(), &before.certificates);
+        let port = before.https_port;
+        let state = Self::around(certificates, stamps, Some(before), config, port, registry)?;
+        Ok((state, errors))
+    }
+
+    fn around(
+        certificates: Certificates,
+        stamps: Stamps,
+        before: Option<&Self>,
+        config: Config,
+        https_port: u16,
+        registry: &Registry,
+    ) -> Result<Self, StateError> {
         let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
         let client_tls = if targets.any(|target| target.protocol == Protocol::Https) {
             let tls = crate::tls::client_config();
@@ -142,7 +175,12 @@ impl State {
         let patterns =
             patterns.flat_map(|(n, site)| site.hosts.iter().map(move |host| (host.clone(), n)));
         let sites = SiteTable::new(patterns);
-        let services = config.sites.iter().map(|site| Service::new(site, registry)).collect();
+        let book = Book::of(&config.acme.storage);
+        let service = |(index, site): (usize, &Site)| {
+            let policy = certificates.policy_of(index).cloned();
+            Service::new(site, policy, &book, registry)
+        };
+        let services = config.sites.iter().enumerate().map(service).collect();
         let unmatched = registry.unmatched();
         let redirects = Mutex::default();
         let roots = match before {
@@ -167,22 +205,19 @@ impl State {
 }
 
 impl Service {
-    fn new(site: &Site, registry: &Registry) -> Self {
+    fn new(site: &Site, policy: Option<Arc<Policy>>, book: &Book, registry: &Registry) -> Self {
         let name = site.name();
         let paths: Vec<_> = site.routes.iter().map(|route| route.path.clone()).collect();
+        let progress = policy.as_ref().filter(|_| site.hsts != Hsts::Off);
+        let progress = progress.and_then(|_| book.read(&name));
         Self {
             series: paths.iter().map(|path| registry.series(&name, path.as_str())).collect(),
             routes: RouteTable::new(&paths),
-            hsts: site.hsts.map(hsts),
+            hsts: hsts::header(site.hsts, progress.as_ref()),
             redirect: site.redirect.clone(),
             tls: site.tls.clone(),
+            policy,
             name,
         }
     }
-}
-
-/// RFC 6797 §6.1.
-fn hsts(age: Duration) -> HeaderValue {
-    HeaderValue::try_from(format!("max-age={}", age.as_secs()))
-        .unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
 }

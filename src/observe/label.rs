@@ -55,6 +55,8 @@ labels! {
         NothingInCommon = "nothing_in_common",
         /// The client sent an alert.
         Alert = "alert",
+        /// The client's own certificate is missing, or not good here.
+        ClientCertificate = "client_certificate",
         /// What came was not TLS (plain HTTP, say), or broke its rules.
         Malformed = "malformed",
         /// The connection closed or broke.

@@ -170,7 +170,7 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     if passes::count(&record.parts.headers) >= passes::MOST {
         return Err(Failure::ForwardLoop);
     }
-    let forwarded = forward::forward(record, &authority, route, backends).await?;
+    let forwarded = forward::forward(record, &authority, service, route, backends).await?;
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }
 
@@ -236,7 +236,8 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
 }
 
 /// RFC 9110 §7.4, §15.5.20: a connection is good for the name that its handshake asked for, and
-/// for others only under the very same certificate files.
+/// for others only under the very same certificate files and the very same rules of TLS. What was
+/// agreed on before a reload must be good under the rules of now.
 fn agrees_with_handshake(
     connection: &Connection,
     view: &View,
@@ -246,18 +247,21 @@ fn agrees_with_handshake(
 ) -> Result<(), Failure> {
     let Some(tls) = &connection.tls else { return Ok(()) };
     let shown = match (&tls.server_name, tls.local) {
-        (Some(name), _) if **name == *host => return Ok(()),
+        (Some(name), _) if **name == *host => Some((index, service)),
         (Some(name), _) => view.service(name),
         (None, Some(local)) => view.service(&local.to_canonical().to_string()),
         (None, None) => view.service("*"),
     };
-    match shown {
-        Some((other, _)) if other == index => Ok(()),
+    let tag = |service: &Service| service.policy.as_ref().map(|policy| policy.tag);
+    let agrees = match shown {
+        Some((other, _)) if other == index => true,
         Some((_, other)) if matches!(other.tls, crate::config::TlsSource::Files { .. }) => {
-            if other.tls == service.tls { Ok(()) } else { Err(Failure::Misdirected) }
+            other.tls == service.tls && tag(other) == tag(service)
         }
-        _ => Err(Failure::Misdirected),
-    }
+        _ => false,
+    };
+    let is_good = || service.policy.as_ref().is_none_or(|policy| tls.is_good_under(policy));
+    if agrees && is_good() { Ok(()) } else { Err(Failure::Misdirected) }
 }
 
 fn within_body_limit(limits: &Limits, record: &Record) -> Result<(), Failure> {

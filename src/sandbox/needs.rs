@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::config::target::{Address, Protocol};
-use crate::config::{AccessLog, Config, Listen, Site, Target, TlsSource};
+use crate::config::{AccessLog, Config, Hsts, Listen, Site, Target, TlsSource};
 use crate::tls::acme;
 
 /// What serving takes.
@@ -107,6 +107,9 @@ impl Needs {
             key: None,
         }));
         needs.kept(config);
+        if let Some(path) = environment(SSLKEYLOGFILE).filter(|_| config.server.key_log) {
+            needs.around(&path, Access::Append, "server.key_log".to_owned());
+        }
         needs.listeners(config);
         for site in &config.sites {
             needs.site(site, environment);
@@ -131,7 +134,8 @@ impl Needs {
             self.around(path, Access::Append, "log.access".to_owned());
         }
         let is_local = |site: &Site| !matches!(site.tls, TlsSource::Files { .. });
-        let is_used = !config.server.https.is_empty() && config.sites.iter().any(is_local);
+        let keeps = |site: &Site| is_local(site) || matches!(site.hsts, Hsts::Ramp { .. });
+        let is_used = !config.server.https.is_empty() && config.sites.iter().any(keeps);
         self.places.push(Place {
             path: config.acme.storage.clone(),
             access: Access::Keep,
@@ -169,6 +173,12 @@ impl Needs {
         if let TlsSource::Files { cert, key } = &site.tls {
             self.around(cert, Access::Read, format!("site {name}: tls.cert"));
             self.around(key, Access::Read, format!("site {name}: tls.key"));
+        }
+        if let Some(clients) = &site.policy.clients {
+            self.around(&clients.ca, Access::Read, format!("site {name}: client_ca"));
+            if let Some(crl) = &clients.crl {
+                self.around(crl, Access::Read, format!("site {name}: client_crl"));
+            }
         }
         for target in site.routes.iter().flat_map(|route| &route.to) {
             self.target(&name, target, environment);
@@ -235,6 +245,9 @@ impl Needs {
 
 /// The key that names the authorities.
 const ACME_KEY: &str = "acme.directory";
+
+/// Where the secrets of TLS sessions go.
+const SSLKEYLOGFILE: &str = crate::tls::key_log::VARIABLE;
 
 /// Answers that are too long for a datagram come over TCP (RFC 7766).
 const DNS: u16 = 53;

@@ -154,7 +154,8 @@ pub(super) fn site(names: &[&str], tls: TlsSource) -> Site {
         hosts: hosts(names),
         tls,
         key_type: KeyType::P256,
-        hsts: None,
+        policy: crate::config::TlsPolicy::default(),
+        hsts: crate::config::Hsts::Off,
         redirect: Redirect::Https,
         routes: Vec::new(),
     }
@@ -173,6 +174,7 @@ pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             via: false,
+            key_log: false,
         },
         limits: Limits {
             request_header_timeout: time,

@@ -1,6 +1,6 @@
 //! Which certificates a configuration needs, and where each is to come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -90,14 +90,8 @@ impl Want {
             From::Files { cert, key } => {
                 let before = before.iter().find(|pair| pair.is_of(cert, key));
                 let pair = files::load_again(cert, key, before).map_err(Reason::Files)?;
-                let end = |pair: &Pair| pair.certified.cert.first().and_then(|c| Facts::of(c).ok());
-                let is_over = |facts: &Facts| facts.not_after < now;
-                // Somebody put an old file back while a good one is being served.
-                if let (Some(before), Some(after)) = (before.and_then(end), end(&pair))
-                    && is_over(&after)
-                    && !is_over(&before)
-                {
-                    return Err(Reason::Expired { cert: cert.clone(), on: after.not_after });
+                if let Some(before) = before {
+                    self.is_no_worse(&pair, before, cert, now)?;
                 }
                 let of = of(pair.certified.clone(), Source::File(cert.clone()), &self.hosts);
                 Ok(vec![Obtained { pair: Some(pair), ..of }])
@@ -134,6 +128,35 @@ impl Want {
                 Ok(all)
             }
         }
+    }
+
+    /// Whether a new pair is one that clients accept wherever they accept the one before: somebody
+    /// may have put an old file back, or a wrong one, while a good one is being served.
+    fn is_no_worse(
+        &self,
+        new: &Pair,
+        before: &Pair,
+        cert: &Path,
+        now: SystemTime,
+    ) -> Result<(), Reason> {
+        let facts = |pair: &Pair| pair.certified.cert.first().and_then(|c| Facts::of(c).ok());
+        let (Some(new), Some(before)) = (facts(new), facts(before)) else { return Ok(()) };
+        if new == before || before.not_after < now {
+            return Ok(());
+        }
+        let cert = cert.to_owned();
+        if new.not_after < now {
+            return Err(Reason::Expired { cert, on: new.not_after });
+        }
+        if now < new.not_before && before.not_before <= now {
+            return Err(Reason::Early { cert, on: new.not_before });
+        }
+        let is_lost = |host: &&HostPattern| before.covers(host) && !new.covers(host);
+        let lost: Vec<_> = self.hosts.iter().filter(is_lost).map(ToString::to_string).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(Reason::Uncovered { cert, names: lost.join(", ") })
     }
 
     /// What an authority has issued for these hosts.

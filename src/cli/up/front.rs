@@ -53,7 +53,8 @@ impl Front {
             hosts,
             tls: TlsSource::Auto,
             key_type: config.acme.key_type,
-            hsts: None,
+            policy: crate::config::TlsPolicy::default(),
+            hsts: crate::config::Hsts::Off,
             // Without an HTTPS listener there is nowhere to redirect to.
             redirect: if ports.https.is_empty() { Redirect::Off } else { Redirect::Https },
             routes: vec![Route {

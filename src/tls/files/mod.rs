@@ -2,6 +2,7 @@
 
 pub mod bequest;
 mod error;
+mod chain;
 mod look;
 
 use std::fs::{File, OpenOptions};
@@ -102,6 +103,22 @@ pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair
     Ok(Pair { certified, cert: (cert.into(), cert_look), key: (key.into(), key_look), secret })
 }
 
+/// The certificates of a PEM file, at least one.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
+    chain(path)
+}
+
+/// All of a file, of which at most 1 MiB is read.
+///
+/// # Errors
+/// When it is missing, cannot be read or is no regular file.
+pub(super) fn content(path: &Path) -> Result<Vec<u8>, FilesError> {
+    read(path, open(path)?)
+}
+
 /// Whether a file may not be read by this process.
 pub fn is_closed(path: &Path) -> bool {
     rustix::fs::accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS)
@@ -138,8 +155,8 @@ fn matching(
     }
 }
 
-/// What is wrong with a certificate that can be served all the same: not yet valid, expired, or
-/// without some of the names of its site. One sentence each; none when all is well.
+/// What is wrong with a certificate that can be served all the same: not yet valid, expired,
+/// without some of the names of its site, without a link to its authority, or weak. One sentence each; none when all is well.
 #[must_use]
 pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -> Vec<String> {
     let facts = certified.cert.first().map(Facts::of);
@@ -169,6 +186,7 @@ pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -
         };
         found.push(format!("the certificate is for {covered}; not for {}", missing.join(", ")));
     }
+    found.extend(chain::judge(&certified.cert));
     found
 }
 
