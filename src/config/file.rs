@@ -274,7 +274,6 @@ section! {
         client_ca: FilePath,
         /// Whether clients must show a certificate or may; with `client_ca` the default is that
         /// they must.
-        #[schemars(extend("default" = "require"))]
         client_auth: Authentication,
         /// PEM: what the authorities of `client_ca` have revoked.
         client_crl: FilePath,

@@ -19,6 +19,7 @@ use super::size::Size;
 use super::source::{Source, Span};
 use super::{AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Server, acme, sites};
 use crate::proxy::headers::host::HostPattern;
+use crate::tls::files;
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -272,6 +273,8 @@ pub(super) fn judge_certificate(
     key: &Path,
     hosts: &[HostPattern],
 ) -> Result<Vec<String>, String> {
-    let certified = crate::tls::files::load(cert, key).map_err(|error| error.to_string())?;
-    Ok(crate::tls::files::judge(&certified, SystemTime::now(), hosts))
+    let certified = files::load(cert, key).map_err(|error| error.to_string())?;
+    let mut found = files::judge(&certified, SystemTime::now(), hosts);
+    found.extend(files::chain::judge(&certified.cert));
+    Ok(found)
 }

@@ -209,7 +209,12 @@ impl Want {
     /// The authority of this host knows what it signed; other people's files are judged.
     pub(super) fn judge(&self, certified: &CertifiedKey, now: SystemTime) -> Vec<String> {
         match self.from {
-            From::Files { .. } | From::Acme => files::judge(certified, now, &self.hosts),
+            From::Files { .. } => {
+                let mut found = files::judge(certified, now, &self.hosts);
+                found.extend(files::chain::judge(&certified.cert));
+                found
+            }
+            From::Acme => files::judge(certified, now, &self.hosts),
             From::LocalAuthority => Vec::new(),
         }
     }

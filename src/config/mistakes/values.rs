@@ -83,7 +83,17 @@ fn an_authority_is_judged_where_it_stands() {
 #[test]
 fn a_bad_value_in_a_site_is_told_with_its_place() {
     let cases = [
-        ("hsts = \"ramp\"", "4:8 ", "not available in this version"),
+        ("tls_min = \"1.1\"", "4:11 ", "TLS 1.1 is broken"),
+        ("alpn = [\"h2\", \"h3\"]", "4:15 ", "HTTP/3 is not spoken"),
+        ("alpn = []", "4:8 ", "nothing would be spoken"),
+        ("client_auth = \"require\"", "4:15 ", "without `client_ca`"),
+        ("client_crl = \"c.pem\"", "4:14 ", "without `client_ca`"),
+        ("client_auth = \"optional\"", "4:15 ", "did you mean `request`?"),
+        ("hsts = { ramp = true, max_age = \"1y\" }", "4:8 ", "exclude each other"),
+        ("hsts = { include_subdomains = true }", "4:8 ", "not for how long"),
+        ("hsts = { ramp = true, preload = true }", "4:8 ", "from the first day"),
+        ("hsts = { max_age = \"30d\", preload = true }", "4:8 ", "less than a year"),
+        ("hsts = { max_age = \"1y\", preload = true }", "4:8 ", "`include_subdomains` is not set"),
         ("hsts = \"of\"", "4:8 ", "did you mean `off`?"),
         ("hsts = \"500ms\"", "4:8 ", "whole seconds"),
         ("redirect = \"htps\"", "4:12 ", "did you mean `https`?"),

@@ -23,7 +23,8 @@ const RSA: usize = 2048;
 /// A root at the end is of no use and no harm; that the last one's issuer is known to clients cannot
 /// be seen from here, but where the site's own certificate stands alone, and has not signed itself,
 /// an authority in between is missing most likely: the public ones sign nothing with their roots.
-pub(super) fn judge(chain: &[CertificateDer<'_>]) -> Vec<String> {
+#[must_use]
+pub fn judge(chain: &[CertificateDer<'_>]) -> Vec<String> {
     let parsed: Vec<_> =
         chain.iter().filter_map(|der| X509Certificate::from_der(der).ok()).collect();
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 pub mod bequest;
 mod error;
-mod chain;
+pub mod chain;
 mod look;
 
 use std::fs::{File, OpenOptions};
@@ -155,8 +155,8 @@ fn matching(
     }
 }
 
-/// What is wrong with a certificate that can be served all the same: not yet valid, expired,
-/// without some of the names of its site, without a link to its authority, or weak. One sentence each; none when all is well.
+/// What is wrong with a certificate that can be served all the same: not yet valid, expired, or
+/// without some of the names of its site. One sentence each; none when all is well.
 #[must_use]
 pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -> Vec<String> {
     let facts = certified.cert.first().map(Facts::of);
@@ -186,7 +186,6 @@ pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -
         };
         found.push(format!("the certificate is for {covered}; not for {}", missing.join(", ")));
     }
-    found.extend(chain::judge(&certified.cert));
     found
 }
 
