@@ -40,7 +40,7 @@ fn a_site_tells_what_it_is_set_to_and_never_on_plain_http() {
     assert_eq!(sent(&proxy, "year.test").as_deref(), Some("max-age=31536000; includeSubDomains"));
     assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=300"));
     let plain = crate::harness::Client::plain(proxy.http(), "hour.test").get("/");
-    assert_eq!((plain.status.as_u16(), plain.header("strict-transport-security")), (200, None));
+    assert_eq!((plain.status, plain.header("strict-transport-security")), (200, None));
 }
 
 #[test]
