@@ -11,7 +11,7 @@ use crate::config::{Config, Hsts};
 use crate::control::client::{self, Question};
 use crate::control::hsts::set;
 use crate::tls::hsts::book::Book;
-use crate::tls::hsts::header;
+use crate::tls::hsts::{Progress, header};
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -112,10 +112,10 @@ fn list(config: &Config, as_json: bool) -> String {
         let progress = book.read(&name).filter(|progress| progress.is_of(site.hsts));
         let sent = header(site.hsts, progress.as_ref());
         let sent = sent.as_ref().and_then(|sent| sent.to_str().ok()).unwrap_or_default();
-        let is_reset = progress.as_ref().is_some_and(|progress| progress.is_reset());
+        let is_reset = progress.as_ref().is_some_and(Progress::is_reset);
         let ramp = matches!(site.hsts, Hsts::Ramp { .. }) && !is_reset;
         let step = progress.as_ref().filter(|_| ramp).map(|progress| progress.step().0);
-        let left = progress.as_ref().filter(|_| ramp).and_then(|progress| progress.left());
+        let left = progress.as_ref().filter(|_| ramp).and_then(Progress::left);
         sites.push(json!({
             "site": name,
             "hsts": site.hsts.to_string(),
