@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::hsts::HstsArgs;
 use super::{ConfigFile, DEFAULT_CONFIG};
 use crate::config::{self, Config};
 use crate::exit;
@@ -33,6 +34,8 @@ pub struct CertsArgs {
 enum CertsVerb {
     /// Show every certificate: names, site, issuer, expiry, where from
     List(ListArgs),
+    /// What sites tell browsers by Strict-Transport-Security, and the way back down
+    Hsts(HstsArgs),
     /// Make this host trust the local authority (as root; makes the authority where there is none)
     Trust(TrustArgs),
     /// Take the local authority out of this host's trust store (as root)
@@ -73,6 +76,7 @@ pub fn run(args: &CertsArgs) -> u8 {
     let done = match &args.verb {
         None => list(&args.list, now),
         Some(CertsVerb::List(args)) => list(args, now),
+        Some(CertsVerb::Hsts(args)) => hsts(args),
         Some(CertsVerb::Trust(args)) => trust(args, &TrustStore::system(), now),
         Some(CertsVerb::Untrust(args)) => untrust(args, &TrustStore::system(), now),
     };
@@ -103,6 +107,15 @@ fn list(args: &ListArgs, now: SystemTime) -> Result<u8, Failure> {
     }
     let in_order = found.iter().all(|entry| entry.certificate.is_ok() && entry.warnings.is_empty());
     Ok(if in_order { exit::OK } else { exit::FAILED })
+}
+
+fn hsts(args: &HstsArgs) -> Result<u8, Failure> {
+    let config = load_config(&args.file().config)
+        .map_err(|message| Failure { message, code: exit::CONFIG })?;
+    let told = args.run(&config);
+    let told = told.map_err(|message| Failure { message, code: exit::FAILED })?;
+    say(&told);
+    Ok(exit::OK)
 }
 
 fn as_text(found: &[Found], now: SystemTime) -> String {

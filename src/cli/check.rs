@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::{self, Config, Listen, Loaded, Problems, Redirect, Site, TlsSource};
+use crate::config::{self, Config, Listen, Loaded, Problems, Redirect, Site};
 use crate::exit;
 
 /// Judges the file at `file` and returns the exit code: 0, 78 when it is wrong, 77 when it may not
@@ -82,19 +82,7 @@ fn summary(config: &Config) -> String {
     }
     let plural = if config.sites.len() == 1 { "site" } else { "sites" };
     let number = config.sites.len();
-    let public = if wants_public(config) { NO_PUBLIC } else { "" };
-    format!("It serves {}; {number} {plural}: {}.{public}", listeners.join(", "), sites.join("; "))
-}
-
-/// Said where a site expects what is not there yet.
-const NO_PUBLIC: &str = " Automatic public certificates are not available in this version: public \
-    names get one from the local authority, which browsers do not trust by themselves.";
-
-fn wants_public(config: &Config) -> bool {
-    let is_public = |site: &Site| {
-        site.tls == TlsSource::Auto && site.hosts.iter().any(crate::tls::wanted::is_public)
-    };
-    !config.server.https.is_empty() && config.sites.iter().any(is_public)
+    format!("It serves {}; {number} {plural}: {}.", listeners.join(", "), sites.join("; "))
 }
 
 fn addresses(list: &[Listen]) -> String {

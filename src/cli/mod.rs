@@ -7,6 +7,7 @@ pub mod reload;
 pub mod status;
 pub mod doctor;
 pub mod certs;
+mod hsts;
 pub mod audit;
 pub mod ports;
 pub mod demo;

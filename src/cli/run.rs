@@ -214,14 +214,16 @@ fn hand_over(
     if let Some(Err(error)) = socket.map(|socket| socket.hand_over(uid, gid)) {
         tracing::warn!("{identity} cannot use the control socket: {error}; root can");
     }
-    let is_local = |site: &Site| !matches!(site.tls, TlsSource::Files { .. });
-    if !config.server.https.is_empty() && config.sites.iter().any(is_local) {
+    let keeps = |site: &Site| {
+        !matches!(site.tls, TlsSource::Files { .. }) || site.hsts != config::Hsts::Off
+    };
+    if !config.server.https.is_empty() && config.sites.iter().any(keeps) {
         let storage = &config.acme.storage;
         let given = storage::prepare(storage, Some((uid, gid)))
             .and_then(|()| storage::hand_over(storage, (uid, gid)));
         if let Err(error) = given {
             tracing::warn!(
-                "{error}; once this program is {identity} it renews no local certificate there: {}",
+                "{error}; once this program is {identity} it keeps nothing there: {}",
                 Host::read().as_root(&[format!("chown -R {uid}:{gid} {}", quote_path(storage))])
             );
         }

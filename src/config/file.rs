@@ -9,13 +9,14 @@ use toml::de::DeTable;
 
 use super::duration::Period;
 use super::kinds::{
-    BodySize, Count, Directory, Email, FilePath, Hsts, Level, Metrics, Parameter, Tls, User,
+    Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
+    KeyId, Level, MaxAge, Metrics, OldestTls, Parameter, Profile, Protocol, Staging, Tls, User,
     Workers,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, Listen, LogFormat, Redirect, Sandbox};
+use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -59,9 +60,12 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     (Log::NAME, Log::KEYS),
     (Admin::NAME, Admin::KEYS),
     (Acme::NAME, Acme::KEYS),
+    (Authority::NAME, Authority::KEYS),
+    (Eab::NAME, Eab::KEYS),
     (Site::NAME, Site::KEYS),
     (Route::NAME, Route::KEYS),
     (CertFiles::NAME, CertFiles::KEYS),
+    (HstsTable::NAME, HstsTable::KEYS),
     (File::NAME, File::KEYS),
 ];
 
@@ -114,6 +118,9 @@ section! {
         /// Whether a `Via` field is added to what is forwarded.
         #[schemars(extend("default" = false))]
         via: bool,
+        /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
+        #[schemars(extend("default" = false))]
+        key_log: bool,
     }
 }
 
@@ -206,6 +213,49 @@ section! {
         /// Where keys, certificates and the local authority are kept.
         #[schemars(extend("default" = "/var/lib/portcullis"))]
         storage: FilePath,
+        /// The kind of key that certificates are for.
+        #[schemars(extend("default" = "p256"))]
+        key_type: KeyType,
+        /// The profile to ask for, where the authority offers it.
+        profile: Profile,
+        /// How names are proved, in this order; `"auto"` is whatever can work.
+        #[schemars(extend("default" = "auto"))]
+        challenges: OneOrMany<ChallengeWord>,
+        /// Whether a name that never succeeded is tried at the staging directory first.
+        #[schemars(extend("default" = "off"))]
+        staging: Staging,
+        /// What binds the account to one that the authority knows already.
+        eab: Eab,
+        /// Authorities, asked in this order, the next when one fails.
+        authority: Sections<Authority>,
+    }
+}
+
+section! {
+    /// An authority, asked when those before it fail.
+    #[schemars(extend("required" = ["directory"]))]
+    Authority("[[acme.authority]]") {
+        /// The directory URL of the authority.
+        directory: Directory,
+        /// PEM file of roots to trust for the directory itself, for a private authority.
+        ca: FilePath,
+        /// What binds the account to one that the authority knows already.
+        eab: Eab,
+        /// The profile to ask for, where the authority offers it.
+        profile: Profile,
+        /// Its directory for trials, for `staging = "first"`.
+        staging_directory: Directory,
+    }
+}
+
+section! {
+    /// What binds an account to one that the authority knows already (RFC 8555 §7.3.4).
+    #[schemars(extend("required" = ["kid", "key"]))]
+    Eab("`eab`") {
+        /// The identifier of the key, as the authority gave it.
+        kid: KeyId,
+        /// The HMAC key, base64url, as the authority gave it.
+        key: HmacKey,
     }
 }
 
@@ -218,6 +268,21 @@ section! {
         /// Where the certificate comes from.
         #[schemars(extend("default" = "auto"))]
         tls: Tls,
+        /// As in `[acme]`, for this site.
+        key_type: KeyType,
+        /// PEM: the authorities whose certificates clients may show.
+        client_ca: FilePath,
+        /// Whether clients must show a certificate or may; with `client_ca` the default is that
+        /// they must.
+        client_auth: Authentication,
+        /// PEM: what the authorities of `client_ca` have revoked.
+        client_crl: FilePath,
+        /// The oldest version of TLS that is spoken.
+        #[schemars(extend("default" = "1.2"))]
+        tls_min: OldestTls,
+        /// What is spoken over TLS.
+        #[schemars(extend("default" = ["h2", "http/1.1"]))]
+        alpn: OneOrMany<Protocol>,
         /// For how long browsers insist on HTTPS (`Strict-Transport-Security`).
         #[schemars(extend("default" = "off"))]
         hsts: Hsts,
@@ -258,5 +323,22 @@ section! {
         cert: FilePath,
         /// PEM: the private key (PKCS#8, SEC1 or PKCS#1), readable by its owner only.
         key: FilePath,
+    }
+}
+
+section! {
+    /// For how long browsers insist on HTTPS, and on what.
+    HstsTable("`hsts`") {
+        /// For how long.
+        max_age: MaxAge,
+        /// In steps, from five minutes to a year, instead of `max_age`.
+        #[schemars(extend("default" = false))]
+        ramp: bool,
+        /// Every name below the site's names too.
+        #[schemars(extend("default" = false))]
+        include_subdomains: bool,
+        /// To stand in the list that browsers are delivered with.
+        #[schemars(extend("default" = false))]
+        preload: bool,
     }
 }

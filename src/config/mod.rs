@@ -16,6 +16,9 @@ mod listeners;
 mod sites;
 mod routes;
 mod redirects;
+mod acme;
+mod policy;
+mod hsts;
 mod pem;
 mod report;
 mod words;
@@ -82,6 +85,8 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// Whether a `Via` field is added to what is forwarded (RFC 9110 §7.6.3).
     pub via: bool,
+    /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
+    pub key_log: bool,
 }
 
 /// Whether the running program shuts itself in.
@@ -213,14 +218,94 @@ pub struct Admin {
 /// Automatic certificates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acme {
-    /// Told to the authority for expiry warnings.
+    /// Told to the authorities for warnings.
     pub email: Option<String>,
-    /// The directory URL of the authority.
-    pub directory: String,
-    /// PEM file of roots to trust for the directory itself.
-    pub ca: Option<PathBuf>,
+    /// Whom to ask, in this order; at least one.
+    pub authorities: Vec<Authority>,
     /// Where keys, certificates and the local authority are kept.
     pub storage: PathBuf,
+    /// The kind of key that certificates are for, unless their site says otherwise.
+    pub key_type: KeyType,
+    /// How names are proved, in this order; empty for whatever can work.
+    pub challenges: Vec<ChallengeKind>,
+    /// Whether a name that never succeeded is tried at the staging directory first.
+    pub staging_first: bool,
+}
+
+/// An authority that issues certificates by ACME (RFC 8555).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authority {
+    /// Its directory URL, https.
+    pub directory: String,
+    /// PEM file of roots to trust for the directory itself; `None` for the system's.
+    pub ca: Option<PathBuf>,
+    /// What binds the account to one that the authority knows already.
+    pub eab: Option<Eab>,
+    /// The profile to ask for, where the authority offers it.
+    pub profile: Option<String>,
+    /// Its directory for trials.
+    pub staging_directory: Option<String>,
+}
+
+/// External account binding (RFC 8555 §7.3.4).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Eab {
+    /// The identifier of the key.
+    pub kid: String,
+    /// The HMAC key; it is never shown.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Eab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Eab").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// ECDSA on the curve P-256.
+    #[default]
+    P256,
+    /// ECDSA on the curve P-384.
+    P384,
+    /// RSA of 2048 bits.
+    Rsa2048,
+    /// RSA of 4096 bits.
+    Rsa4096,
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyType::P256 => "p256",
+            KeyType::P384 => "p384",
+            KeyType::Rsa2048 => "rsa2048",
+            KeyType::Rsa4096 => "rsa4096",
+        })
+    }
+}
+
+/// How a name is proved to an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChallengeKind {
+    /// A token at `http://NAME/.well-known/acme-challenge/` (RFC 8555 §8.3).
+    Http01,
+    /// A certificate in a TLS handshake (RFC 8737).
+    TlsAlpn01,
+    /// A TXT record (RFC 8555 §8.4); the only one for wildcards.
+    Dns01,
+}
+
+impl fmt::Display for ChallengeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChallengeKind::Http01 => "http-01",
+            ChallengeKind::TlsAlpn01 => "tls-alpn-01",
+            ChallengeKind::Dns01 => "dns-01",
+        })
+    }
 }
 
 /// One site: names, a certificate, and where its requests go.
@@ -230,8 +315,12 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Where the certificate comes from.
     pub tls: TlsSource,
-    /// The value of `Strict-Transport-Security` on TLS answers; `None` for no such field.
-    pub hsts: Option<Duration>,
+    /// The kind of key that certificates by ACME are for.
+    pub key_type: KeyType,
+    /// The rules of TLS towards its clients.
+    pub policy: TlsPolicy,
+    /// For how long browsers are told to insist on HTTPS.
+    pub hsts: Hsts,
     /// What a plain HTTP request for this site gets.
     pub redirect: Redirect,
     /// Longest prefix first; the site's own `to`, where given, is the prefix `/`. At least one,
@@ -261,6 +350,76 @@ pub enum TlsSource {
         /// The private key: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
     },
+}
+
+/// The rules of TLS towards the clients of a site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsPolicy {
+    /// Whether TLS 1.2 is refused.
+    pub only_tls13: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// Whether HTTP/1.1 is spoken.
+    pub http1: bool,
+    /// Which certificates clients show; `None` where they are not asked.
+    pub clients: Option<ClientCertificates>,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self { only_tls13: false, http2: true, http1: true, clients: None }
+    }
+}
+
+/// Which certificates the clients of a site show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientCertificates {
+    /// PEM: the authorities.
+    pub ca: PathBuf,
+    /// PEM: what they have revoked.
+    pub crl: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub required: bool,
+}
+
+/// For how long browsers are told to insist on HTTPS (RFC 6797), on TLS only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hsts {
+    /// They are not told.
+    #[default]
+    Off,
+    /// For this long, in whole seconds.
+    For {
+        /// For how long.
+        max_age: Duration,
+        /// For every name below too.
+        include_subdomains: bool,
+        /// To stand in the list that browsers are delivered with.
+        preload: bool,
+    },
+    /// In steps: see [`crate::tls::hsts`].
+    Ramp {
+        /// For every name below too.
+        include_subdomains: bool,
+    },
+}
+
+impl fmt::Display for Hsts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subdomains, preload) = match self {
+            Hsts::Off => return f.write_str("off"),
+            Hsts::For { max_age, include_subdomains, preload } => {
+                duration::Period(*max_age).fmt(f)?;
+                (*include_subdomains, *preload)
+            }
+            Hsts::Ramp { include_subdomains } => {
+                f.write_str("ramp")?;
+                (*include_subdomains, false)
+            }
+        };
+        f.write_str(if subdomains { " with subdomains" } else { "" })?;
+        f.write_str(if preload { ", preload" } else { "" })
+    }
 }
 
 /// What a plain HTTP request gets.

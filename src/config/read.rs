@@ -72,6 +72,8 @@ pub(super) trait Text: Sized {
     const ALLOWED: &'static str;
     /// The fixed words among what is allowed, for the nearest one.
     const WORDS: &'static [&'static str] = &[];
+    /// Whether it must not be shown in what is said of it.
+    const IS_SECRET: bool = false;
 
     /// Reads it; the error is what is wrong and, where that is clear, what to do.
     fn parse(text: &str) -> Result<Self, (String, Option<String>)>;
@@ -179,8 +181,10 @@ impl<T: Text> Value for T {
                 let nearest = || {
                     words::nearest(&text, T::WORDS).map(|word| format!("did you mean `{word}`?"))
                 };
-                let problem =
-                    Problem::error(message).found(format!("\"{text}\"")).allowed(T::ALLOWED);
+                let mut problem = Problem::error(message).allowed(T::ALLOWED);
+                if !T::IS_SECRET {
+                    problem = problem.found(format!("\"{text}\""));
+                }
                 reader.report.add(&span, problem.maybe_help(help.or_else(nearest)));
                 None
             }

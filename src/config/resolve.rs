@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tracing::level_filters::LevelFilter;
 
@@ -10,15 +11,15 @@ use super::duration::Period;
 use super::file::{self, File};
 use super::kinds::{BodySize, Count, FilePath, Metrics, Workers};
 use super::listeners::{judge_listeners, judge_trust, listeners, overlap};
-use super::pem::judge_pem;
 use super::problems::Problem;
 use super::read::{At, Field, OneOrMany};
 use super::redirects::judge_redirects;
 use super::report::Report;
 use super::size::Size;
 use super::source::{Source, Span};
-use super::{AccessLog, Acme, Admin, Config, Limits, Listen, Log, LogFormat, Server, sites};
-use crate::sandbox;
+use super::{AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Server, acme, sites};
+use crate::proxy::headers::host::HostPattern;
+use crate::tls::files;
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -47,8 +48,8 @@ fn assemble(file: &File, base: &Path, report: &mut Report<'_>) -> Config {
     let none = file::Admin::default();
     let admin = admin(file.admin.value().unwrap_or(&none), &server, base, report);
     let none = file::Acme::default();
-    let acme = acme(file.acme.value().unwrap_or(&none), base, report);
-    let sites = sites::sites(file, &server, &limits, base, report);
+    let acme = acme::acme(file.acme.value().unwrap_or(&none), base, report);
+    let sites = sites::sites(file, &server, &limits, acme.key_type, base, report);
     Config { server, limits, log, admin, acme, sites }
 }
 
@@ -98,7 +99,20 @@ fn server(file: &file::Server, place: &Span, report: &mut Report<'_>) -> Server 
         trusted_proxies,
         proxy_protocol: file.proxy_protocol.value().copied().unwrap_or(false),
         via: file.via.value().copied().unwrap_or(false),
+        key_log: key_log(file, report),
     }
+}
+
+/// Who reads that file can read the traffic.
+fn key_log(file: &file::Server, report: &mut Report<'_>) -> bool {
+    let Some(At { value: true, span }) = file.key_log.given() else { return false };
+    let problem = Problem::warning(
+        "`key_log` writes the secrets of every TLS session to the file that the environment names in \
+         SSLKEYLOGFILE: who reads it reads the traffic",
+    )
+    .help("take it out once the fault is found");
+    report.add(span, problem);
+    true
 }
 
 /// The shortest deadline: below it no peer on a real network is fast enough.
@@ -240,27 +254,7 @@ fn admin(file: &file::Admin, server: &Server, base: &Path, report: &mut Report<'
     Admin { socket, metrics }
 }
 
-fn acme(file: &file::Acme, base: &Path, report: &mut Report<'_>) -> Acme {
-    let ca = file.ca.given().map(|At { value: FilePath(path), span }| {
-        let path = base.join(path);
-        if let Err(problem) = judge_pem(&path)
-            && !sandbox::keeps_from(&path)
-        {
-            report.add(span, *problem);
-        }
-        path
-    });
-    let directory = file.directory.value().map(|directory| directory.0.clone());
-    Acme {
-        email: file.email.value().map(|email| email.0.clone()),
-        directory: directory
-            .unwrap_or_else(|| "https://acme-v02.api.letsencrypt.org/directory".to_owned()),
-        ca,
-        storage: path_or(&file.storage, base, "/var/lib/portcullis"),
-    }
-}
-
-fn path_or(field: &Field<FilePath>, base: &Path, default: &str) -> PathBuf {
+pub(super) fn path_or(field: &Field<FilePath>, base: &Path, default: &str) -> PathBuf {
     field.value().map_or_else(|| PathBuf::from(default), |path| base.join(&path.0))
 }
 
@@ -272,7 +266,15 @@ pub(super) fn values<T: Clone>(field: &Field<OneOrMany<T>>) -> Vec<T> {
         .unwrap_or_default()
 }
 
-/// Whether this pair of PEM files can serve TLS.
-pub(super) fn judge_certificate(cert: &Path, key: &Path) -> Result<(), String> {
-    crate::tls::files::load(cert, key).map(drop).map_err(|error| error.to_string())
+/// Whether this pair of PEM files can serve TLS for `hosts`, and what is not right with it although
+/// it can.
+pub(super) fn judge_certificate(
+    cert: &Path,
+    key: &Path,
+    hosts: &[HostPattern],
+) -> Result<Vec<String>, String> {
+    let certified = files::load(cert, key).map_err(|error| error.to_string())?;
+    let mut found = files::judge(&certified, SystemTime::now(), hosts);
+    found.extend(files::chain::judge(&certified.cert));
+    Ok(found)
 }

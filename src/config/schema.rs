@@ -7,15 +7,16 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::Period;
-use super::file::{CertFiles, File};
+use super::file::{CertFiles, File, HstsTable};
 use super::kinds::{
-    BodySize, Count, Directory, Email, FilePath, Hsts, Level, Metrics, Parameter, Tls, User,
+    Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
+    KeyId, Level, MaxAge, Metrics, OldestTls, Parameter, Profile, Protocol, Staging, Tls, User,
     Workers,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, Listen, LogFormat, Redirect, Sandbox};
+use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -58,7 +59,10 @@ schema_of! {
         ]
     }
     Period => { "type": "string", "pattern": PERIOD }
-    Hsts => { "anyOf": [{ "const": "off" }, { "type": "string", "pattern": PERIOD }] }
+    MaxAge => { "type": "string", "pattern": PERIOD }
+    Authentication => { "enum": ["require", "request"] }
+    OldestTls => { "enum": ["1.2", "1.3"] }
+    Protocol => { "enum": ["h2", "http/1.1"] }
     Count => { "type": "integer", "minimum": 0 }
     Workers => {
         "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
@@ -85,6 +89,12 @@ schema_of! {
     Email => { "type": "string", "pattern": r"@|\$\{" }
     Directory => { "type": "string", "pattern": r"^https://|\$\{" }
     FilePath => { "type": "string", "minLength": 1 }
+    KeyType => { "enum": ["p256", "p384", "rsa2048", "rsa4096"] }
+    ChallengeWord => { "enum": ["auto", "http-01", "tls-alpn-01", "dns-01"] }
+    Staging => { "enum": ["off", "first"] }
+    Profile => { "type": "string", "minLength": 1, "maxLength": 64 }
+    KeyId => { "type": "string", "minLength": 1 }
+    HmacKey => { "type": "string", "pattern": r"^[A-Za-z0-9_-]+=*$|\$\{" }
 }
 
 impl JsonSchema for Tls {
@@ -99,6 +109,22 @@ impl JsonSchema for Tls {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let files = generator.subschema_for::<CertFiles>();
         json_schema!({ "anyOf": [{ "enum": ["auto", "local"] }, files] })
+    }
+}
+
+impl JsonSchema for Hsts {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Hsts".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let table = generator.subschema_for::<HstsTable>();
+        let period = json_schema!({ "type": "string", "pattern": PERIOD });
+        json_schema!({ "anyOf": [{ "enum": ["off", "ramp"] }, period, table] })
     }
 }
 
@@ -120,7 +146,7 @@ macro_rules! described_as_itself {
     ($($kind:ty)*) => { $( impl Described for $kind { type As = Self; } )* };
 }
 
-described_as_itself! { Listen HostPattern Target Parameter }
+described_as_itself! { ChallengeWord Protocol Listen HostPattern Target Parameter }
 
 impl<T: Described> JsonSchema for OneOrMany<T> {
     fn inline_schema() -> bool {

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use super::duration::Period;
 use super::file::{self, File};
-use super::kinds::{Hsts, Tls};
+use super::kinds::Tls;
 use super::pem::judge_pem;
 use super::problems::Problem;
 use super::read::{At, Field, Sections, Text};
 use super::report::Report;
 use super::resolve::{HOLD, UPSTREAM_TIMEOUT, bounded, judge_certificate, values};
-use super::{Limits, Redirect, Server, Site, TlsSource};
+use super::{KeyType, Limits, Redirect, Server, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 use crate::sandbox;
 
@@ -20,6 +20,7 @@ pub(super) fn sites(
     file: &File,
     server: &Server,
     limits: &Limits,
+    key_type: KeyType,
     base: &Path,
     report: &mut Report<'_>,
 ) -> Vec<Site> {
@@ -34,7 +35,7 @@ pub(super) fn sites(
     if let (true, Some(at)) = (sites.is_empty(), file.site.given()) {
         report.add(&at.span, Problem::error("there is no site: nothing would be forwarded"));
     }
-    let mut judge = Judge { server, limits, base, names: HashMap::new(), report };
+    let mut judge = Judge { server, limits, key_type, base, names: HashMap::new(), report };
     sites.iter().map(|site| judge.site(site)).collect()
 }
 
@@ -42,6 +43,8 @@ pub(super) fn sites(
 pub(super) struct Judge<'j, 's> {
     pub server: &'j Server,
     pub limits: &'j Limits,
+    /// Of sites that name none.
+    pub key_type: KeyType,
     pub base: &'j Path,
     /// The line on which each name was first given.
     pub names: HashMap<HostPattern, usize>,
@@ -72,10 +75,9 @@ impl Judge<'_, '_> {
         Site {
             hosts: values(&file.host),
             tls: self.tls(file),
-            hsts: match file.hsts.value() {
-                Some(Hsts::For(age)) => Some(age.0),
-                Some(Hsts::Off) | None => None,
-            },
+            key_type: file.key_type.value().copied().unwrap_or(self.key_type),
+            policy: self.policy(file, &redirect),
+            hsts: self.hsts(file, &redirect),
             redirect,
             routes,
         }
@@ -121,10 +123,6 @@ impl Judge<'_, '_> {
             .help("add `redirect = \"off\"` to serve it on plain HTTP, or an address in `https`");
             self.report.add(file.redirect.given().map_or(&file.span, |at| &at.span), problem);
         }
-        if let Some(At { value: Hsts::For(_), span }) = file.hsts.given() {
-            let problem = Problem::warning("`hsts` has no effect: there is no HTTPS listener here");
-            self.report.add(span, problem);
-        }
     }
 
     fn tls(&mut self, file: &At<file::Site>) -> TlsSource {
@@ -159,8 +157,14 @@ impl Judge<'_, '_> {
             }
         }
         let [(cert, span), (key, _)] = pair;
-        if readable && let Err(message) = judge_certificate(&cert, &key) {
-            self.report.add(span, Problem::error(message));
+        if readable {
+            match judge_certificate(&cert, &key, &values(&file.host)) {
+                Ok(warnings) => warnings.into_iter().for_each(|warning| {
+                    let what = format!("{}: {warning}", cert.display());
+                    self.report.add(span, Problem::warning(what));
+                }),
+                Err(message) => self.report.add(span, Problem::error(message)),
+            }
         }
         TlsSource::Files { cert, key }
     }

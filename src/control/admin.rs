@@ -28,7 +28,7 @@ const CONVERSATIONS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What may be asked.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case", tag = "command")]
 pub enum Question {
     /// Take the configuration anew, or say what that would change.
@@ -40,6 +40,13 @@ pub enum Question {
     Status,
     /// The counters, as Prometheus reads them.
     Metrics,
+    /// Lead a site's `hsts` down to nothing, or have it begin anew.
+    Hsts {
+        /// A host of the site.
+        host: String,
+        /// Whether down.
+        reset: bool,
+    },
 }
 
 /// A question on its way to the control plane.
@@ -60,6 +67,10 @@ impl Plane {
                 Err(error) => json!({ "ok": false, "error": error }),
             },
             Question::Status => json!({ "ok": true, "status": self.status() }),
+            Question::Hsts { host, reset } => match self.set_hsts(&host, reset).await {
+                Ok(site) => json!({ "ok": true, "site": site }),
+                Err(error) => json!({ "ok": false, "error": error }),
+            },
             Question::Metrics => json!({ "ok": true, "metrics": self.metrics() }),
         };
         // Who asked may have gone.

@@ -98,8 +98,10 @@ fn differs(old: &Site, new: &Site, words: &mut Vec<String>) {
     }
     changed(&format!("site {name}: host"), &list(&old.hosts), &list(&new.hosts), words);
     changed(&format!("site {name}: tls"), &tls(&old.tls), &tls(&new.tls), words);
-    let hsts = |site: &Site| site.hsts.map_or_else(|| "off".to_owned(), time);
-    changed(&format!("site {name}: hsts"), &hsts(old), &hsts(new), words);
+    changed(&format!("site {name}: hsts"), &old.hsts.to_string(), &new.hsts.to_string(), words);
+    if old.policy != new.policy {
+        words.push(format!("site {name}: its rules of TLS towards clients change"));
+    }
     changed(&format!("site {name}: redirect"), &redirect(old), &redirect(new), words);
     if words.len() == before {
         words.push(format!("site {name}: its routes' timeouts change"));

@@ -50,14 +50,14 @@ impl fmt::Display for AskError {
 /// # Errors
 /// When nobody answers there.
 pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
-    ask_within(PATIENCE, socket, question)
+    ask_within(PATIENCE, socket, &question)
 }
 
 /// Who serves behind the control socket of a configuration, which `file` is; `None` where nobody
 /// answers soon.
 #[must_use]
 pub fn serving(socket: &Path, file: Option<&Path>) -> Option<Serving> {
-    let answer = ask_within(SOON, socket, Question::Status).ok()?;
+    let answer = ask_within(SOON, socket, &Question::Status).ok()?;
     let status = answer.get("status")?;
     let pid = status.get("pid")?.as_u64()?.try_into().ok()?;
     let listeners = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
@@ -67,7 +67,7 @@ pub fn serving(socket: &Path, file: Option<&Path>) -> Option<Serving> {
     Some(Serving { pid, addresses, file: file.map(Path::to_owned) })
 }
 
-fn ask_within(patience: Duration, socket: &Path, question: Question) -> Result<Value, AskError> {
+fn ask_within(patience: Duration, socket: &Path, question: &Question) -> Result<Value, AskError> {
     let ask = || {
         let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         stream.set_read_timeout(Some(patience))?;
@@ -75,7 +75,7 @@ fn ask_within(patience: Duration, socket: &Path, question: Question) -> Result<V
         stream.set_write_timeout(Some(patience))?;
         stream.connect(&SockAddr::unix(socket)?)?;
         let mut stream = UnixStream::from(OwnedFd::from(stream));
-        let text = serde_json::to_string(&question).map_err(io::Error::other)?;
+        let text = serde_json::to_string(question).map_err(io::Error::other)?;
         stream.write_all(format!("{text}\n").as_bytes())?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;

@@ -298,6 +298,25 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
     Ok(ControlSocket { listener, path: path.to_owned(), inode })
 }
 
+/// The files that are read again when they change: certificates, keys, and what certificates of
+/// clients are held against.
+#[must_use]
+pub fn watched(config: &Config) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if config.server.https.is_empty() {
+        return paths;
+    }
+    for site in &config.sites {
+        if let TlsSource::Files { cert, key } = &site.tls {
+            paths.extend([cert.clone(), key.clone()]);
+        }
+        if let Some(clients) = &site.policy.clients {
+            paths.extend(std::iter::once(&clients.ca).chain(&clients.crl).cloned());
+        }
+    }
+    paths
+}
+
 /// What the certificate files of a configuration look like from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamps(Vec<(PathBuf, Look)>);
@@ -306,11 +325,11 @@ impl Stamps {
     /// Looks at them now.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let pairs = config.sites.iter().filter_map(|site| match &site.tls {
-            TlsSource::Files { cert, key } => Some([cert, key]),
-            TlsSource::Auto | TlsSource::Local => None,
-        });
-        Self(pairs.flatten().map(|path| (path.clone(), Look::of(path))).collect())
+        let look = |path: PathBuf| {
+            let look = Look::of(&path);
+            (path, look)
+        };
+        Self(watched(config).into_iter().map(look).collect())
     }
 
     /// Whether a file is worth reading again, those of `before` being the same files.

@@ -3,6 +3,8 @@
 pub mod state;
 pub mod files;
 pub mod notify;
+pub mod hsts;
+mod watch;
 mod logs;
 mod reload;
 mod changes;
@@ -36,12 +38,14 @@ use crate::observe::program_log;
 use crate::observe::registry::Registry;
 use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::sandbox;
-use crate::tls::Tickets;
+use crate::tls::acme::Manager;
+use crate::tls::{CertificateError, Tickets};
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
 use notify::Notifier;
 use signals::Signals;
 use state::State;
+use watch::Watch;
 
 /// How often the control plane looks whether a certificate is to be renewed or has changed.
 const WATCH: Duration = Duration::from_secs(5);
@@ -141,6 +145,12 @@ struct Plane {
     lost: Option<String>,
     /// What watched files looked like when they were last read.
     stamps: files::Stamps,
+    /// What wakes us when one of them may have changed.
+    watch: Watch,
+    /// What is seen of handshakes, and how far ramps have come.
+    lookout: hsts::Lookout,
+    /// Who gets certificates by ACME.
+    acme: Manager,
     /// The control socket, and what answers there.
     socket: Option<files::ControlSocket>,
     answering: Option<AbortHandle>,
@@ -174,6 +184,7 @@ impl Control {
         }
         let mailboxes = workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();
         let acceptor = Acceptor::start(Arc::clone(&admission), mailboxes, registry.control())?;
+        let acme = Manager::new(registry.control());
         let now = SystemTime::now();
         let plane = Plane {
             origin: start.origin,
@@ -196,6 +207,9 @@ impl Control {
             privileges: start.privileges,
             sandbox: start.sandbox,
             lost: None,
+            watch: Watch::default(),
+            lookout: hsts::Lookout::new(now),
+            acme,
             socket: start.socket,
             answering: None,
             metrics: start.metrics,
@@ -259,6 +273,7 @@ impl Control {
             socket.keep();
         }
         ready.yes();
+        self.plane.keep_certificates();
         self.plane.run(self.signals, requests, &sender).await
     }
 }
@@ -271,6 +286,8 @@ impl Plane {
         sender: &tokio::sync::mpsc::Sender<Request>,
     ) -> u8 {
         let mut watch = tokio::time::interval(WATCH);
+        let mut climb = tokio::time::interval(crate::tls::hsts::LOOK);
+        self.watch = Watch::over(files::watched(&self.state.config));
         let mut heartbeat = tokio::time::interval(self.notifier.heartbeat().unwrap_or(NEVER));
         loop {
             tokio::select! {
@@ -286,11 +303,19 @@ impl Plane {
                     }
                 }
                 _ = watch.tick() => self.renew().await,
+                () = self.watch.changed() => {
+                    self.renew().await;
+                    // Links may lead elsewhere now.
+                    self.watch = Watch::over(files::watched(&self.state.config));
+                }
+                _ = climb.tick() => self.climb().await,
+                () = self.acme.changed() => self.take_certificates().await,
                 // A server without its workers is one that the service manager should restart.
                 _ = heartbeat.tick() => if self.dead_workers() == 0 { self.notifier.alive() },
                 Some(request) = requests.recv() => self.answer(request, sender).await,
             }
         }
+        self.acme.stop();
         self.abandon_upgrade().await;
         // Who has asked gets an answer from whom he asked.
         while let Ok(request) = requests.try_recv() {
@@ -325,12 +350,36 @@ impl Plane {
             return;
         }
         self.stamps = stamps;
-        let config = self.state.config.clone();
-        match State::prepare_after(&self.state, config, self.state.https_port, &self.registry) {
-            Ok(state) => {
+        self.take_certificates().await;
+    }
+
+    /// Has authorities asked for what the configuration in force wants.
+    fn keep_certificates(&mut self) {
+        let state = Arc::clone(&self.state);
+        for waiting in state.certificates.waiting() {
+            tracing::warn!(
+                "site {}: there is no certificate of an authority for {} yet; until there is, one \
+                 of the local authority is shown, which browsers do not trust",
+                waiting.site,
+                waiting.names.join(", ")
+            );
+        }
+        let served = |names: &[String]| state.certificates.issued(names).cloned();
+        self.acme.keep(&state.config, &state.roots, &state.pending, served);
+    }
+
+    /// Reads every certificate again and serves from what is there.
+    async fn take_certificates(&mut self) {
+        match State::renew(&self.state, &self.registry) {
+            Ok((state, errors)) => {
                 self.publish(Arc::new(state)).await;
-                self.certificate_error = None;
-                tracing::info!("certificates are read anew");
+                self.certificate_error = told(&errors);
+                match &self.certificate_error {
+                    None => tracing::info!("certificates are read anew"),
+                    Some(error) => tracing::error!(
+                        "changed certificates cannot be used, the old ones go on serving: {error}"
+                    ),
+                }
             }
             Err(error) => {
                 tracing::error!(
@@ -361,6 +410,11 @@ impl Plane {
             tracing::error!("a worker does not answer: it may go on with its old configuration");
         }
     }
+}
+
+fn told(errors: &[CertificateError]) -> Option<String> {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn publication(state: &Arc<State>, log: &Writer) -> Publication {

@@ -1,17 +1,20 @@
 //! What the data plane serves from: one immutable value, made by the control plane, swapped whole.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use rustls::ClientConfig;
 
 use super::files::Stamps;
 use crate::config::target::Protocol;
-use crate::config::{Config, Redirect, Site, TlsSource};
+use crate::config::{Config, Hsts, Redirect, Site, TlsSource};
 use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
+use crate::tls::acme::{Pending, Roots};
+use crate::tls::hsts::{self, book::Book};
+use crate::tls::policy::Policy;
 use crate::tls::{CertificateError, Certificates};
 
 /// The configuration in the form in which requests are answered from it.
@@ -34,6 +37,11 @@ pub struct State {
     /// Who was sent to HTTPS of late though he says that he comes from there. The one thing that
     /// workers share under a lock: only requests that are part of such a loop ever take it.
     pub redirects: Mutex<LoopGuard>,
+    /// What is shown to authorities that look whether names are ours. The other thing under a lock:
+    /// only who asks for a challenge ever takes it.
+    pub pending: Arc<Pending>,
+    /// Whom the directories of authorities are verified against.
+    pub roots: Roots,
     /// Where redirects lead: the port of the first TLS listener.
     pub https_port: u16,
 }
@@ -53,6 +61,8 @@ pub struct Service {
     pub redirect: Redirect,
     /// What a client has to have asked for in its handshake to be served here.
     pub tls: TlsSource,
+    /// Under which rules; `None` where TLS is not spoken.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// Why there is no state.
@@ -99,7 +109,7 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make(inherited, config, https_port, registry)
+        Self::make((inherited, None), config, https_port, registry)
     }
 
     /// The same in place of `before`, from which certificate files are taken that only root could
@@ -113,18 +123,47 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make(Some(&before.certificates), config, https_port, registry)
+        Self::make((Some(&before.certificates), Some(before)), config, https_port, registry)
     }
 
     fn make(
-        before: Option<&Certificates>,
+        (inherited, before): (Option<&Certificates>, Option<&Self>),
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
         let stamps = Stamps::of(&config);
-        let certificates = Certificates::load_again(&config, SystemTime::now(), before)
+        let certificates = Certificates::load_again(&config, SystemTime::now(), inherited)
             .map_err(StateError::Certificates)?;
+        Self::around(certificates, stamps, before, config, https_port, registry)
+    }
+
+    /// The same configuration with what its certificate files hold now. Where that cannot be used,
+    /// its site goes on with what it has; what is wrong comes with it.
+    ///
+    /// # Errors
+    /// As [`State::prepare`], certificates aside.
+    pub fn renew(
+        before: &Self,
+        registry: &Registry,
+    ) -> Result<(Self, Vec<CertificateError>), StateError> {
+        let config = before.config.clone();
+        let stamps = Stamps::of(&config);
+        let (certificates, errors) =
+            Certificates::renew(&config, SystemTime::now(), &before.certificates);
+        let port = before.https_port;
+        let state = Self::around(certificates, stamps, Some(before), config, port, registry)?;
+        Ok((state, errors))
+    }
+
+    fn around(
+        certificates: Certificates,
+        stamps: Stamps,
+        before: Option<&Self>,
+        config: Config,
+        https_port: u16,
+        registry: &Registry,
+    ) -> Result<Self, StateError> {
         let mut targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
         let client_tls = if targets.any(|target| target.protocol == Protocol::Https) {
             let tls = crate::tls::client_config();
@@ -136,9 +175,19 @@ impl State {
         let patterns =
             patterns.flat_map(|(n, site)| site.hosts.iter().map(move |host| (host.clone(), n)));
         let sites = SiteTable::new(patterns);
-        let services = config.sites.iter().map(|site| Service::new(site, registry)).collect();
+        let book = Book::of(&config.acme.storage);
+        let service = |(index, site): (usize, &Site)| {
+            let policy = certificates.policy_of(index).cloned();
+            Service::new(site, policy, &book, registry)
+        };
+        let services = config.sites.iter().enumerate().map(service).collect();
         let unmatched = registry.unmatched();
         let redirects = Mutex::default();
+        let roots = match before {
+            Some(before) if before.config == config => before.roots.clone(),
+            _ => Roots::read(&config, before.map(|before| &before.roots)),
+        };
+        let pending = before.map(|before| Arc::clone(&before.pending)).unwrap_or_default();
         Ok(Self {
             sites,
             services,
@@ -147,6 +196,8 @@ impl State {
             client_tls,
             unmatched,
             redirects,
+            pending,
+            roots,
             https_port,
             config,
         })
@@ -154,22 +205,19 @@ impl State {
 }
 
 impl Service {
-    fn new(site: &Site, registry: &Registry) -> Self {
+    fn new(site: &Site, policy: Option<Arc<Policy>>, book: &Book, registry: &Registry) -> Self {
         let name = site.name();
         let paths: Vec<_> = site.routes.iter().map(|route| route.path.clone()).collect();
+        let progress = policy.as_ref().filter(|_| site.hsts != Hsts::Off);
+        let progress = progress.and_then(|_| book.read(&name));
         Self {
             series: paths.iter().map(|path| registry.series(&name, path.as_str())).collect(),
             routes: RouteTable::new(&paths),
-            hsts: site.hsts.map(hsts),
+            hsts: hsts::header(site.hsts, progress.as_ref()),
             redirect: site.redirect.clone(),
             tls: site.tls.clone(),
+            policy,
             name,
         }
     }
-}
-
-/// RFC 6797 §6.1.
-fn hsts(age: Duration) -> HeaderValue {
-    HeaderValue::try_from(format!("max-age={}", age.as_secs()))
-        .unwrap_or_else(|_| HeaderValue::from_static("max-age=0"))
 }

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use super::{Plane, shown};
 use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
-
-/// Certificates that end sooner than this need a person: renewal should have come long before.
-const DAYS: i64 = 14;
+use crate::tls::acme::Standing;
+use crate::tls::certificates::Source;
 
 impl Plane {
     /// For `portcullis status`; `needs_a_person` lists what is wrong.
@@ -112,14 +111,15 @@ impl Plane {
         let exceeding = self.needs(&self.state.config).exceeding(&self.sandbox);
         needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
         for certificate in self.state.certificates.inventory() {
-            let days = certificate.days_left(now);
-            if days < DAYS {
+            if certificate.is_late(now) && certificate.source != Source::StandIn {
+                let days = certificate.days_left(now);
                 needs.push(format!(
                     "the certificate of site {} ends in {days} days",
                     certificate.site
                 ));
             }
         }
+        needs.extend(self.acme.standings().iter().filter_map(|standing| unkept(standing, now)));
         let dead = self.dead_workers();
         if dead > 0 {
             needs.push(format!("{dead} workers have died: restart"));
@@ -171,6 +171,23 @@ impl Plane {
         };
         prometheus::render(&self.registry, &facts)
     }
+}
+
+/// What an operator is to know of a certificate that could not be got: at once where there is none,
+/// and for another in time before it ends.
+fn unkept(standing: &Standing, now: SystemTime) -> Option<String> {
+    let trouble = standing.trouble.as_ref()?;
+    let is_late = standing.loud_at.is_none_or(|at| now >= at);
+    is_late.then(|| {
+        format!(
+            "site {}: no certificate could be got for {} ({} failures): {}: {}",
+            standing.site,
+            standing.names.join(", "),
+            standing.failures,
+            trouble.directory,
+            trouble.words
+        )
+    })
 }
 
 fn seconds_since(moment: SystemTime, now: SystemTime) -> u64 {

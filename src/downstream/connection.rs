@@ -3,13 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use rustls::ProtocolVersion;
+use rustls::pki_types::CertificateDer;
 
 use super::bind::ListenerKind;
 use super::budget::Budget;
 use super::field_block::Malformed;
 use super::stream::Stream;
 use crate::proxy::upgrade::Tunnel;
+use crate::tls::policy::{Policy, Tag};
+use crate::tls::presented::Presented;
 use crate::worker::Worker;
 use crate::worker::deadline::Deadline;
 
@@ -52,6 +57,31 @@ pub struct Tls {
     pub local: Option<IpAddr>,
     /// Whether HTTP/2 was agreed on.
     pub http2: bool,
+    /// The rules that it is known to be good under.
+    pub good_under: Cell<Tag>,
+    /// The certificates that the client showed, verified, its own first; mostly none.
+    pub shown: Box<[CertificateDer<'static>]>,
+    /// What applications are told of them, where they ask.
+    pub presented: Presented,
+}
+
+impl Tls {
+    /// Whether it is good under these rules, too: those of before a reload may have been others.
+    #[must_use]
+    pub fn is_good_under(&self, policy: &Policy) -> bool {
+        if self.good_under.get() == policy.tag {
+            return true;
+        }
+        let version = match self.version {
+            "TLSv1.2" => ProtocolVersion::TLSv1_2,
+            _ => ProtocolVersion::TLSv1_3,
+        };
+        let is_good = policy.admits(version, &self.shown, SystemTime::now());
+        if is_good {
+            self.good_under.set(policy.tag);
+        }
+        is_good
+    }
 }
 
 impl Connection {

@@ -1,12 +1,15 @@
 //! The TLS handshake, in the connection's own task and under one deadline over the whole of it;
 //! its costly steps are done aside.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use rustls::server::Acceptor;
-use rustls::{AlertDescription, ProtocolVersion, ServerConnection};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,15 +18,19 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::connection::Tls;
 use super::stream::Stream;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Limit};
+use crate::tls::acme::challenge::pending::ACME_TLS;
+use crate::tls::presented::Presented;
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
+use crate::worker::view::View;
 
 /// What is read at a time: a client's part of a handshake without certificates is smaller.
 const PIECE: usize = 4 * 1024;
 
 /// Shakes hands over `socket`, which `peer` is at the other end of.
 ///
-/// `None` when it came to nothing: that is counted, and the connection is closed.
+/// `None` when it came to nothing, which is counted, or was all that an authority wanted: the
+/// connection is closed.
 pub async fn handshake(
     worker: &Rc<Worker>,
     socket: TcpStream,
@@ -34,7 +41,7 @@ pub async fn handshake(
     let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout)) {
         Ok(done) => {
             worker.metrics.handshakes.add(1);
-            return Some(done);
+            return done;
         }
         Err(failure) => failure,
     };
@@ -53,7 +60,10 @@ pub async fn handshake(
     None
 }
 
-async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), HandshakeFailure> {
+async fn shake(
+    worker: &Worker,
+    socket: TcpStream,
+) -> Result<Option<(Stream, Tls)>, HandshakeFailure> {
     let view = worker.view();
     // Asking the system for the address is spared where nothing depends on it.
     let local = match view.tls.needs_address() {
@@ -63,8 +73,15 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
     let mut start =
         LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(|e| kind(&e))?;
     let server_name = start.client_hello().server_name().map(normal);
-    let config = view.tls.for_hello(&start.client_hello(), local).cloned();
-    let Some(config) = config else {
+    if let Some(proof) = challenge(&start.client_hello(), server_name.as_deref(), &view) {
+        let mut stream = start.into_stream(proof).await.map_err(|error| kind(&error))?;
+        // RFC 8737 §3: nothing is said on it.
+        let _ = stream.shutdown().await;
+        return Ok(None);
+    }
+    let found = view.tls.for_hello(&start.client_hello(), local);
+    let found = found.map(|(config, policy)| (Arc::clone(config), Arc::clone(policy)));
+    let Some((config, policy)) = found else {
         // Best effort: the client may have gone already.
         let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
         return Err(HandshakeFailure::NoCertificate);
@@ -80,17 +97,45 @@ async fn shake(worker: &Worker, socket: TcpStream) -> Result<(Stream, Tls), Hand
             return Err(kind_of(&error));
         }
     };
-    let connection = finish(worker, &mut socket, connection).await?;
+    let connection = finish(worker, &mut socket, connection, policy.verifier.is_some()).await?;
+    let version = connection.protocol_version().unwrap_or(ProtocolVersion::TLSv1_3);
+    let shown: Box<[_]> = connection.peer_certificates().unwrap_or_default().into();
+    // A ticket lives for hours; a certificate may have been revoked or have expired since.
+    let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    if is_resumed && !policy.admits(version, &shown, SystemTime::now()) {
+        return Err(HandshakeFailure::ClientCertificate);
+    }
+    // Who offers no protocol speaks HTTP/1.1.
+    if !policy.rules.http1 && connection.alpn_protocol().is_none() {
+        return Err(HandshakeFailure::NothingInCommon);
+    }
     let tls = Tls {
-        version: match connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        version: match version {
+            ProtocolVersion::TLSv1_2 => "TLSv1.2",
             _ => "TLSv1.3",
         },
+        good_under: Cell::new(policy.tag),
+        presented: Presented::of(&shown),
+        shown,
         local: if server_name.is_none() { local } else { None },
         server_name,
         http2: connection.alpn_protocol() == Some(b"h2"),
     };
-    Ok((Stream::tls(socket, connection), tls))
+    Ok(Some((Stream::tls(socket, connection), tls)))
+}
+
+/// The rules for a handshake by which an authority looks whether a name is ours (RFC 8737 §3): it
+/// offers this protocol and no other, for a name that is pending.
+fn challenge(
+    hello: &ClientHello<'_>,
+    name: Option<&str>,
+    view: &View,
+) -> Option<Arc<ServerConfig>> {
+    let mut offered = hello.alpn()?;
+    if offered.next() != Some(ACME_TLS) || offered.next().is_some() {
+        return None;
+    }
+    view.state.pending.handshake(name?)
 }
 
 /// Does a step that may cost a key exchange.
@@ -109,6 +154,7 @@ async fn finish(
     worker: &Worker,
     socket: &mut TcpStream,
     mut connection: ServerConnection,
+    asks_for_certificates: bool,
 ) -> Result<ServerConnection, HandshakeFailure> {
     loop {
         send(socket, &mut connection).await.map_err(|error| kind(&error))?;
@@ -121,8 +167,10 @@ async fn finish(
             Ok(_) => {}
             Err(error) => return Err(kind(&error)),
         }
-        // In TLS 1.3 only the Finished is left once there are keys: nothing costly.
-        let is_cheap = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        // In TLS 1.3 only the Finished is left once there are keys: nothing costly, unless a
+        // certificate comes with it.
+        let is_cheap = !asks_for_certificates
+            && connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
             && connection.negotiated_key_exchange_group().is_some();
         let result = if is_cheap {
             receive(&mut connection, &bytes)
@@ -185,6 +233,9 @@ fn kind_of(error: &rustls::Error) -> HandshakeFailure {
     match error {
         rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
             HandshakeFailure::NothingInCommon
+        }
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+            HandshakeFailure::ClientCertificate
         }
         rustls::Error::AlertReceived(AlertDescription::CloseNotify) => HandshakeFailure::Io,
         rustls::Error::AlertReceived(_) => HandshakeFailure::Alert,

@@ -55,6 +55,8 @@ labels! {
         NothingInCommon = "nothing_in_common",
         /// The client sent an alert.
         Alert = "alert",
+        /// The client's own certificate is missing, or not good here.
+        ClientCertificate = "client_certificate",
         /// What came was not TLS (plain HTTP, say), or broke its rules.
         Malformed = "malformed",
         /// The connection closed or broke.
@@ -93,6 +95,24 @@ labels! {
         Connections = "connections",
         /// `connections_per_client`.
         ConnectionsPerClient = "connections_per_client",
+    }
+}
+
+labels! {
+    /// What came of an attempt to get a certificate by ACME.
+    AcmeOutcome {
+        /// A certificate.
+        Issued = "issued",
+        /// No authority was reached.
+        Unreachable = "unreachable",
+        /// The authorities would not do it.
+        Refused = "refused",
+        /// Too much was asked of an authority, or would have been.
+        Limited = "limited",
+        /// A name could not be proved.
+        Unproved = "unproved",
+        /// The storage does not work.
+        Storage = "storage",
     }
 }
 
@@ -166,6 +186,7 @@ mod tests {
         check::<Listener>();
         check::<HandshakeFailure>();
         check::<Limit>();
+        check::<AcmeOutcome>();
         check::<StatusClass>();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::counter::{Counter, Family, Gauge, SharedCounter};
-pub use super::label::{HandshakeFailure, Label, Limit, Listener, StatusClass};
+pub use super::label::{AcmeOutcome, HandshakeFailure, Label, Limit, Listener, StatusClass};
 
 /// What a worker counts beside requests. Two cache lines apart from any other worker's.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct WorkerMetrics {
     pub sent: Counter,
     /// Panics that were caught.
     pub panics: Counter,
+    /// Attempts to get a certificate by ACME; the control plane's alone.
+    pub acme: Family<{ AcmeOutcome::ALL.len() }>,
 }
 
 impl WorkerMetrics {

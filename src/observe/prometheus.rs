@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use super::exposition::{Kind, Page, Seconds};
-use super::metrics::{BUCKETS, Counter, HandshakeFailure, Label, Limit, Listener, StatusClass};
+use super::metrics::{
+    AcmeOutcome, BUCKETS, Counter, HandshakeFailure, Label, Limit, Listener, StatusClass,
+};
 use super::registry::Registry;
 use crate::privilege::Proof;
 
@@ -88,6 +90,12 @@ fn program(page: &mut Page, registry: &Registry, facts: &Facts<'_>) {
         let labels = [("site", expiry.site), ("name", expiry.name)];
         page.sample("certificate_expiry_timestamp_seconds", &labels, expiry.not_after);
     }
+    page.family(
+        "acme_attempts_total",
+        "Attempts to get a certificate from an authority.",
+        "outcome",
+        |outcome: AcmeOutcome| registry.sum(|worker| worker.acme.get(outcome)),
+    );
     page.metric("sandbox", Kind::Gauge, "Whether the sandbox limits this of the process.");
     for (part, closed) in facts.sandbox {
         page.sample("sandbox", &[("part", *part)], u8::from(*closed));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::metrics::{RouteMetrics, SharedCounter, WorkerMetrics};
+use super::metrics::{HandshakeFailure, RouteMetrics, SharedCounter, WorkerMetrics};
 use crate::config::Site;
 
 /// The counters of every worker and of every route. Belongs to the control plane; the path of a
@@ -96,6 +96,18 @@ impl Registry {
         self.workers.len()
     }
 
+    /// TLS handshakes so far: those that succeeded, and those that failed as they do where something
+    /// is wrong with a certificate or the rules of TLS, not with the way here.
+    #[must_use]
+    pub fn handshakes(&self) -> (u64, u64) {
+        let reasons =
+            [HandshakeFailure::Alert, HandshakeFailure::NothingInCommon, HandshakeFailure::Other];
+        let failed = |worker: &WorkerMetrics| {
+            reasons.iter().map(|reason| worker.handshake_failures.get(*reason)).sum()
+        };
+        (self.sum(|worker| worker.handshakes.get()), self.sum(failed))
+    }
+
     /// The sum of `read` over all threads.
     pub(super) fn sum(&self, read: impl Fn(&WorkerMetrics) -> u64) -> u64 {
         let threads = self.workers.iter().chain([&self.control]);
@@ -158,7 +170,9 @@ mod tests {
         Site {
             hosts: vec![HostPattern::Any],
             tls: TlsSource::Local,
-            hsts: None,
+            key_type: crate::config::KeyType::P256,
+            policy: crate::config::TlsPolicy::default(),
+            hsts: crate::config::Hsts::Off,
             redirect: Redirect::Https,
             routes: vec![Route {
                 path: PathPrefix::root(),

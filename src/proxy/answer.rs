@@ -39,6 +39,20 @@ pub fn failure(status: StatusCode, mut record: Box<Record>) -> Response<Body> {
     Response::from_parts(head, body_of(body, record))
 }
 
+/// Proves to an authority that this host answers for a name (RFC 8555 §8.3).
+#[must_use]
+pub fn challenge(text: &str, mut record: Box<Record>) -> Response<Body> {
+    record.answered(StatusCode::OK);
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(body_of(Bytes::copy_from_slice(text.as_bytes()), record));
+    let headers = response.headers_mut();
+    let octets = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, octets);
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Says why a redirect would never end.
 #[must_use]
 pub fn explanation(text: &'static str, mut record: Box<Record>) -> Response<Body> {

@@ -1,5 +1,7 @@
 //! A request on its way to an application, and the answer on its way back.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
@@ -18,6 +20,7 @@ use crate::config::target::Protocol;
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;
 use crate::downstream::connection::Connection;
+use crate::tls::presented::Presented;
 use crate::upstream::pool::Lease;
 use crate::upstream::send::{Choice, SendError};
 use crate::upstream::{h1, h2c};
@@ -86,15 +89,16 @@ pub fn respond(forwarded: Forwarded, mut record: Box<Record>) -> Response<Body> 
 pub async fn forward(
     record: &mut Record,
     authority: &AuthorityRef<'_>,
+    service: &Service,
     route: &Route,
     view: &RouteView,
 ) -> Result<Forwarded, Failure> {
     let h2c = view.backends.first().is_some_and(|b| b.target.protocol == Protocol::H2c);
     let result = if h2c {
         // Boxed, so that the others do not carry the room for it.
-        Box::pin(over_http2(record, authority, route, view)).await
+        Box::pin(over_http2(record, authority, service, route, view)).await
     } else {
-        over_http1(record, authority, route, view).await
+        over_http1(record, authority, service, route, view).await
     };
     record.upstream_time = Some(record.began().elapsed());
     result.map_err(Failure::from)
@@ -103,6 +107,7 @@ pub async fn forward(
 async fn over_http1(
     record: &mut Record,
     authority: &AuthorityRef<'_>,
+    service: &Service,
     route: &Route,
     view: &RouteView,
 ) -> Result<Forwarded, SendError> {
@@ -112,7 +117,7 @@ async fn over_http1(
         Some(_) => RequestBody::empty(),
         None => record.take_body(),
     };
-    let mut request = outgoing(record, authority, route, upgrade.as_ref(), body);
+    let mut request = outgoing(record, (authority, service), route, upgrade.as_ref(), body);
     let version = record.parts.version;
     let stream = record.connection().stream.clone();
     // The map of the request carries the answer: the HTTP library gets it back for the next one.
@@ -149,7 +154,7 @@ fn choice<'a>(record: &'a Record, route: &'a Route, view: &'a RouteView) -> Choi
 /// The request as it goes on the wire.
 fn outgoing(
     record: &Record,
-    authority: &AuthorityRef<'_>,
+    (authority, service): (&AuthorityRef<'_>, &Service),
     route: &Route,
     upgrade: Option<&Upgrade>,
     body: RequestBody,
@@ -158,10 +163,12 @@ fn outgoing(
     let expects_continue = parts.headers.contains_key(header::EXPECT)
         && parts.version == Version::HTTP_11
         && !body.is_end_stream();
+    let certificate = presented(record, service);
     let head = request_head::Head {
         parts,
         authority,
         forwarded: &forwarded_fields(record, authority),
+        presented: certificate.as_deref(),
         request_id: &record.id,
         body: &body,
         upgrade,
@@ -197,6 +204,7 @@ fn patience(record: &Record) -> Patience {
 async fn over_http2(
     record: &mut Record,
     authority: &AuthorityRef<'_>,
+    service: &Service,
     route: &Route,
     view: &RouteView,
 ) -> Result<Forwarded, SendError> {
@@ -211,8 +219,12 @@ async fn over_http2(
     let forwarded = forwarded_fields(record, authority);
     let via = record.view.state.config.server.via;
     let request =
-        request_head::for_http2(&record.parts, authority, &forwarded, &record.id, via, body)
-            .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
+        request_head::for_http2(&record.parts, authority, &forwarded, &record.id, via, body);
+    let mut request = request
+        .map_err(|error| SendError::Failed(format!("cannot be sent over HTTP/2: {error}")))?;
+    if let Some(presented) = presented(record, service) {
+        presented.insert(request.headers_mut());
+    }
     let (deadline, limit) = (wheel.deadline(), route.upstream_timeout);
     let answer = h2c::exchange(sender, &underway, request, &watch, &deadline, limit).await;
     let (head, body) = answer.map_err(|error| choice.failed_h2c(error))?.into_parts();
@@ -221,6 +233,15 @@ async fn over_http2(
     let mut headers = head.headers;
     hop::strip_response(&mut headers);
     Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })
+}
+
+/// What the application is told of the client's certificate, where the site asks for one.
+fn presented<'a>(record: &'a Record, service: &Service) -> Option<Cow<'a, Presented>> {
+    service.policy.as_ref()?.rules.clients.as_ref()?;
+    Some(match &record.connection().tls {
+        Some(tls) => Cow::Borrowed(&tls.presented),
+        None => Cow::Owned(Presented::of(&[])),
+    })
 }
 
 fn forwarded_fields<'a>(record: &'a Record, authority: &AuthorityRef<'a>) -> ForwardedFields<'a> {

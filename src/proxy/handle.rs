@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -26,6 +26,7 @@ use crate::downstream::bind::ListenerKind;
 use crate::downstream::connection::Connection;
 use crate::downstream::redirect::{self, Advice, LOOP_EXPLANATION};
 use crate::observe::metrics::Limit;
+use crate::tls::acme::challenge::pending::PREFIX;
 use crate::worker::view::View;
 
 /// The longest method that is forwarded, in bytes; the longest that is registered has 17.
@@ -46,6 +47,7 @@ pub async fn handle(
     let mut response = match answer(&mut record).await {
         Ok(Answer::Forwarded(forwarded)) => forward::respond(forwarded, record),
         Ok(Answer::Redirect(location)) => answer::redirect(location, record),
+        Ok(Answer::Challenge(text)) => answer::challenge(&text, record),
         Err(failure) => fail(&failure, record),
     };
     // A client that is still sending is told that nobody listens any more, and in a stop everybody.
@@ -118,6 +120,8 @@ fn complain(failure: &Failure, reason: &str, record: &Record) {
 enum Answer {
     Forwarded(forward::Forwarded),
     Redirect(http::HeaderValue),
+    /// What an authority is to find.
+    Challenge(Arc<str>),
 }
 
 /// The inner journey: every step may end it.
@@ -142,6 +146,11 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     let (index, service) = view.service(&authority.host).ok_or(Failure::NoSite)?;
     agrees_with_handshake(&connection, &view, &authority.host, index, service)?;
 
+    if connection.kind() == ListenerKind::Http
+        && let Some(text) = challenge(record, &view)
+    {
+        return Ok(Answer::Challenge(text));
+    }
     match &service.redirect {
         Redirect::To(url) => {
             let location = redirect::location_under(url, target_of(&record.parts))?;
@@ -165,7 +174,7 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     if passes::count(&record.parts.headers) >= passes::MOST {
         return Err(Failure::ForwardLoop);
     }
-    let forwarded = forward::forward(record, &authority, route, backends).await?;
+    let forwarded = forward::forward(record, &authority, service, route, backends).await?;
     Ok(Answer::Forwarded(forwarded.with_hsts(&connection, service)))
 }
 
@@ -231,7 +240,8 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
 }
 
 /// RFC 9110 §7.4, §15.5.20: a connection is good for the name that its handshake asked for, and
-/// for others only under the very same certificate files.
+/// for others only under the very same certificate files and the very same rules of TLS. What was
+/// agreed on before a reload must be good under the rules of now.
 fn agrees_with_handshake(
     connection: &Connection,
     view: &View,
@@ -241,18 +251,21 @@ fn agrees_with_handshake(
 ) -> Result<(), Failure> {
     let Some(tls) = &connection.tls else { return Ok(()) };
     let shown = match (&tls.server_name, tls.local) {
-        (Some(name), _) if **name == *host => return Ok(()),
+        (Some(name), _) if **name == *host => Some((index, service)),
         (Some(name), _) => view.service(name),
         (None, Some(local)) => view.service(&local.to_canonical().to_string()),
         (None, None) => view.service("*"),
     };
-    match shown {
-        Some((other, _)) if other == index => Ok(()),
+    let tag = |service: &Service| service.policy.as_ref().map(|policy| policy.tag);
+    let agrees = match shown {
+        Some((other, _)) if other == index => true,
         Some((_, other)) if matches!(other.tls, crate::config::TlsSource::Files { .. }) => {
-            if other.tls == service.tls { Ok(()) } else { Err(Failure::Misdirected) }
+            other.tls == service.tls && tag(other) == tag(service)
         }
-        _ => Err(Failure::Misdirected),
-    }
+        _ => false,
+    };
+    let is_good = || service.policy.as_ref().is_none_or(|policy| tls.is_good_under(policy));
+    if agrees && is_good() { Ok(()) } else { Err(Failure::Misdirected) }
 }
 
 fn within_body_limit(limits: &Limits, record: &Record) -> Result<(), Failure> {
@@ -263,6 +276,17 @@ fn within_body_limit(limits: &Limits, record: &Record) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// RFC 8555 §8.3: what is pending for exactly this host and token. Whatever else stands there is for
+/// whoever answers everything else.
+fn challenge(record: &Record, view: &View) -> Option<Arc<str>> {
+    let parts = &record.parts;
+    let path = parts.uri.path();
+    if !path.starts_with(PREFIX) || !matches!(parts.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    view.state.pending.answer(&record.host, path).filter(|_| parts.uri.query().is_none())
 }
 
 /// Plain HTTP: to the same place on HTTPS, unless the client has just been there.

@@ -162,6 +162,10 @@ impl Closed {
         Err(lines.join("\n"))
     }
 
+    fn lets_connect(&self, port: u16) -> bool {
+        !self.ports || self.connects.contains(&port)
+    }
+
     /// Whether system calls are limited.
     #[must_use]
     pub fn limits_calls(&self) -> bool {
@@ -188,7 +192,8 @@ pub fn keeps_from(path: &Path) -> bool {
 
 impl Needs {
     /// What serving from these needs would take beyond what is `closed`, one sentence for each key.
-    /// Only files are compared: ports that were not known are taken by others for the process.
+    /// Of ports only those of authorities are compared: the others are taken by the helper for the
+    /// process.
     #[must_use]
     pub fn exceeding(&self, closed: &Closed) -> Vec<String> {
         let mut told = BTreeMap::new();
@@ -200,6 +205,14 @@ impl Needs {
                      without a right to look up names"
                 ),
             );
+        }
+        for (port, key) in self.own.iter().filter(|(port, _)| !closed.lets_connect(**port)) {
+            told.entry(key.as_str()).or_insert_with(|| {
+                format!(
+                    "{key}: port {port} is none that the sandbox of the running process may \
+                     connect to"
+                )
+            });
         }
         for place in self.places.iter().filter(|_| closed.files) {
             let Some(key) = place.key.as_deref().filter(|key| !told.contains_key(key)) else {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::config::target::{Address, Protocol};
-use crate::config::{AccessLog, Config, Listen, Site, Target, TlsSource};
+use crate::config::{AccessLog, Config, Hsts, Listen, Site, Target, TlsSource};
+use crate::tls::acme;
 
 /// What serving takes.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Needs {
     pub(super) bind: BTreeMap<u16, String>,
     /// TCP ports of applications and name servers, with the key that names each.
     pub(super) connect: BTreeMap<u16, String>,
+    /// Those among `connect` that nobody can take for the process later: ports of authorities.
+    pub(super) own: BTreeMap<u16, String>,
     /// The key and the name, where names are looked up.
     pub(super) names: Option<(String, String)>,
     /// Whether the supervisor's socket is an abstract one, which has no place in the file system.
@@ -104,13 +107,14 @@ impl Needs {
             key: None,
         }));
         needs.kept(config);
+        if let Some(path) = environment(SSLKEYLOGFILE).filter(|_| config.server.key_log) {
+            needs.around(&path, Access::Append, "server.key_log".to_owned());
+        }
         needs.listeners(config);
         for site in &config.sites {
             needs.site(site, environment);
         }
-        if let Some(ca) = &config.acme.ca {
-            needs.around(ca, Access::Read, "acme.ca".to_owned());
-        }
+        needs.authorities(config, environment);
         needs
     }
 
@@ -130,7 +134,8 @@ impl Needs {
             self.around(path, Access::Append, "log.access".to_owned());
         }
         let is_local = |site: &Site| !matches!(site.tls, TlsSource::Files { .. });
-        let is_used = !config.server.https.is_empty() && config.sites.iter().any(is_local);
+        let keeps = |site: &Site| is_local(site) || matches!(site.hsts, Hsts::Ramp { .. });
+        let is_used = !config.server.https.is_empty() && config.sites.iter().any(keeps);
         self.places.push(Place {
             path: config.acme.storage.clone(),
             access: Access::Keep,
@@ -169,6 +174,12 @@ impl Needs {
             self.around(cert, Access::Read, format!("site {name}: tls.cert"));
             self.around(key, Access::Read, format!("site {name}: tls.key"));
         }
+        if let Some(clients) = &site.policy.clients {
+            self.around(&clients.ca, Access::Read, format!("site {name}: client_ca"));
+            if let Some(crl) = &clients.crl {
+                self.around(crl, Access::Read, format!("site {name}: client_crl"));
+            }
+        }
         for target in site.routes.iter().flat_map(|route| &route.to) {
             self.target(&name, target, environment);
         }
@@ -188,10 +199,41 @@ impl Needs {
         // To connect to a unix socket takes a right on that socket alone, which its owner gives.
         let Address::Tcp(host, port) = &target.address else { return };
         self.connect.entry(*port).or_insert_with(key);
+        self.name(host, &key());
+    }
+
+    /// The authorities: their ports, the roots that vouch for them, and how their names are found.
+    fn authorities(&mut self, config: &Config, environment: &dyn Fn(&str) -> Option<PathBuf>) {
+        for authority in &config.acme.authorities {
+            if let Some(ca) = &authority.ca {
+                self.around(ca, Access::Read, "acme.ca".to_owned());
+            }
+        }
+        if !acme::wants_any(config) {
+            return;
+        }
+        for authority in &config.acme.authorities {
+            if authority.ca.is_none() && !self.roots {
+                self.roots = true;
+                self.places.extend(system::roots(environment, ACME_KEY));
+            }
+            let staging = authority.staging_directory.as_ref();
+            let staging = staging.filter(|_| config.acme.staging_first);
+            for directory in [Some(&authority.directory), staging].into_iter().flatten() {
+                let Some((host, port)) = acme::host_and_port(directory) else { continue };
+                self.own.entry(port).or_insert_with(|| ACME_KEY.to_owned());
+                self.connect.entry(port).or_insert_with(|| ACME_KEY.to_owned());
+                self.name(&host, ACME_KEY);
+            }
+        }
+    }
+
+    /// What it takes to find the address of `host`, where that is a name.
+    fn name(&mut self, host: &str, key: &str) {
         if host.parse::<IpAddr>().is_err() && self.names.is_none() {
-            self.names = Some((key(), host.clone()));
-            self.places.extend(system::names(&key()));
-            self.connect.entry(DNS).or_insert_with(key);
+            self.names = Some((key.to_owned(), host.to_owned()));
+            self.places.extend(system::names(key));
+            self.connect.entry(DNS).or_insert_with(|| key.to_owned());
         }
     }
 
@@ -200,6 +242,12 @@ impl Needs {
         self.places.push(Place { path, access, extent: Extent::Around, key });
     }
 }
+
+/// The key that names the authorities.
+const ACME_KEY: &str = "acme.directory";
+
+/// Where the secrets of TLS sessions go.
+const SSLKEYLOGFILE: &str = crate::tls::key_log::VARIABLE;
 
 /// Answers that are too long for a datagram come over TCP (RFC 7766).
 const DNS: u16 = 53;

@@ -86,7 +86,7 @@ fn the_child_whose_folders_change() {
     assert!(fs::write(elsewhere.join("file"), "").is_err());
     let mut other = config.clone();
     other.log.access = config::AccessLog::File(elsewhere.join("access.log"));
-    other.acme.ca = Some("/etc/passwd".into());
+    other.acme.authorities[0].ca = Some("/etc/passwd".into());
     let exceeding = Needs::of(&other, None).exceeding(&closed);
     assert_eq!(exceeding.len(), 2, "{exceeding:?}");
     assert!(exceeding[0].starts_with("acme.ca is in /etc, which"), "{exceeding:?}");

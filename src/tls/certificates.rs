@@ -1,17 +1,26 @@
 //! The certificates of a configuration: where each comes from, and all of them together.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::KeyLog;
+use rustls::pki_types::CertificateDer;
+
+use super::acme::names::stem;
+use super::acme::schedule;
 use super::facts::{date, days_between, renew_at};
 use super::files::{self, FilesError, Pair};
+use super::key_log::{self, KeyFile};
 use super::local_ca::LocalError;
+use super::policy::Policy;
 use super::store::Table;
-use super::wanted::{From, Obtained, wanted};
+use super::wanted::{From, Obtained, Want, wanted};
 use crate::config::Config;
+use crate::proxy::headers::host::HostPattern;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
@@ -24,6 +33,12 @@ pub struct Certificates {
     loaded: SystemTime,
     /// What was read from files.
     pairs: Vec<Pair>,
+    /// The rules of TLS towards clients, each once, and which of them each site has.
+    policies: Vec<Arc<Policy>>,
+    of_sites: Vec<usize>,
+    key_log: Option<Arc<dyn KeyLog>>,
+    /// What authorities have issued, by the name under which it is kept.
+    issued: HashMap<String, CertificateDer<'static>>,
 }
 
 impl Certificates {
@@ -47,41 +62,114 @@ impl Certificates {
         now: SystemTime,
         before: Option<&Self>,
     ) -> Result<Self, Vec<CertificateError>> {
-        let before = before.map_or(&[][..], |before| &before.pairs);
-        let mut pairs = Vec::new();
-        let mut table = Table::default();
-        let mut inventory = Vec::new();
+        match Self::gather(config, now, before, false) {
+            (certificates, errors) if errors.is_empty() => Ok(certificates),
+            (_, errors) => Err(errors),
+        }
+    }
+
+    /// The same for files that have changed under a running program, whose configuration has not:
+    /// where one cannot be used, its site goes on with what `before` has for it, and the others get
+    /// what is new. What is wrong comes with it.
+    #[must_use]
+    pub fn renew(config: &Config, now: SystemTime, before: &Self) -> (Self, Vec<CertificateError>) {
+        Self::gather(config, now, Some(before), true)
+    }
+
+    fn gather(
+        config: &Config,
+        now: SystemTime,
+        before: Option<&Self>,
+        keeps: bool,
+    ) -> (Self, Vec<CertificateError>) {
         let mut errors = Vec::new();
+        let (policies, of_sites) = policies(config, now, before, keeps, &mut errors);
+        let mut all = Self {
+            table: Arc::default(),
+            inventory: Vec::new(),
+            loaded: now,
+            pairs: Vec::new(),
+            issued: HashMap::new(),
+            key_log: key_log(config, before),
+            policies,
+            of_sites,
+        };
+        let under: HashMap<String, usize> =
+            config.sites.iter().map(crate::config::Site::name).zip(all.of_sites.clone()).collect();
+        let kept = before.filter(|_| keeps);
+        let before = before.map_or(&[][..], |before| &before.pairs);
+        let mut table = Table::default();
         let mut authority = None;
         for want in wanted(config) {
-            if want.no_public_authority {
-                tracing::warn!(
-                    "site {}: automatic public certificates are not available in this version; \
-                     serving one from the local authority, which browsers do not trust until \
-                     `portcullis certs trust`",
-                    want.site
-                );
-            }
-            match want.obtain(config, &mut authority, before, now) {
-                Ok(Obtained { certified, pair }) => {
-                    pairs.extend(pair);
+            let policy = under.get(&want.site).copied().unwrap_or_default();
+            let obtained = match want.obtain(config, &mut authority, before, now) {
+                Ok(obtained) => obtained,
+                Err(reason) => {
+                    if let Some(kept) = kept {
+                        table.inherit(&want.hosts, &kept.table, policy);
+                        all.inherit(&want, kept);
+                    }
+                    errors.push(CertificateError { site: want.site, reason });
+                    continue;
+                }
+            };
+            for Obtained { certified, hosts, source, pair } in obtained {
+                all.pairs.extend(pair);
+                if source != Source::StandIn {
                     for warning in want.judge(&certified, now) {
                         tracing::warn!("site {}: {warning}", want.site);
                     }
-                    inventory.extend(want.describe(&certified));
-                    table.insert(&want.hosts, &certified);
-                    if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
-                        table.sign_on_demand(&want.hosts, &certified, authority);
-                    }
                 }
-                Err(reason) => errors.push(CertificateError { site: want.site, reason }),
+                table.insert(&hosts, &certified, policy);
+                if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                    table.sign_on_demand(&hosts, &certified, authority);
+                }
+                if source == Source::Acme {
+                    let leaf = certified.cert.first().cloned();
+                    all.issued.extend(leaf.map(|leaf| (stem(&names_of(&want.hosts)), leaf)));
+                }
+                all.inventory.extend(want.describe(&certified, source));
             }
         }
-        if errors.is_empty() {
-            Ok(Self { table: Arc::new(table), inventory, loaded: now, pairs })
-        } else {
-            Err(errors)
+        all.table = Arc::new(table);
+        (all, errors)
+    }
+
+    /// Takes what `before` knows of what is wanted, the table aside.
+    fn inherit(&mut self, want: &Want, before: &Self) {
+        if let From::Files { cert, key } = &want.from {
+            self.pairs.extend(before.pairs.iter().find(|pair| pair.is_of(cert, key)).cloned());
         }
+        let name = stem(&names_of(&want.hosts));
+        if let Some(leaf) = before.issued.get(&name) {
+            self.issued.insert(name, leaf.clone());
+        }
+        let is_of = |info: &&CertificateInfo| {
+            info.site == want.site
+                && match (&want.from, &info.source) {
+                    (From::Files { cert, .. }, Source::File(path)) => cert == path,
+                    (From::LocalAuthority, Source::LocalAuthority)
+                    | (From::Acme, Source::Acme | Source::StandIn) => true,
+                    _ => false,
+                }
+        };
+        self.inventory.extend(before.inventory.iter().filter(is_of).cloned());
+    }
+
+    /// The rules of TLS towards clients, each once.
+    #[must_use]
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    /// The rules of a site, by its place in the configuration; `None` where TLS is not spoken.
+    #[must_use]
+    pub fn policy_of(&self, site: usize) -> Option<&Arc<Policy>> {
+        self.policies.get(*self.of_sites.get(site)?)
+    }
+
+    pub(super) fn key_log(&self) -> Option<&Arc<dyn KeyLog>> {
+        self.key_log.as_ref()
     }
 
     /// What is loaded, in the order of the sites.
@@ -94,9 +182,24 @@ impl Certificates {
     /// are renewed by whoever wrote them.
     #[must_use]
     pub fn next_renewal(&self) -> Option<SystemTime> {
-        let due = self.inventory.iter().filter(|info| info.source == Source::LocalAuthority);
+        let is_local = |info: &&CertificateInfo| {
+            matches!(info.source, Source::LocalAuthority | Source::StandIn)
+        };
+        let due = self.inventory.iter().filter(is_local);
         let due = due.map(CertificateInfo::renew_at).min()?;
         Some(due.max(self.loaded + RETRY))
+    }
+
+    /// What is served of what an authority has issued for these names.
+    #[must_use]
+    pub fn issued(&self, names: &[String]) -> Option<&CertificateDer<'static>> {
+        self.issued.get(&stem(names))
+    }
+
+    /// The sites that are served from this host's own authority until another has issued a
+    /// certificate.
+    pub fn waiting(&self) -> impl Iterator<Item = &CertificateInfo> {
+        self.inventory.iter().filter(|info| info.source == Source::StandIn)
     }
 
     /// One sentence for each file that this process could not read again: what was read serves as
@@ -131,12 +234,92 @@ impl Certificates {
     pub fn inherited(bequest: &[u8]) -> io::Result<Self> {
         let pairs = files::bequest::read(bequest)?;
         let loaded = SystemTime::UNIX_EPOCH;
-        Ok(Self { table: Arc::default(), inventory: Vec::new(), loaded, pairs })
+        let issued = HashMap::new();
+        Ok(Self {
+            table: Arc::default(),
+            inventory: Vec::new(),
+            loaded,
+            pairs,
+            issued,
+            policies: Vec::new(),
+            of_sites: Vec::new(),
+            key_log: None,
+        })
     }
 
     pub(super) fn table(&self) -> &Arc<Table> {
         &self.table
     }
+}
+
+/// The rules of every site; equal ones are one. Files that may not be read any more and seem not to
+/// have changed are as they were, and with `keeps` so is everything that cannot be used.
+fn policies(
+    config: &Config,
+    now: SystemTime,
+    before: Option<&Certificates>,
+    keeps: bool,
+    errors: &mut Vec<CertificateError>,
+) -> (Vec<Arc<Policy>>, Vec<usize>) {
+    let mut policies: Vec<Arc<Policy>> = Vec::new();
+    let mut of_sites = Vec::new();
+    if config.server.https.is_empty() {
+        return (policies, of_sites);
+    }
+    for site in &config.sites {
+        let known = policies.iter().position(|policy| policy.rules == site.policy);
+        let place = known.unwrap_or_else(|| {
+            let read = Policy::load(&site.policy, now).map(Arc::new).or_else(|error| {
+                let mut old = before.into_iter().flat_map(|before| &before.policies);
+                let hidden = error.is_unreadable();
+                let old = old.find(|old| match (hidden, keeps) {
+                    (true, _) if old.may_still_hold(&site.policy) => true,
+                    (_, keeps) => keeps && old.rules == site.policy,
+                });
+                if !hidden || !keeps {
+                    let reason = Reason::Clients(error);
+                    errors.push(CertificateError { site: site.name(), reason });
+                }
+                old.cloned().ok_or(())
+            });
+            // Without rules there is an error, and nothing is served.
+            policies.extend(read.ok());
+            policies.len().saturating_sub(1)
+        });
+        of_sites.push(place);
+    }
+    (policies, of_sites)
+}
+
+/// The file for the secrets of sessions, opened once: the sandbox lets nobody open it later.
+fn key_log(config: &Config, before: Option<&Certificates>) -> Option<Arc<dyn KeyLog>> {
+    if !config.server.key_log {
+        return None;
+    }
+    if let Some(open) = before.and_then(|before| before.key_log.clone()) {
+        return Some(open);
+    }
+    let Some(path) = key_log::named() else {
+        tracing::warn!("server.key_log does nothing: SSLKEYLOGFILE is not in the environment");
+        return None;
+    };
+    match KeyFile::open(&path) {
+        Ok(file) => {
+            tracing::warn!(
+                "the secrets of all TLS sessions are written to {}: who reads it reads the traffic",
+                path.display()
+            );
+            Some(Arc::new(file))
+        }
+        Err(error) => {
+            tracing::error!("server.key_log does nothing: {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn names_of(hosts: &[HostPattern]) -> Vec<String> {
+    hosts.iter().map(ToString::to_string).collect()
 }
 
 /// One certificate, as `certs list`, `status` and the metrics tell of it.
@@ -163,6 +346,12 @@ impl CertificateInfo {
         days_between(now, self.not_after)
     }
 
+    /// Whether it should have been renewed long ago, at `now`: a person is to look.
+    #[must_use]
+    pub fn is_late(&self, now: SystemTime) -> bool {
+        now >= schedule::loud_at(self.not_before, self.not_after)
+    }
+
     fn renew_at(&self) -> SystemTime {
         renew_at(self.not_before, self.not_after)
     }
@@ -175,6 +364,10 @@ pub enum Source {
     File(PathBuf),
     /// The authority of this host.
     LocalAuthority,
+    /// An authority that was asked by ACME.
+    Acme,
+    /// The authority of this host, until one has issued a certificate by ACME.
+    StandIn,
 }
 
 impl fmt::Display for Source {
@@ -182,6 +375,8 @@ impl fmt::Display for Source {
         match self {
             Source::File(path) => path.display().fmt(f),
             Source::LocalAuthority => f.write_str("local authority"),
+            Source::Acme => f.write_str("acme"),
+            Source::StandIn => f.write_str("local authority, until there is one by acme"),
         }
     }
 }
@@ -202,6 +397,18 @@ pub(super) enum Reason {
         cert: PathBuf,
         on: SystemTime,
     },
+    /// It would take the place of one that has begun.
+    Early {
+        cert: PathBuf,
+        on: SystemTime,
+    },
+    /// It would take the place of one that is for these names too.
+    Uncovered {
+        cert: PathBuf,
+        names: String,
+    },
+    /// About certificates of clients.
+    Clients(FilesError),
     /// Shared, because one broken authority fails every site that needs it.
     Local(Arc<LocalError>),
 }
@@ -217,8 +424,8 @@ impl CertificateError {
     #[must_use]
     pub fn is_permission(&self) -> bool {
         match &self.reason {
-            Reason::Files(error) => error.is_permission(),
-            Reason::Expired { .. } => false,
+            Reason::Files(error) | Reason::Clients(error) => error.is_permission(),
+            Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => false,
             Reason::Local(error) => error.is_permission(),
         }
     }
@@ -234,6 +441,19 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Files(error) => error.fmt(f),
+            Reason::Clients(error) => write!(f, "client certificates: {error}"),
+            Reason::Early { cert, on } => write!(
+                f,
+                "{}: the certificate is not valid before {}, and the one that it would replace is; \
+                 is this host's clock right?",
+                cert.display(),
+                date(*on)
+            ),
+            Reason::Uncovered { cert, names } => write!(
+                f,
+                "{}: the certificate is not for {names}, and the one that it would replace is",
+                cert.display()
+            ),
             Reason::Expired { cert, on } => write!(
                 f,
                 "{}: the certificate expired on {}, and the one that it would replace has not",
@@ -248,8 +468,8 @@ impl fmt::Display for Reason {
 impl std::error::Error for CertificateError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
-            Reason::Files(error) => Some(error),
-            Reason::Expired { .. } => None,
+            Reason::Files(error) | Reason::Clients(error) => Some(error),
+            Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => None,
             Reason::Local(error) => Some(&**error),
         }
     }

@@ -57,7 +57,7 @@ impl std::error::Error for NoTrust {
     }
 }
 
-fn with_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, NoTrust> {
+pub(super) fn with_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, NoTrust> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(NoTrust::Tls)?

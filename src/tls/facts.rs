@@ -127,7 +127,8 @@ fn shown(name: &X509Name<'_>) -> String {
     common.map_or_else(|| name.to_string(), ToOwned::to_owned)
 }
 
-fn moment(seconds: i64) -> SystemTime {
+/// The moment so many seconds after the beginning of 1970.
+pub(super) fn moment(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let moment = if seconds < 0 {
         UNIX_EPOCH.checked_sub(distance)

@@ -1,17 +1,23 @@
 //! Certificates: where they come from and which one is shown.
 //!
-//! [`wanted`] decides for every site and [`certificates`] asks [`files`] or [`local_ca`]; the
-//! result goes into the table of [`store`], which [`server`] shows to clients under one set of
-//! rules. An authority that is asked over the network joins as one more module next to these two.
+//! [`wanted`] decides for every site and [`certificates`] asks [`files`], [`local_ca`] or what
+//! [`acme`] has stored; the result goes into the table of [`store`], which [`server`] shows to
+//! clients under one set of rules.
 
 pub mod certificates;
 pub mod wanted;
 pub mod files;
 pub mod local_ca;
+pub mod acme;
 pub mod facts;
 pub mod storage;
 pub mod trust;
 pub mod store;
+pub mod clients;
+pub mod policy;
+pub mod presented;
+pub mod key_log;
+pub mod hsts;
 pub mod server;
 pub mod tickets;
 pub mod client;

@@ -10,88 +10,132 @@ use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::{ServerConfig, version};
 
 use super::certificates::Certificates;
+use super::policy::Policy;
 use super::store::{Resolver, Table};
-use super::tickets::Tickets;
+use super::tickets::{BoundTickets, Tickets};
 
-/// The rules of TLS for clients that name a server, or that name none and whose way here is
-/// unknown.
-///
-/// TLS 1.3 and 1.2 with forward secrecy and authenticated encryption only; post-quantum key
-/// exchange first; HTTP/2 and HTTP/1.1; sessions resumed by ticket alone; no early data, because
-/// what it carries can be replayed (RFC 8446 §8).
-///
-/// Called once per worker, so that workers share nothing but tickets and certificates.
+/// The rules of TLS under the first policy of a configuration, for clients that name a server, or
+/// that name none and whose way here is unknown. See [`ServerConfigs`] for the rest.
 ///
 /// # Errors
-/// When the cryptography was built without what is asked for: never in a build that passes its
-/// tests.
+/// As [`ServerConfigs::new`].
 pub fn server_config(
     certificates: &Certificates,
     tickets: &Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    build(Resolver::new(certificates.table(), None), tickets)
+    let resolver = Resolver::new(certificates.table(), None);
+    build(resolver, certificates, &Policy::plain(), tickets)
 }
 
-/// The [`server_config`] and its variants for clients that reach an IP address that is itself the
-/// host of a site: they name no server, so the address tells which certificate to show.
+/// The rules of TLS, one set for each policy, with variants for clients that reach an IP address
+/// that is itself the host of a site: they name no server, so the address tells which certificate
+/// to show.
+///
+/// TLS 1.3 and 1.2 with forward secrecy and authenticated encryption only; post-quantum key
+/// exchange first; HTTP/2 and HTTP/1.1; sessions resumed by ticket alone; no early data, because
+/// what it carries can be replayed (RFC 8446 §8). A site may narrow that down, and ask for
+/// certificates of clients; which rules hold is decided by the name in the ClientHello, by the same
+/// table as the certificate.
 #[derive(Debug)]
 pub struct ServerConfigs {
     table: Arc<Table>,
+    by_policy: Vec<Variants>,
+    needs_address: bool,
+}
+
+/// The rules under one policy.
+#[derive(Debug)]
+struct Variants {
+    policy: Arc<Policy>,
     named: Arc<ServerConfig>,
     by_address: HashMap<IpAddr, Arc<ServerConfig>>,
 }
 
 impl ServerConfigs {
-    /// Called once per worker, as [`server_config`].
+    /// Called once per worker, so that workers share nothing but tickets and certificates.
     ///
     /// # Errors
-    /// As [`server_config`].
+    /// When the cryptography was built without what is asked for: never in a build that passes its
+    /// tests.
     pub fn new(certificates: &Certificates, tickets: &Arc<Tickets>) -> Result<Self, rustls::Error> {
         let table = certificates.table();
-        let variant = |local| Ok((local, build(Resolver::new(table, Some(local)), tickets)?));
+        let variants = |policy: &Arc<Policy>| {
+            let of = |local| build(Resolver::new(table, local), certificates, policy, tickets);
+            let variant = |local| Ok((local, of(Some(local))?));
+            Ok(Variants {
+                policy: Arc::clone(policy),
+                named: of(None)?,
+                by_address: table.addresses().map(variant).collect::<Result<_, rustls::Error>>()?,
+            })
+        };
+        let by_policy = certificates.policies().iter().map(variants);
         Ok(Self {
+            by_policy: by_policy.collect::<Result<_, rustls::Error>>()?,
+            needs_address: table.addresses().next().is_some(),
             table: table.clone(),
-            named: build(Resolver::new(table, None), tickets)?,
-            by_address: table.addresses().map(variant).collect::<Result<_, rustls::Error>>()?,
         })
     }
 
-    /// Whether [`ServerConfigs::for_address`] depends on the address at all: asking the system for
+    /// Whether [`ServerConfigs::for_hello`] depends on the address at all: asking the system for
     /// it can be spared otherwise.
     #[must_use]
     pub fn needs_address(&self) -> bool {
-        !self.by_address.is_empty()
+        self.needs_address
     }
 
-    /// The rules for a connection that reached this host at `local`.
-    #[must_use]
-    pub fn for_address(&self, local: Option<IpAddr>) -> &Arc<ServerConfig> {
-        local.and_then(|local| self.by_address.get(&local.to_canonical())).unwrap_or(&self.named)
-    }
-
-    /// The rules for a client whose ClientHello is already read; `None` when there is no
-    /// certificate for it, to be answered with [`super::store::UNRECOGNIZED_NAME`].
+    /// The rules for a client whose ClientHello is already read, and what they came from; `None`
+    /// when there is no certificate for it, to be answered with
+    /// [`super::store::UNRECOGNIZED_NAME`].
     #[must_use]
     pub fn for_hello(
         &self,
         hello: &ClientHello<'_>,
         local: Option<IpAddr>,
-    ) -> Option<&Arc<ServerConfig>> {
-        match hello.server_name() {
-            Some(name) => self.table.knows(name).then_some(&self.named),
-            None => self.table.for_address(local).map(|_| self.for_address(local)),
-        }
+    ) -> Option<(&Arc<ServerConfig>, &Arc<Policy>)> {
+        self.for_name(hello.server_name(), local)
+    }
+
+    fn for_name(
+        &self,
+        name: Option<&str>,
+        local: Option<IpAddr>,
+    ) -> Option<(&Arc<ServerConfig>, &Arc<Policy>)> {
+        let policy = match name {
+            Some(name) => self.table.policy_for_name(name)?,
+            None => self.table.policy_for_address(local)?,
+        };
+        let Variants { policy, named, by_address } = self.by_policy.get(policy)?;
+        let variant = local.filter(|_| name.is_none());
+        let variant = variant.and_then(|local| by_address.get(&local.to_canonical()));
+        Some((variant.unwrap_or(named), policy))
     }
 }
 
-fn build(resolver: Resolver, tickets: &Arc<Tickets>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = tickets.clone();
+fn build(
+    resolver: Resolver,
+    certificates: &Certificates,
+    policy: &Policy,
+    tickets: &Arc<Tickets>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let versions: &[_] = match policy.rules.only_tls13 {
+        true => &[&version::TLS13],
+        false => &[&version::TLS13, &version::TLS12],
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(versions)?;
+    let builder = match &policy.verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    let spoken = [(policy.rules.http2, &b"h2"[..]), (policy.rules.http1, b"http/1.1")];
+    let spoken = spoken.into_iter().filter(|(is_spoken, _)| *is_spoken);
+    config.alpn_protocols = spoken.map(|(_, name)| name.to_vec()).collect();
+    config.ticketer = BoundTickets::new(tickets, policy.tag);
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    if let Some(key_log) = certificates.key_log() {
+        config.key_log = Arc::clone(key_log);
+    }
     // Every ticket costs encryption and a quarter kilobyte. A browser comes back on one
     // connection, so one is enough.
     config.send_tls13_tickets = 1;
@@ -225,11 +269,10 @@ mod tests {
         let configs = ServerConfigs::new(&served.certificates, &Tickets::new().unwrap()).unwrap();
         assert!(configs.needs_address());
         for address in ["192.0.2.1", "192.0.2.2", "2001:db8::2"] {
-            let server = configs.for_address(address.parse().ok());
+            let (server, _) = configs.for_name(None, address.parse().ok()).unwrap();
             meet(&served.client(), address, server).unwrap();
         }
-        let elsewhere = configs.for_address("10.0.0.1".parse().ok());
-        meet(&served.client(), "192.0.2.1", elsewhere).unwrap_err();
+        assert!(configs.for_name(None, "10.0.0.1".parse().ok()).is_none());
         let plain = serve(&[&["a.test"]]);
         assert!(
             !ServerConfigs::new(&plain.certificates, &Tickets::new().unwrap())

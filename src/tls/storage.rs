@@ -141,10 +141,7 @@ impl Folder {
     /// Waits for other processes that write here, but not for ever.
     pub(crate) fn lock(&self) -> Result<Lock, StorageError> {
         let failed = |error| StorageError::new(&self.path("lock"), "lock", error);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, "lock", flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| failed(error.into()))?;
-        self.give(&file).map_err(failed)?;
+        let file = self.lock_file("lock")?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -155,6 +152,51 @@ impl Folder {
                 Err(error) => return Err(failed(error.into())),
             }
         }
+    }
+
+    /// The sole right to what `name` stands for, where no other process has it; `None` where one
+    /// does. It ends with the process, however that ends.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>, StorageError> {
+        let failed = |error| StorageError::new(&self.path(name), "lock", error);
+        let file = self.lock_file(name)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    fn lock_file(&self, name: &str) -> Result<OwnedFd, StorageError> {
+        let failed = |error| StorageError::new(&self.path(name), "lock", error);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| failed(error.into()))?;
+        self.give(&file).map_err(failed)?;
+        Ok(file)
+    }
+
+    /// Removes a file, where it is there.
+    pub(crate) fn remove(&self, name: &str, _lock: &Lock) -> Result<(), StorageError> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(StorageError::new(&self.path(name), "remove", error.into())),
+        }
+    }
+
+    /// Gives a file another name, in place of whatever had it.
+    pub(crate) fn rename(&self, from: &str, to: &str, _lock: &Lock) -> Result<(), StorageError> {
+        rustix::fs::renameat(&self.directory, from, &self.directory, to)
+            .map_err(|error| StorageError::new(&self.path(from), "rename", error.into()))
+    }
+
+    /// The names of everything in it, in no order.
+    pub(crate) fn names(&self) -> Result<Vec<String>, StorageError> {
+        let failed = |error: rustix::io::Errno| StorageError::new(&self.path, "list", error.into());
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
     }
 
     /// The content of a file; `None` where there is no such file.

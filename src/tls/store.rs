@@ -20,30 +20,45 @@ pub const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Every certificate by the names of its site. Built once per configuration, read by all workers.
 #[derive(Debug, Default)]
 pub struct Table {
-    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    exact: HashMap<Box<str>, Shown>,
     /// By the name behind `*.`.
-    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    wildcard: HashMap<Box<str>, Shown>,
     /// Where the wildcard's certificate would be refused, by the name behind `*.`.
-    on_demand: HashMap<Box<str>, OnDemand>,
-    addresses: HashMap<IpAddr, Arc<CertifiedKey>>,
-    any: Option<Arc<CertifiedKey>>,
+    on_demand: HashMap<Box<str>, Arc<OnDemand>>,
+    addresses: HashMap<IpAddr, Shown>,
+    any: Option<Shown>,
+}
+
+/// What is shown to who asks for a name, and under which rules.
+#[derive(Clone, Debug)]
+struct Shown {
+    certificate: Arc<CertifiedKey>,
+    /// The place of the rules among those of the configuration.
+    policy: usize,
 }
 
 impl Table {
-    /// Shows `certificate` to clients that ask for one of `hosts`.
-    pub fn insert(&mut self, hosts: &[HostPattern], certificate: &Arc<CertifiedKey>) {
+    /// Shows `certificate` to clients that ask for one of `hosts`, under the rules at the place
+    /// `policy`.
+    pub fn insert(
+        &mut self,
+        hosts: &[HostPattern],
+        certificate: &Arc<CertifiedKey>,
+        policy: usize,
+    ) {
+        let shown = Shown { certificate: certificate.clone(), policy };
         for host in hosts {
             match host {
-                HostPattern::Any => self.any = Some(certificate.clone()),
+                HostPattern::Any => self.any = Some(shown.clone()),
                 HostPattern::Wildcard(parent) => {
-                    self.wildcard.insert(parent.as_str().into(), certificate.clone());
+                    self.wildcard.insert(parent.as_str().into(), shown.clone());
                 }
                 HostPattern::Exact(host) => match host.as_str().parse::<IpAddr>() {
                     Ok(address) => {
-                        self.addresses.insert(address, certificate.clone());
+                        self.addresses.insert(address, shown.clone());
                     }
                     Err(_) => {
-                        self.exact.insert(host.as_str().into(), certificate.clone());
+                        self.exact.insert(host.as_str().into(), shown.clone());
                     }
                 },
             }
@@ -60,8 +75,31 @@ impl Table {
     ) {
         for host in hosts.iter().filter(|host| OnDemand::is_for(host)) {
             if let HostPattern::Wildcard(parent) = host {
-                let on_demand = OnDemand::new(authority, certificate);
+                let on_demand = Arc::new(OnDemand::new(authority, certificate));
                 self.on_demand.insert(parent.as_str().into(), on_demand);
+            }
+        }
+    }
+
+    /// Shows for `hosts` what `before` shows for them.
+    pub(super) fn inherit(&mut self, hosts: &[HostPattern], before: &Self, policy: usize) {
+        for host in hosts {
+            let certificate = match host {
+                HostPattern::Any => before.any.as_ref(),
+                HostPattern::Wildcard(parent) => {
+                    let on_demand = before.on_demand.get(parent.as_str());
+                    if let Some(on_demand) = on_demand {
+                        self.on_demand.insert(parent.as_str().into(), on_demand.clone());
+                    }
+                    before.wildcard.get(parent.as_str())
+                }
+                HostPattern::Exact(host) => match host.as_str().parse::<IpAddr>() {
+                    Ok(address) => before.addresses.get(&address),
+                    Err(_) => before.exact.get(host.as_str()),
+                },
+            };
+            if let Some(shown) = certificate {
+                self.insert(std::slice::from_ref(host), &shown.certificate, policy);
             }
         }
     }
@@ -71,23 +109,30 @@ impl Table {
     #[must_use]
     pub fn for_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = normal(name);
-        let wildcard = || {
-            let parent = parent(&name)?;
-            match self.on_demand.get(parent) {
-                Some(on_demand) => Some(on_demand.leaf(&name)),
-                None => self.wildcard.get(parent).cloned(),
-            }
-        };
-        self.exact.get(&*name).cloned().or_else(wildcard).or_else(|| self.any.clone())
+        let shown = self.shown(&name)?;
+        let parent = parent(&name).filter(|_| !self.exact.contains_key(&*name));
+        match parent.and_then(|parent| self.on_demand.get(parent)) {
+            Some(on_demand) => Some(on_demand.leaf(&name)),
+            None => Some(shown.certificate.clone()),
+        }
+    }
+
+    /// The place of the rules for a server name; `None` when there is no certificate for it.
+    #[must_use]
+    pub fn policy_for_name(&self, name: &str) -> Option<usize> {
+        self.shown(&normal(name)).map(|shown| shown.policy)
+    }
+
+    /// By a name as the table spells it.
+    fn shown(&self, name: &str) -> Option<&Shown> {
+        let wildcard = || self.wildcard.get(parent(name)?);
+        self.exact.get(name).or_else(wildcard).or(self.any.as_ref())
     }
 
     /// Whether there is a certificate for a server name.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
-        let name = normal(name);
-        self.any.is_some()
-            || self.exact.contains_key(&*name)
-            || parent(&name).is_some_and(|parent| self.wildcard.contains_key(parent))
+        self.policy_for_name(name).is_some()
     }
 
     /// The certificate for a client that names no server, as clients do that connect to an IP
@@ -96,6 +141,16 @@ impl Table {
     /// where a single certificate is for IP addresses at all, it is shown last of all.
     #[must_use]
     pub fn for_address(&self, local: Option<IpAddr>) -> Option<&Arc<CertifiedKey>> {
+        self.shown_at(local).map(|shown| &shown.certificate)
+    }
+
+    /// The place of the rules for such a client.
+    #[must_use]
+    pub fn policy_for_address(&self, local: Option<IpAddr>) -> Option<usize> {
+        self.shown_at(local).map(|shown| shown.policy)
+    }
+
+    fn shown_at(&self, local: Option<IpAddr>) -> Option<&Shown> {
         local
             .and_then(|local| self.addresses.get(&local.to_canonical()))
             .or(self.any.as_ref())
@@ -107,10 +162,13 @@ impl Table {
         self.addresses.keys().copied()
     }
 
-    fn only_address_certificate(&self) -> Option<&Arc<CertifiedKey>> {
-        let mut certificates = self.addresses.values();
-        let first = certificates.next()?;
-        certificates.all(|other| Arc::ptr_eq(first, other)).then_some(first)
+    fn only_address_certificate(&self) -> Option<&Shown> {
+        let mut all = self.addresses.values();
+        let first = all.next()?;
+        let is_same = |other: &Shown| {
+            Arc::ptr_eq(&first.certificate, &other.certificate) && first.policy == other.policy
+        };
+        all.all(is_same).then_some(first)
     }
 }
 
@@ -165,7 +223,7 @@ mod tests {
         let mut certificates = Vec::new();
         for names in sites {
             let certificate = pki.certified(&["x.test"]);
-            table.insert(&hosts(names), &certificate);
+            table.insert(&hosts(names), &certificate, 0);
             certificates.push(certificate);
         }
         (table, certificates)

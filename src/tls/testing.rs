@@ -18,8 +18,8 @@ use rustls::{
 };
 
 use crate::config::{
-    AccessLog, Acme, Admin, Config, Limits, Listen, Log, LogFormat, Redirect, Server, Site,
-    TlsSource,
+    AccessLog, Acme, Admin, Config, KeyType, Limits, Listen, Log, LogFormat, Redirect, Server,
+    Site, TlsSource,
 };
 use crate::proxy::headers::host::HostPattern;
 
@@ -150,7 +150,15 @@ pub(super) fn meet(
 }
 
 pub(super) fn site(names: &[&str], tls: TlsSource) -> Site {
-    Site { hosts: hosts(names), tls, hsts: None, redirect: Redirect::Https, routes: Vec::new() }
+    Site {
+        hosts: hosts(names),
+        tls,
+        key_type: KeyType::P256,
+        policy: crate::config::TlsPolicy::default(),
+        hsts: crate::config::Hsts::Off,
+        redirect: Redirect::Https,
+        routes: Vec::new(),
+    }
 }
 
 pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
@@ -166,6 +174,7 @@ pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             via: false,
+            key_log: false,
         },
         limits: Limits {
             request_header_timeout: time,
@@ -189,7 +198,7 @@ pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
             mask: Vec::new(),
         },
         admin: Admin { socket: "control.sock".into(), metrics: None },
-        acme: Acme { email: None, directory: String::new(), ca: None, storage: storage.to_owned() },
+        acme: Acme { storage: storage.to_owned(), ..Config::defaults().acme },
         sites,
     }
 }

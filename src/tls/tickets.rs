@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::ProducesTickets;
 
+use super::policy::Tag;
+
 /// The keys under which sessions are handed to clients for safekeeping (RFC 5077, RFC 8446 §2.2).
 ///
 /// One value lives as long as the program: all workers share it, so that a client may come back to
@@ -46,6 +48,42 @@ impl ProducesTickets for Tickets {
     }
 }
 
+/// Tickets that are good under one set of rules only: one that a site without certificates of
+/// clients gave out opens nothing on a site that requires them, nor one from before a change of
+/// the authorities, whatever name and address the client says.
+#[derive(Debug)]
+pub struct BoundTickets {
+    tickets: Arc<Tickets>,
+    tag: Tag,
+}
+
+impl BoundTickets {
+    /// Under the rules that `tag` stands for.
+    #[must_use]
+    pub fn new(tickets: &Arc<Tickets>, tag: Tag) -> Arc<Self> {
+        Arc::new(Self { tickets: Arc::clone(tickets), tag })
+    }
+}
+
+impl ProducesTickets for BoundTickets {
+    fn enabled(&self) -> bool {
+        self.tickets.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.tickets.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.encrypt(&[&self.tag, plain].concat())
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.tickets.decrypt(cipher)?;
+        plain.strip_prefix(&self.tag).map(<[u8]>::to_vec)
+    }
+}
+
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tickets")
@@ -68,6 +106,16 @@ mod tests {
     fn a_ticket_of_another_program_is_refused() {
         let sealed = Tickets::new().unwrap().encrypt(b"session").unwrap();
         assert_eq!(Tickets::new().unwrap().decrypt(&sealed), None);
+    }
+
+    #[test]
+    fn a_ticket_is_good_under_the_rules_that_it_was_given_under_alone() {
+        let tickets = Tickets::new().unwrap();
+        let open = BoundTickets::new(&tickets, [1; 16]);
+        let closed = BoundTickets::new(&tickets, [2; 16]);
+        let sealed = open.encrypt(b"session").unwrap();
+        assert_eq!(open.decrypt(&sealed).as_deref(), Some(&b"session"[..]));
+        assert_eq!(closed.decrypt(&sealed), None);
     }
 
     /// All workers share the keys: what one seals every other opens, at the same time.

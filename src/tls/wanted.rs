@@ -1,11 +1,14 @@
 //! Which certificates a configuration needs, and where each is to come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 
+use super::acme::names::{MOST as MOST_NAMES, asked_for};
+use super::acme::stored::{self, Damage, Stored};
+use super::acme::vault::Files;
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Pair};
@@ -44,61 +47,136 @@ pub(super) struct Want {
     pub(super) site: String,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) from: From,
-    pub(super) no_public_authority: bool,
 }
 
 #[derive(Debug)]
 pub(super) enum From {
-    Files { cert: PathBuf, key: PathBuf },
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+    },
     LocalAuthority,
+    /// What an authority has issued, and until it has a certificate of this host.
+    Acme,
 }
 
-/// A certificate that was had, and, where it came from files, what is needed to load it again.
+/// A certificate that was had for some of the hosts.
 pub(super) struct Obtained {
     pub(super) certified: Arc<CertifiedKey>,
+    /// Whom it is shown to.
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) source: Source,
+    /// Where it came from files, what is needed to load it again.
     pub(super) pair: Option<Pair>,
 }
 
 impl Want {
+    /// Everything that the hosts are shown: one certificate, or two where what an authority has
+    /// issued is not for all of them.
     pub(super) fn obtain(
         &self,
         config: &Config,
         authority: &mut Opened,
         before: &[Pair],
         now: SystemTime,
-    ) -> Result<Obtained, Reason> {
-        let certified = match &self.from {
+    ) -> Result<Vec<Obtained>, Reason> {
+        let of = |certified, source, hosts: &[HostPattern]| Obtained {
+            certified,
+            hosts: hosts.to_vec(),
+            source,
+            pair: None,
+        };
+        match &self.from {
             From::Files { cert, key } => {
                 let before = before.iter().find(|pair| pair.is_of(cert, key));
                 let pair = files::load_again(cert, key, before).map_err(Reason::Files)?;
-                let end = |pair: &Pair| pair.certified.cert.first().and_then(|c| Facts::of(c).ok());
-                let is_over = |facts: &Facts| facts.not_after < now;
-                // Somebody put an old file back while a good one is being served.
-                if let (Some(before), Some(after)) = (before.and_then(end), end(&pair))
-                    && is_over(&after)
-                    && !is_over(&before)
-                {
-                    return Err(Reason::Expired { cert: cert.clone(), on: after.not_after });
+                if let Some(before) = before {
+                    self.is_no_worse(&pair, before, cert, now)?;
                 }
-                return Ok(Obtained { certified: pair.certified.clone(), pair: Some(pair) });
+                let of = of(pair.certified.clone(), Source::File(cert.clone()), &self.hosts);
+                Ok(vec![Obtained { pair: Some(pair), ..of }])
             }
-            From::LocalAuthority => authority
-                .get_or_insert_with(|| {
-                    let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
-                    opened.map(Arc::new).map_err(Arc::new)
-                })
-                .as_ref()
-                .map_err(|error| Reason::Local(error.clone()))?
-                .certificate(&names_for(&self.hosts), now)
-                .map_err(|error| Reason::Local(Arc::new(error)))?,
-        };
-        Ok(Obtained { certified, pair: None })
+            From::LocalAuthority => {
+                let local = opened(config, authority, now)?;
+                let certified = local.certificate(&names_for(&self.hosts), now);
+                let certified = certified.map_err(|error| Reason::Local(Arc::new(error)))?;
+                Ok(vec![of(certified, Source::LocalAuthority, &self.hosts)])
+            }
+            From::Acme => {
+                let stored = self.stored(config).unwrap_or_else(|damage| {
+                    // Its keeper sets it aside and gets another.
+                    tracing::error!("site {}: {damage}", self.site);
+                    None
+                });
+                let covered = |host: &&HostPattern| {
+                    stored.as_ref().is_some_and(|stored| stored.covers_name(&host.to_string()))
+                };
+                let (issued, waiting): (Vec<_>, Vec<_>) =
+                    self.hosts.iter().partition(|host| covered(host));
+                let [issued, waiting] = [issued, waiting]
+                    .map(|hosts| hosts.into_iter().cloned().collect::<Vec<HostPattern>>());
+                let mut all = Vec::new();
+                if let Some(stored) = stored.filter(|_| !issued.is_empty()) {
+                    all.push(of(stored.certified, Source::Acme, &issued));
+                }
+                if !waiting.is_empty() {
+                    let local = opened(config, authority, now)?;
+                    let certified = local.stand_in(&names_for(&waiting), now);
+                    let certified = certified.map_err(|error| Reason::Local(Arc::new(error)))?;
+                    all.push(of(certified, Source::StandIn, &waiting));
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Whether a new pair is one that clients accept wherever they accept the one before: somebody
+    /// may have put an old file back, or a wrong one, while a good one is being served.
+    fn is_no_worse(
+        &self,
+        new: &Pair,
+        before: &Pair,
+        cert: &Path,
+        now: SystemTime,
+    ) -> Result<(), Reason> {
+        let facts = |pair: &Pair| pair.certified.cert.first().and_then(|c| Facts::of(c).ok());
+        let (Some(new), Some(before)) = (facts(new), facts(before)) else { return Ok(()) };
+        if new == before || before.not_after < now {
+            return Ok(());
+        }
+        let cert = cert.to_owned();
+        if new.not_after < now {
+            return Err(Reason::Expired { cert, on: new.not_after });
+        }
+        if now < new.not_before && before.not_before <= now {
+            return Err(Reason::Early { cert, on: new.not_before });
+        }
+        let is_lost = |host: &&HostPattern| before.covers(host) && !new.covers(host);
+        let lost: Vec<_> = self.hosts.iter().filter(is_lost).map(ToString::to_string).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(Reason::Uncovered { cert, names: lost.join(", ") })
+    }
+
+    /// What an authority has issued for these hosts.
+    fn stored(&self, config: &Config) -> Result<Option<Stored>, Damage> {
+        let names: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+        stored::read(&Files::at(&config.acme.storage), &names)
     }
 
     fn look(self, config: &Config, now: SystemTime) -> Found {
         let mut warnings = Vec::new();
         let certified = match &self.from {
             From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
+            From::Acme => Ok(self
+                .stored(config)
+                .unwrap_or_else(|damage| {
+                    // The running program mends it by itself.
+                    warnings.push(format!("to be got anew: {damage}"));
+                    None
+                })
+                .map(|stored| stored.certified)),
             From::LocalAuthority => match LocalAuthority::open(&config.acme.storage, now) {
                 Ok(None) => Ok(None),
                 Ok(Some(authority)) => match authority.stored(&names_for(&self.hosts), now) {
@@ -119,7 +197,9 @@ impl Want {
             hosts: self.hosts.iter().map(ToString::to_string).collect(),
             source: self.source(),
             certificate: certified
-                .map(|certified| certified.and_then(|certified| self.describe(&certified)))
+                .map(|certified| {
+                    certified.and_then(|certified| self.describe(&certified, self.source()))
+                })
                 .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
             warnings,
             site: self.site,
@@ -129,12 +209,21 @@ impl Want {
     /// The authority of this host knows what it signed; other people's files are judged.
     pub(super) fn judge(&self, certified: &CertifiedKey, now: SystemTime) -> Vec<String> {
         match self.from {
-            From::Files { .. } => files::judge(certified, now, &self.hosts),
+            From::Files { .. } => {
+                let mut found = files::judge(certified, now, &self.hosts);
+                found.extend(files::chain::judge(&certified.cert));
+                found
+            }
+            From::Acme => files::judge(certified, now, &self.hosts),
             From::LocalAuthority => Vec::new(),
         }
     }
 
-    pub(super) fn describe(&self, certified: &CertifiedKey) -> Option<CertificateInfo> {
+    pub(super) fn describe(
+        &self,
+        certified: &CertifiedKey,
+        source: Source,
+    ) -> Option<CertificateInfo> {
         let facts = Facts::of(certified.cert.first()?).ok()?;
         Some(CertificateInfo {
             site: self.site.clone(),
@@ -142,7 +231,7 @@ impl Want {
             issuer: facts.issuer,
             not_before: facts.not_before,
             not_after: facts.not_after,
-            source: self.source(),
+            source,
         })
     }
 
@@ -150,40 +239,50 @@ impl Want {
         match &self.from {
             From::Files { cert, .. } => Source::File(cert.clone()),
             From::LocalAuthority => Source::LocalAuthority,
+            From::Acme => Source::Acme,
         }
     }
+}
+
+fn opened<'a>(
+    config: &Config,
+    authority: &'a mut Opened,
+    now: SystemTime,
+) -> Result<&'a Arc<LocalAuthority>, Reason> {
+    let open = || {
+        let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
+        opened.map(Arc::new).map_err(Arc::new)
+    };
+    authority.get_or_insert_with(open).as_ref().map_err(|error| Reason::Local(error.clone()))
 }
 
 pub(super) fn wanted(config: &Config) -> Vec<Want> {
     if config.server.https.is_empty() {
         return Vec::new();
     }
-    config.sites.iter().flat_map(wanted_by).collect()
+    config.sites.iter().flat_map(|site| wanted_by(site, config)).collect()
 }
 
-/// One certificate for a site, or two when only some of its names are public: a public authority
-/// can vouch for those alone.
-pub(super) fn wanted_by(site: &Site) -> Vec<Want> {
-    let want = |hosts, from, no_public_authority| Want {
-        site: site.name(),
-        hosts,
-        from,
-        no_public_authority,
-    };
+/// One certificate for a site; for names of which only some can be had from an authority, or for
+/// very many, several.
+pub(super) fn wanted_by(site: &Site, config: &Config) -> Vec<Want> {
+    let want = |hosts, from| Want { site: site.name(), hosts, from };
     match &site.tls {
         TlsSource::Files { cert, key } => {
             let from = From::Files { cert: cert.clone(), key: key.clone() };
-            vec![want(site.hosts.clone(), from, false)]
+            vec![want(site.hosts.clone(), from)]
         }
-        TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority, false)],
+        TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority)],
         TlsSource::Auto => {
-            let (public, private): (Vec<_>, Vec<_>) =
-                site.hosts.iter().cloned().partition(is_public);
-            [(public, true), (private, false)]
-                .into_iter()
-                .filter(|(hosts, _)| !hosts.is_empty())
-                .map(|(hosts, public)| want(hosts, From::LocalAuthority, public))
-                .collect()
+            let asked = asked_for(site, config);
+            let mut wants: Vec<_> =
+                asked.chunks(MOST_NAMES).map(|hosts| want(hosts.to_vec(), From::Acme)).collect();
+            let others = site.hosts.iter().filter(|host| !asked.contains(host));
+            let others: Vec<_> = others.cloned().collect();
+            if !others.is_empty() {
+                wants.push(want(others, From::LocalAuthority));
+            }
+            wants
         }
     }
 }
@@ -203,7 +302,7 @@ pub(crate) fn is_public(host: &HostPattern) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::testing::{hosts, site};
+    use crate::tls::testing::{config, hosts, site};
 
     #[test]
     fn names_of_this_host_and_of_private_networks_are_not_public() {
@@ -226,10 +325,16 @@ mod tests {
 
     #[test]
     fn a_site_with_public_and_private_names_wants_two_certificates() {
-        let mixed = wanted_by(&site(&["a.test", "a.localhost", "b.test"], TlsSource::Auto));
-        let wants: Vec<_> =
-            mixed.into_iter().map(|want| (want.hosts, want.no_public_authority)).collect();
-        assert_eq!(wants, [(hosts(&["a.test", "b.test"]), true), (hosts(&["a.localhost"]), false)]);
-        assert_eq!(wanted_by(&site(&["a.test", "localhost"], TlsSource::Local)).len(), 1);
+        let asked = |hosts: &[&str], tls| {
+            let site = site(hosts, tls);
+            let config = config(std::path::Path::new("/s"), vec![site.clone()]);
+            let wants = wanted_by(&site, &config).into_iter();
+            wants.map(|want| (want.hosts, matches!(want.from, From::Acme))).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            asked(&["a.de", "a.localhost", "b.de", "*.b.de"], TlsSource::Auto),
+            [(hosts(&["a.de", "b.de"]), true), (hosts(&["a.localhost", "*.b.de"]), false)]
+        );
+        assert_eq!(asked(&["a.de", "localhost"], TlsSource::Local).len(), 1);
     }
 }

@@ -1,5 +1,6 @@
 //! What tests share: a worker in the test's own thread, clients on loopback, and an application.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -79,6 +80,9 @@ impl Client {
         client.set_nodelay(true).unwrap();
         let (socket, peer) = listener.accept().await.unwrap();
         let tls = Tls {
+            good_under: Cell::new(crate::tls::policy::Policy::plain().tag),
+            shown: Box::default(),
+            presented: crate::tls::presented::Presented::of(&[]),
             version: "TLSv1.3",
             server_name: Some("a.test".into()),
             local: None,

@@ -298,6 +298,8 @@ fn the_reference_has_every_key_with_the_schema_s_default() {
         ("Site", site),
         ("Route", &site["route"][0]),
         ("CertFiles", &Value::Null),
+        ("Authority", &Value::Null),
+        ("Eab", &Value::Null),
     ];
     let keys = keys_of_the_schema();
     assert!(keys.len() > 40, "{}", keys.len());

@@ -52,7 +52,9 @@ impl Front {
         config.sites = vec![Site {
             hosts,
             tls: TlsSource::Auto,
-            hsts: None,
+            key_type: config.acme.key_type,
+            policy: crate::config::TlsPolicy::default(),
+            hsts: crate::config::Hsts::Off,
             // Without an HTTPS listener there is nowhere to redirect to.
             redirect: if ports.https.is_empty() { Redirect::Off } else { Redirect::Https },
             routes: vec![Route {

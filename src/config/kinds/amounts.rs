@@ -114,38 +114,3 @@ impl Text for BodySize {
         }
     }
 }
-
-/// How long browsers shall insist on HTTPS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Hsts {
-    Off,
-    For(Period),
-}
-
-impl Text for Hsts {
-    const ALLOWED: &'static str = "\"off\" or a duration such as \"1y\"";
-    const WORDS: &'static [&'static str] = &["off"];
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        match text {
-            "off" => Ok(Self::Off),
-            "ramp" => wrong_but(
-                "\"ramp\" is not available in this version",
-                "use a duration: `\"1h\"` to begin with, `\"1y\"` when all is well",
-            ),
-            _ => match Period::parse(text)? {
-                Period(age) if age.as_millis() % 1000 != 0 => {
-                    wrong("browsers count this duration in whole seconds")
-                }
-                age if age > Period::s(100 * 365 * 86_400) => {
-                    wrong(format!("`{text}` is more than a hundred years"))
-                }
-                age => Ok(Self::For(age)),
-            },
-        }
-    }
-
-    fn from_integer(number: i64) -> Result<Self, Option<String>> {
-        Period::from_integer(number).map(Self::For)
-    }
-}

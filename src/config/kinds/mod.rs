@@ -5,11 +5,15 @@ mod addresses;
 mod names;
 mod redirect;
 mod tls;
+mod hsts;
+mod acme;
 
+pub(super) use acme::{ChallengeWord, HmacKey, KeyId, Profile, Staging};
 pub(super) use addresses::Metrics;
-pub(super) use amounts::{BodySize, Count, Hsts, Workers};
+pub(super) use amounts::{BodySize, Count, Workers};
+pub(super) use hsts::{Hsts, HstsWord, MaxAge};
 pub(super) use names::{Directory, Email, FilePath, Level, Parameter, User};
-pub(super) use tls::Tls;
+pub(super) use tls::{Authentication, OldestTls, Protocol, Tls};
 
 /// What is wrong and, where that is clear, what to do.
 type Wrong = (String, Option<String>);

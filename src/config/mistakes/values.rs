@@ -35,6 +35,18 @@ fn a_bad_value_is_told_with_its_place() {
         ("[admin]\nsocket = \"~/s\"", "2:10 ", "`${HOME}/…`"),
         ("[acme]\nemail = \"ops\"", "2:9 ", "not an e-mail address"),
         ("[acme]\ndirectory = \"http://ca.example/\"", "2:13 ", "not an https URL"),
+        ("[acme]\nkey_type = \"rsa\"", "2:12 ", "write `\"rsa2048\"`"),
+        ("[acme]\nkey_type = \"p265\"", "2:12 ", "did you mean `p256`?"),
+        ("[acme]\nprofile = \"a b\"", "2:11 ", "not the name of a profile"),
+        ("[acme]\nchallenges = \"http\"", "2:14 ", "not a challenge"),
+        ("[acme]\nchallenges = [\"dns01\"]", "2:15 ", "did you mean `dns-01`?"),
+        ("[acme]\nchallenges = []", "2:14 ", "leave it out"),
+        ("[acme]\nchallenges = [\"auto\", \"http-01\"]", "2:15 ", "`auto` stands alone"),
+        ("[acme]\nstaging = \"frist\"", "2:11 ", "did you mean `first`?"),
+        ("[acme]\neab = { kid = \"k\" }", "2:7 ", "`key` is missing in `eab`"),
+        ("[acme]\neab = { kid = \"a b\", key = \"MDEyMzQ1Njc4OWFiY2RlZg\" }", "2:15 ", "blank"),
+        ("[acme]\neab = { kid = \"k\", key = \"MDEy\" }", "2:26 ", "too short"),
+        ("[acme]\neab = { kid = \"k\", key = \"MDE+Mzt/\" }", "2:26 ", "`-` for `+`"),
         ("[acme]\nca = \"missing.pem\"", "2:6 ", "there is no file `/nonexistent/missing.pem`"),
     ];
     for (text, start, part) in cases {
@@ -43,9 +55,45 @@ fn a_bad_value_is_told_with_its_place() {
 }
 
 #[test]
+fn a_secret_is_not_shown_in_what_is_said_of_it() {
+    let text = format!("[acme]\neab = {{ kid = \"k\", key = \"hush/hush\" }}\n{SITE}");
+    let problem = &read(&text).unwrap_err().list()[0].clone();
+    assert_eq!(problem.found, None);
+    assert!(!problem.message.contains("hush"), "{problem:?}");
+}
+
+#[test]
+fn an_authority_is_judged_where_it_stands() {
+    let one = "[[acme.authority]]\ndirectory = \"https://ca.internal/dir\"\n";
+    assert_eq!(errors_before_site(one), Vec::<String>::new());
+    let cases = [
+        ("[[acme.authority]]\nprofile = \"x\"".to_owned(), "1:1 ", "has no `directory`"),
+        (format!("{one}staging_directory = \"ca\""), "3:21 ", "not an https URL"),
+        (format!("{one}drectory = \"ca\""), "3:1 ", "did you mean `directory`?"),
+        (format!("[acme]\nprofile = \"x\"\n{one}"), "2:11 ", "move `profile` into"),
+        ("[acme.authority]\ndirectory = \"https://a/\"".to_owned(), "1:1 ", "two brackets"),
+    ];
+    for (text, start, part) in cases {
+        assert_one(&errors_before_site(&text), start, part);
+    }
+    let found = warnings(&format!("[acme]\nstaging = \"first\"\n{one}{SITE}"));
+    assert_one(&found, "2:11 `staging` has no effect", "`staging_directory`");
+}
+
+#[test]
 fn a_bad_value_in_a_site_is_told_with_its_place() {
     let cases = [
-        ("hsts = \"ramp\"", "4:8 ", "not available in this version"),
+        ("tls_min = \"1.1\"", "4:11 ", "TLS 1.1 is broken"),
+        ("alpn = [\"h2\", \"h3\"]", "4:15 ", "HTTP/3 is not spoken"),
+        ("alpn = []", "4:8 ", "nothing would be spoken"),
+        ("client_auth = \"require\"", "4:15 ", "without `client_ca`"),
+        ("client_crl = \"c.pem\"", "4:14 ", "without `client_ca`"),
+        ("client_auth = \"optional\"", "4:15 ", "did you mean `request`?"),
+        ("hsts = { ramp = true, max_age = \"1y\" }", "4:8 ", "exclude each other"),
+        ("hsts = { include_subdomains = true }", "4:8 ", "not for how long"),
+        ("hsts = { ramp = true, preload = true }", "4:8 ", "from the first day"),
+        ("hsts = { max_age = \"30d\", preload = true }", "4:8 ", "less than a year"),
+        ("hsts = { max_age = \"1y\", preload = true }", "4:8 ", "`include_subdomains` is not set"),
         ("hsts = \"of\"", "4:8 ", "did you mean `off`?"),
         ("hsts = \"500ms\"", "4:8 ", "whole seconds"),
         ("redirect = \"htps\"", "4:12 ", "did you mean `https`?"),

@@ -164,6 +164,8 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn is_ours(name: &str) -> bool {
     match name.as_bytes() {
         b"forwarded" | b"x-forwarded" | b"x-real-ip" | b"x-request-id" => true,
+        // RFC 9440 §2.
+        b"client-cert" | b"client-cert-chain" => true,
         [b'x', b'-', b'f' | b'c', ..] => {
             name.starts_with("x-forwarded-") || name.starts_with("x-client-cert")
         }

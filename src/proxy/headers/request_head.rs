@@ -13,6 +13,7 @@ use super::passes;
 use super::request_id::{RequestId, X_REQUEST_ID};
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::upgrade::Upgrade;
+use crate::tls::presented::Presented;
 
 /// What a head is written from.
 pub struct Head<'a> {
@@ -22,6 +23,8 @@ pub struct Head<'a> {
     pub authority: &'a AuthorityRef<'a>,
     /// Who the client is.
     pub forwarded: &'a Forwarded<'a>,
+    /// The client's certificate, where the site asks for one.
+    pub presented: Option<&'a Presented>,
     /// The request's name.
     pub request_id: &'a RequestId,
     /// What follows.
@@ -50,6 +53,9 @@ impl Head<'_> {
         out.extend_from_slice(b"\r\n");
         self.write_fields(&mut out);
         self.forwarded.write(&mut out);
+        for (name, value) in self.presented.iter().flat_map(|presented| presented.fields()) {
+            line(&mut out, name.as_str(), value.as_bytes());
+        }
         line(&mut out, X_REQUEST_ID.as_str(), self.request_id.as_str().as_bytes());
         line(&mut out, passes::CDN_LOOP.as_str(), passes::NAME.as_bytes());
         if self.via {

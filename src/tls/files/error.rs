@@ -49,11 +49,18 @@ pub(super) enum Fault {
         cert: PathBuf,
     },
     LeafNotFirst,
+    /// Of the files about certificates of clients.
+    Clients(String),
 }
 
 impl FilesError {
     pub(super) fn at(path: &Path, fault: Fault) -> Self {
         Self { path: path.to_owned(), fault }
+    }
+
+    /// What is wrong with a file about the certificates of clients.
+    pub(in crate::tls) fn of_clients(path: &Path, why: String) -> Self {
+        Self::at(path, Fault::Clients(why))
     }
 
     /// The file at fault.
@@ -71,7 +78,7 @@ impl FilesError {
     }
 
     /// Whether we have no right to read it.
-    pub(super) fn is_unreadable(&self) -> bool {
+    pub(in crate::tls) fn is_unreadable(&self) -> bool {
         matches!(&self.fault, Fault::Unreadable { source, .. }
             if source.kind() == io::ErrorKind::PermissionDenied)
     }
@@ -119,6 +126,7 @@ impl fmt::Display for FilesError {
                 write!(f, "{path} holds {count} private keys; leave the one of the certificate")
             }
             Fault::BrokenPem(why) => write!(f, "{path} is damaged: {why}"),
+            Fault::Clients(why) => write!(f, "{path}: {why}"),
             Fault::EncryptedKey => write!(
                 f,
                 "{path} holds an encrypted key, and there is nobody to ask for its passphrase; \

@@ -2,6 +2,7 @@
 
 pub mod bequest;
 mod error;
+pub mod chain;
 mod look;
 
 use std::fs::{File, OpenOptions};
@@ -100,6 +101,22 @@ pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair
     };
     let certified = matching(CertifiedKey::new(chain, signing), cert, key)?;
     Ok(Pair { certified, cert: (cert.into(), cert_look), key: (key.into(), key_look), secret })
+}
+
+/// The certificates of a PEM file, at least one.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
+    chain(path)
+}
+
+/// All of a file, of which at most 1 MiB is read.
+///
+/// # Errors
+/// When it is missing, cannot be read or is no regular file.
+pub(super) fn content(path: &Path) -> Result<Vec<u8>, FilesError> {
+    read(path, open(path)?)
 }
 
 /// Whether a file may not be read by this process.

@@ -17,6 +17,10 @@ const ROOT_LIFE: Duration = Duration::from_secs(3652 * 86_400);
 /// The life of a leaf: 90 days with both ends counted (RFC 5280 §4.1.2.5).
 const LEAF_LIFE: Duration = Duration::from_secs(90 * 86_400 - 1);
 
+/// The life of a leaf that stands in for one of a public authority: long enough to be no trouble of
+/// its own, short enough that nobody gets used to it.
+const STAND_IN_LIFE: Duration = Duration::from_secs(7 * 86_400);
+
 /// Certificates begin this long before they are made, for clients whose clocks are behind.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
@@ -46,8 +50,30 @@ pub(super) fn leaf(
     now: SystemTime,
     root_ends: SystemTime,
 ) -> Result<Certificate, Error> {
+    leaf_for(LEAF_LIFE, names, key, issuer, now, root_ends)
+}
+
+/// The same with a short life.
+pub(super) fn stand_in(
+    names: &[String],
+    key: &impl PublicKeyData,
+    issuer: &Issuer<'_, KeyPair>,
+    now: SystemTime,
+    root_ends: SystemTime,
+) -> Result<Certificate, Error> {
+    leaf_for(STAND_IN_LIFE, names, key, issuer, now, root_ends)
+}
+
+fn leaf_for(
+    life: Duration,
+    names: &[String],
+    key: &impl PublicKeyData,
+    issuer: &Issuer<'_, KeyPair>,
+    now: SystemTime,
+    root_ends: SystemTime,
+) -> Result<Certificate, Error> {
     let mut params = CertificateParams::default();
-    dates(&mut params, now, LEAF_LIFE, root_ends);
+    dates(&mut params, now, life, root_ends);
     params.serial_number = Some(serial()?);
     params.distinguished_name = DistinguishedName::new();
     if let Some(first) = names.first().filter(|name| name.len() <= COMMON_NAME) {

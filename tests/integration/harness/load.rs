@@ -18,12 +18,17 @@ pub struct Load {
 impl Load {
     /// Begins to ask for `/` of `app.test`.
     pub fn start(proxy: &Proxy) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let answers = Arc::new(AtomicUsize::new(0));
         let kept = [proxy.plain_client(), proxy.client(), proxy.client().http2()];
         let fresh = [proxy.plain_client(), proxy.client()];
+        Self::by(kept.map(|c| (c, true)).into_iter().chain(fresh.map(|c| (c, false))))
+    }
+
+    /// The same by these clients, each on a connection that is kept or on new ones.
+    pub fn by(clients: impl IntoIterator<Item = (Client, bool)>) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(AtomicUsize::new(0));
         let mut tasks = Vec::new();
-        for (client, keep) in kept.map(|c| (c, true)).into_iter().chain(fresh.map(|c| (c, false))) {
+        for (client, keep) in clients {
             tasks.push(runtime().spawn(hammer(client, keep, over.clone(), answers.clone())));
         }
         Self { over, answers, tasks }

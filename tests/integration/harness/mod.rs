@@ -20,6 +20,8 @@ pub mod pki;
 pub mod tools;
 pub mod load;
 pub mod booted;
+pub mod pebble;
+pub mod relay;
 
 use std::future::Future;
 use std::sync::OnceLock;

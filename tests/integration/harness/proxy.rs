@@ -30,7 +30,8 @@ pub struct Proxy {
     setup: Setup,
 }
 
-type Collected = Arc<Mutex<String>>;
+/// Words as they come.
+pub type Collected = Arc<Mutex<String>>;
 
 impl Proxy {
     /// One site, `app.test`, in front of this application.
@@ -352,6 +353,13 @@ impl Proxy {
         assert_eq!(status.code(), Some(0), "{status}; it said:\n{}", self.words());
     }
 
+    /// Ends it at once (SIGKILL), as a power cut would.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the proxy has ended");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     fn child(&mut self) -> &mut Child {
         self.child.as_mut().expect("the proxy has ended")
     }
@@ -466,7 +474,8 @@ fn file_below(folder: &Path, name: &str) -> Option<PathBuf> {
     found.or_else(|| folders.iter().find_map(|folder| file_below(folder, name)))
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> Collected {
+/// Reads everything that comes, on a thread of its own.
+pub fn collect(mut from: impl Read + Send + 'static) -> Collected {
     let text = Collected::default();
     let into = text.clone();
     std::thread::spawn(move || {

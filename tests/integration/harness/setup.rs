@@ -83,6 +83,17 @@ impl Setup {
         self.set("acme", line)
     }
 
+    /// Without the keys of `[acme]` so far.
+    pub fn without_acme(mut self) -> Self {
+        self.sections.remove("acme");
+        self
+    }
+
+    /// The value of a listener: `"127.0.0.1:8080"`.
+    pub fn listens_at(&self, key: &str) -> String {
+        self.sections["server"][key].trim_matches('\'').to_owned()
+    }
+
     /// Sets a variable of the environment of the proxy.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));

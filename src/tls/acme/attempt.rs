@@ -1,0 +1,204 @@
+//! One attempt: authorities in their order, staging first where that is wanted, and with each of
+//! them one way to prove the names after the other.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use instant_acme::Account;
+
+use super::account::{self, Whom};
+use super::budget::{Budget, limits_of};
+use super::challenge::choose::Solver;
+use super::challenge::pending::Pending;
+use super::failure::{Failure, Kind};
+use super::ledger::{self, Ledger};
+use super::names::Wanted;
+use super::order::{self, Ask};
+use super::renewal_info;
+use super::roots::Roots;
+use super::stored::{self, Stored};
+use super::transport::Transport;
+use super::vault::{Held, Vault};
+use crate::config::{Acme, Authority};
+
+/// What an attempt works with.
+pub(super) struct Attempt<'a> {
+    pub(super) vault: &'a dyn Vault,
+    pub(super) held: &'a Held,
+    pub(super) wanted: &'a Wanted,
+    pub(super) acme: &'a Acme,
+    pub(super) solvers: &'a [Solver],
+    pub(super) roots: &'a Roots,
+    pub(super) pending: &'a Arc<Pending>,
+    pub(super) ledger: &'a mut Ledger,
+}
+
+/// What was issued, not kept yet.
+pub(super) struct Issued {
+    pub(super) directory: String,
+    pub(super) text: String,
+    pub(super) stored: Stored,
+}
+
+/// Why nothing was, and the directory that was asked last.
+pub(super) struct Failed {
+    pub(super) directory: String,
+    pub(super) failure: Failure,
+}
+
+impl Attempt<'_> {
+    /// Asks one authority after the other.
+    pub(super) async fn run(&mut self) -> Result<Issued, Failed> {
+        let mut last = None;
+        let acme = self.acme;
+        for authority in &acme.authorities {
+            let asked = match self.rehearse(authority).await {
+                Ok(()) => self.ask(authority, &authority.directory).await,
+                Err(failed) => Err(failed),
+            };
+            match asked {
+                Ok(issued) => return Ok(issued),
+                Err(failed) if failed.failure.kind == Kind::Storage => return Err(failed),
+                Err(failed) => {
+                    let (site, directory) = (&self.wanted.site, &failed.directory);
+                    tracing::warn!("site {site}: {directory}: {}", failed.failure);
+                    last = Some(failed);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Failed {
+            directory: String::new(),
+            failure: Failure::new(Kind::Refused, "there is no authority to ask"),
+        }))
+    }
+
+    /// Tries a name that never succeeded at the staging directory first: what fails there costs
+    /// nothing. One that is not reached is no reason to stop.
+    async fn rehearse(&mut self, authority: &Authority) -> Result<(), Failed> {
+        let wanted = self.acme.staging_first && !self.ledger.succeeded && !self.ledger.staged;
+        let Some(staging) = authority.staging_directory.as_ref().filter(|_| wanted) else {
+            return Ok(());
+        };
+        match self.ask(authority, staging).await {
+            Ok(_) => {
+                tracing::info!("site {}: {staging} has issued one for trial", self.wanted.site);
+                self.ledger.staged = true;
+                let kept = self.keep_ledger().and_then(|()| self.drop_order());
+                kept.map_err(|failure| Failed { directory: staging.clone(), failure })
+            }
+            Err(failed) if failed.failure.kind == Kind::Unreachable => {
+                tracing::warn!("site {}: no trial: {}", self.wanted.site, failed.failure);
+                Ok(())
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    async fn ask(&mut self, authority: &Authority, directory: &str) -> Result<Issued, Failed> {
+        let result = match self.ask_once(authority, directory).await {
+            // Its memory may be gone; the key is the same, and so no second account is made.
+            Err(failure) if failure.kind == Kind::Forgotten => {
+                match account::forget(self.vault, directory).await {
+                    Ok(()) => self.ask_once(authority, directory).await,
+                    Err(failure) => Err(failure),
+                }
+            }
+            result => result,
+        };
+        let directory = directory.to_owned();
+        match result {
+            Ok((text, stored)) => Ok(Issued { directory, text, stored }),
+            Err(failure) => Err(Failed { directory, failure }),
+        }
+    }
+
+    async fn ask_once(
+        &mut self,
+        authority: &Authority,
+        directory: &str,
+    ) -> Result<(String, Stored), Failure> {
+        self.within_budget(directory)?;
+        let tls = self.roots.of(authority.ca.as_ref());
+        let tls = tls.map_err(|words| Failure::new(Kind::Unreachable, words))?;
+        let transport = Transport::new(tls);
+        let whom = Whom {
+            directory,
+            transport: &transport,
+            email: self.acme.email.as_deref(),
+            eab: authority.eab.as_ref(),
+        };
+        let account = account::open(self.vault, whom).await?;
+        let profile = self.profile(authority, &account);
+        let mut last = None;
+        for solver in self.solvers {
+            let ask = Ask {
+                vault: self.vault,
+                held: self.held,
+                wanted: self.wanted,
+                account: &account,
+                directory,
+                profile,
+                replaces: self.replaced(directory),
+                solver: *solver,
+                pending: self.pending,
+            };
+            match order::issue(&ask).await {
+                Err(failure) if failure.kind == Kind::Unproved => {
+                    tracing::warn!("site {}: {failure}", self.wanted.site);
+                    let now = SystemTime::now();
+                    self.ledger.fail_to_prove(directory, &self.wanted.names, now);
+                    self.keep_ledger()?;
+                    self.within_budget(directory)?;
+                    last = Some(failure);
+                }
+                result => return result,
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let words = "no challenge can work here: http-01 takes an address in `server.http`, \
+                         tls-alpn-01 one in `server.https`, and `acme.challenges` may name fewer";
+            Failure::new(Kind::Unprovable, words)
+        }))
+    }
+
+    /// The configured profile, where the authority offers it.
+    fn profile<'p>(&self, authority: &'p Authority, account: &Account) -> Option<&'p str> {
+        let profile = authority.profile.as_deref()?;
+        let offered: Vec<&str> = account.profiles().map(|offered| offered.name).collect();
+        if offered.contains(&profile) {
+            return Some(profile);
+        }
+        let offers = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+        let (site, directory) = (&self.wanted.site, &authority.directory);
+        tracing::warn!("site {site}: {directory} offers no profile `{profile}`, but {offers}");
+        None
+    }
+
+    /// What the authority is told to be replaced, where it gives windows and has issued it itself.
+    fn replaced(&self, directory: &str) -> Option<instant_acme::CertificateIdentifier<'static>> {
+        self.ledger.window().filter(|_| self.ledger.directory.as_deref() == Some(directory))?;
+        let stored = stored::read(self.vault, &self.wanted.names).ok().flatten()?;
+        renewal_info::identifier(stored.certified.cert.first()?)
+    }
+
+    /// Whether the authority may be asked once more without burning one of its limits.
+    fn within_budget(&self, directory: &str) -> Result<(), Failure> {
+        let Some(limits) = limits_of(directory) else { return Ok(()) };
+        let ledgers = ledger::all(self.vault, &self.wanted.names, self.ledger)?;
+        let names = &self.wanted.names;
+        let budget = Budget { directory, names, ledgers: &ledgers };
+        let now = SystemTime::now();
+        let Some((at, words)) = budget.wait(&limits, now) else { return Ok(()) };
+        let retry_after = at.duration_since(now).ok();
+        let words = format!("not asked, so that no limit of the authority is burnt: {words}");
+        Err(Failure { kind: Kind::Limited, words, retry_after })
+    }
+
+    fn keep_ledger(&mut self) -> Result<(), Failure> {
+        Ok(self.ledger.write(self.vault, &self.wanted.names, self.held)?)
+    }
+
+    fn drop_order(&self) -> Result<(), Failure> {
+        Ok(self.vault.remove(&order::entry(&self.wanted.names), self.held)?)
+    }
+}

@@ -1,0 +1,4 @@
+//! How a name is proved.
+
+pub mod pending;
+pub mod choose;

@@ -1,0 +1,214 @@
+//! Why an attempt came to nothing, in words that an operator can use.
+
+use std::fmt;
+use std::time::Duration;
+
+use instant_acme::{Error, Problem};
+
+use super::schedule::Cost;
+use super::transport::TransportError;
+use crate::observe::metrics::AcmeOutcome;
+use crate::tls::storage::StorageError;
+
+/// Why an attempt came to nothing.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: Kind,
+    /// For the operator: what is wrong and, where that is clear, what helps.
+    pub words: String,
+    /// The authority does not want to be asked sooner.
+    pub retry_after: Option<Duration>,
+}
+
+/// What is to be done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The authority was not reached, or is not well: another may be.
+    Unreachable,
+    /// It will not do it: another may.
+    Refused,
+    /// It counts, and too much was asked of it.
+    Limited,
+    /// A name could not be proved this way: another way may work.
+    Unproved,
+    /// It does not know our account.
+    Forgotten,
+    /// No way to prove the names is possible at all.
+    Unprovable,
+    /// The storage does not work: nobody can help.
+    Storage,
+}
+
+impl Failure {
+    /// A failure with nothing more to say.
+    #[must_use]
+    pub fn new(kind: Kind, words: impl Into<String>) -> Self {
+        Self { kind, words: words.into(), retry_after: None }
+    }
+
+    /// What the library, the network or the authority had to say.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::Api(problem) => Self::of_problem(problem),
+            Error::Timeout(_) => {
+                Self::new(Kind::Unreachable, "the authority did not finish in time")
+            }
+            Error::Other(other) => match other.downcast_ref::<TransportError>() {
+                Some(transport) => Self::of_transport(transport),
+                None => Self::new(Kind::Refused, other.to_string()),
+            },
+            Error::Json(error) => {
+                let words = format!("what the authority answered is no ACME: {error}");
+                Self::new(Kind::Unreachable, words)
+            }
+            other => Self::new(Kind::Refused, other.to_string()),
+        }
+    }
+
+    /// What the network had to say.
+    #[must_use]
+    pub fn of_transport(error: &TransportError) -> Self {
+        let kind = if error.is_limit() { Kind::Limited } else { Kind::Unreachable };
+        Self { kind, words: error.to_string(), retry_after: error.retry_after() }
+    }
+
+    /// What the authority had to say (RFC 8555 §6.7).
+    #[must_use]
+    pub fn of_problem(problem: &Problem) -> Self {
+        let full = problem.r#type.as_deref().unwrap_or_default();
+        let name = full.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(full);
+        let kind = match name {
+            "rateLimited" => Kind::Limited,
+            "accountDoesNotExist" => Kind::Forgotten,
+            "connection" | "dns" | "tls" | "incorrectResponse" | "caa" => Kind::Unproved,
+            "serverInternal" | "badNonce" => Kind::Unreachable,
+            _ => Kind::Refused,
+        };
+        let mut words = problem.detail.clone().unwrap_or_else(|| name.to_owned());
+        for part in &problem.subproblems {
+            let detail = part.detail.as_deref().unwrap_or_default();
+            words = format!("{words}; {detail}");
+        }
+        let advice = advice(name);
+        Self::new(kind, format!("{}{advice}", printable(&words)))
+    }
+
+    /// The same failure of the proof of `name` by `challenge`.
+    #[must_use]
+    pub fn unproved(problem: Option<&Problem>, name: &str, challenge: impl fmt::Display) -> Self {
+        let why = problem.map_or_else(
+            || "it does not say why".to_owned(),
+            |problem| Self::of_problem(problem).words,
+        );
+        Self::new(Kind::Unproved, format!("{name} could not be proved by {challenge}: {why}"))
+    }
+
+    /// What it has cost.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        match self.kind {
+            Kind::Unreachable | Kind::Storage => Cost::Nothing,
+            Kind::Refused | Kind::Limited | Kind::Unproved | Kind::Forgotten | Kind::Unprovable => {
+                Cost::Attempt
+            }
+        }
+    }
+
+    /// What it is counted as.
+    #[must_use]
+    pub fn outcome(&self) -> AcmeOutcome {
+        match self.kind {
+            Kind::Unreachable => AcmeOutcome::Unreachable,
+            Kind::Refused | Kind::Forgotten => AcmeOutcome::Refused,
+            Kind::Limited => AcmeOutcome::Limited,
+            Kind::Unproved | Kind::Unprovable => AcmeOutcome::Unproved,
+            Kind::Storage => AcmeOutcome::Storage,
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::new(Kind::Storage, error.to_string())
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        Self::of_transport(&error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What helps against a problem of this name.
+fn advice(name: &str) -> &'static str {
+    match name {
+        "connection" => {
+            " (the authority must reach this host from the internet: is the name's \
+             address this host's, and does a firewall or router let the port through?)"
+        }
+        "dns" => " (has the name an address in the DNS, and only addresses of this host?)",
+        "unauthorized" | "incorrectResponse" => {
+            " (does something else answer for this name, \
+             such as another server at one of its addresses or a CDN?)"
+        }
+        "caa" => " (a CAA record of the name forbids this authority)",
+        "externalAccountRequired" => " (this authority knows accounts of its own: set `eab`)",
+        "accountDoesNotExist" => " (the authority has forgotten the account)",
+        _ => "",
+    }
+}
+
+/// What a peer said, as it may stand in a log: without controls, and not for ever.
+fn printable(words: &str) -> String {
+    const LONGEST: usize = 600;
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    words.chars().take(LONGEST).map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(name: &str, detail: &str) -> Problem {
+        Problem {
+            r#type: Some(format!("urn:ietf:params:acme:error:{name}")),
+            detail: Some(detail.to_owned()),
+            status: None,
+            subproblems: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_problem_is_told_with_what_helps() {
+        let failure = Failure::of_problem(&problem("connection", "Connection refused"));
+        assert_eq!(failure.kind, Kind::Unproved);
+        assert!(failure.words.starts_with("Connection refused (the authority must reach"));
+        let failure = Failure::of_problem(&problem("rateLimited", "too many"));
+        assert_eq!((failure.kind, failure.cost()), (Kind::Limited, Cost::Attempt));
+        let failure = Failure::of_problem(&problem("badNonce", "again"));
+        assert_eq!((failure.kind, failure.cost()), (Kind::Unreachable, Cost::Nothing));
+    }
+
+    #[test]
+    fn what_a_peer_says_cannot_forge_a_line_of_the_log() {
+        let detail = format!("evil\nERROR all is lost\x1b[31m{}", "x".repeat(5000));
+        let failure = Failure::of_problem(&problem("malformed", &detail));
+        assert!(!failure.words.contains(['\n', '\x1b']) && failure.words.len() < 700);
+    }
+}

@@ -1,0 +1,301 @@
+//! The task of one certificate: it waits until the certificate is due, and has it got.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::CertificateDer;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+use super::attempt::{Attempt, Failed, Issued};
+use super::challenge::choose::Solver;
+use super::challenge::pending::Pending;
+use super::failure::Failure;
+use super::ledger::{Ledger, Trouble};
+use super::names::{Wanted, stem};
+use super::order;
+use super::renewal_info;
+use super::roots::Roots;
+use super::schedule;
+use super::stored::{self, Damage, Stored};
+use super::transport::Transport;
+use super::vault::{Held, Vault};
+use crate::config::Acme;
+use crate::observe::metrics::{AcmeOutcome, WorkerMetrics};
+use crate::tls::facts::date;
+
+/// How long to wait when the storage does not work.
+const BROKEN: Duration = Duration::from_secs(30);
+
+/// How one certificate stands, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The name of its site.
+    pub site: String,
+    /// Its names.
+    pub names: Vec<String>,
+    /// When it is renewed, or asked for again.
+    pub next: Option<SystemTime>,
+    /// When what is kept ends; `None` while there is none.
+    pub not_after: Option<SystemTime>,
+    /// From when on a certificate that was not renewed needs a person.
+    pub loud_at: Option<SystemTime>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// The last of them.
+    pub trouble: Option<Trouble>,
+    /// The directory that issued what is kept.
+    pub directory: Option<String>,
+    /// Whether an authority is being asked.
+    pub is_asking: bool,
+}
+
+/// What all keepers share.
+pub(super) struct Shared {
+    pub(super) vault: Box<dyn Vault>,
+    pub(super) acme: Acme,
+    pub(super) solvers: Vec<Solver>,
+    pub(super) roots: Roots,
+    pub(super) pending: Arc<Pending>,
+    pub(super) metrics: Arc<WorkerMetrics>,
+    /// How many may ask at once.
+    pub(super) turns: Arc<Semaphore>,
+    /// Told when what is kept is not what is served.
+    pub(super) news: UnboundedSender<()>,
+}
+
+/// What a keeper can be told.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    notify: Notify,
+    is_forced: AtomicBool,
+}
+
+impl Bell {
+    /// Has the certificate renewed now, whatever its schedule says.
+    pub(super) fn force(&self) {
+        self.is_forced.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+}
+
+/// The task of one certificate.
+pub(super) struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) wanted: Wanted,
+    pub(super) bell: Arc<Bell>,
+    pub(super) standing: Arc<Mutex<Standing>>,
+    /// What is served.
+    pub(super) served: Option<CertificateDer<'static>>,
+}
+
+impl Keeper {
+    /// Goes on for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let pause = match self.turn().await {
+                Ok(pause) => pause,
+                Err(failure) => {
+                    tracing::error!("site {}: {failure}", self.wanted.site);
+                    self.shared.metrics.acme.count(AcmeOutcome::Storage);
+                    BROKEN
+                }
+            };
+            let _ = timeout(pause, self.bell.notify.notified()).await;
+        }
+    }
+
+    /// Looks, and does what is due; returns how long there is nothing to do.
+    async fn turn(&mut self) -> Result<Duration, Failure> {
+        let now = SystemTime::now();
+        let (stored, ledger) = self.look()?;
+        let due = self.due(stored.as_ref(), &ledger);
+        self.tell(stored.as_ref(), &ledger, due, false);
+        let life = stored.as_ref().map(life);
+        let is_forced = self.bell.is_forced.load(Ordering::Relaxed);
+        if due > now && !is_forced {
+            let poll = schedule::poll(life);
+            if let Some(stored) = stored.filter(|_| ledger.window_is_old(now)) {
+                self.ask_for_window(&stored).await?;
+            }
+            return Ok(due.duration_since(now).unwrap_or_default().min(poll));
+        }
+        let turns = Arc::clone(&self.shared.turns);
+        let _turn = turns.acquire().await;
+        let Some(held) = self.lock()? else { return Ok(Duration::from_secs(1)) };
+        // Another process may have been here while we waited.
+        let (stored, mut ledger) = self.look()?;
+        if self.due(stored.as_ref(), &ledger) > SystemTime::now() && !is_forced {
+            return Ok(Duration::ZERO);
+        }
+        self.bell.is_forced.store(false, Ordering::Relaxed);
+        self.tell(stored.as_ref(), &ledger, due, true);
+        self.attempt(stored.as_ref(), &mut ledger, &held).await?;
+        drop(held);
+        Ok(Duration::ZERO)
+    }
+
+    fn lock(&self) -> Result<Option<Held>, Failure> {
+        Ok(self.shared.vault.lock(&stem(&self.wanted.names))?)
+    }
+
+    /// What is kept. What is damaged is set aside; what is new is told.
+    fn look(&mut self) -> Result<(Option<Stored>, Ledger), Failure> {
+        let vault = &*self.shared.vault;
+        let ledger = Ledger::read(vault, &self.wanted.names)?;
+        let stored = match stored::read(vault, &self.wanted.names) {
+            Ok(stored) => stored,
+            Err(Damage::Damaged(words)) => {
+                tracing::error!("site {}: {words}; it is set aside and got anew", self.wanted.site);
+                if let Some(held) = self.lock()? {
+                    vault.set_aside(&stored::entry(&self.wanted.names), &held)?;
+                }
+                None
+            }
+            Err(Damage::Unreadable(words)) => {
+                return Err(Failure::new(super::failure::Kind::Storage, words));
+            }
+        };
+        let leaf = stored.as_ref().and_then(|stored| stored.certified.cert.first());
+        if leaf != self.served.as_ref() && stored.is_some() {
+            self.served = leaf.cloned();
+            // Nobody listens any more when the program ends.
+            let _ = self.shared.news.send(());
+        }
+        Ok((stored, ledger))
+    }
+
+    /// When the certificate is to be asked for.
+    fn due(&self, stored: Option<&Stored>, ledger: &Ledger) -> SystemTime {
+        let wanted = stored.filter(|stored| {
+            stored.covers(&self.wanted.names) && stored.is_of(self.wanted.key_type)
+        });
+        let renewal = wanted.map_or(SystemTime::UNIX_EPOCH, |stored| {
+            let dates = (stored.facts.not_before, stored.facts.not_after);
+            schedule::renewal(dates, ledger.window(), &stem(&self.wanted.names))
+        });
+        renewal.max(ledger.next_try())
+    }
+
+    async fn attempt(
+        &self,
+        stored: Option<&Stored>,
+        ledger: &mut Ledger,
+        held: &Held,
+    ) -> Result<(), Failure> {
+        let shared = &self.shared;
+        let names = &self.wanted.names;
+        let result = Attempt {
+            vault: &*shared.vault,
+            held,
+            wanted: &self.wanted,
+            acme: &shared.acme,
+            solvers: &shared.solvers,
+            roots: &shared.roots,
+            pending: &shared.pending,
+            ledger,
+        }
+        .run()
+        .await;
+        let now = SystemTime::now();
+        match result {
+            Ok(Issued { directory, text, stored }) => {
+                shared.vault.put(&stored::entry(names), text.as_bytes(), held)?;
+                ledger.succeed(&directory, names, now);
+                ledger.write(&*shared.vault, names, held)?;
+                shared.vault.remove(&order::entry(names), held)?;
+                shared.metrics.acme.count(AcmeOutcome::Issued);
+                tracing::info!(
+                    "site {}: {directory} has issued a certificate for {}, valid until {}",
+                    self.wanted.site,
+                    names.join(", "),
+                    date(stored.facts.not_after)
+                );
+            }
+            Err(Failed { directory, failure }) => {
+                let earliest = failure.retry_after.map(|wait| now + wait);
+                let what = (directory.as_str(), failure.words.as_str());
+                let wait = ledger.fail(what, failure.cost(), stored.map(life), earliest, now);
+                ledger.write(&*shared.vault, names, held)?;
+                shared.metrics.acme.count(failure.outcome());
+                self.complain(stored, &failure, &directory, wait);
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(
+        &self,
+        stored: Option<&Stored>,
+        failure: &Failure,
+        directory: &str,
+        wait: Duration,
+    ) {
+        let serving = match stored {
+            Some(stored) if stored.is_valid(SystemTime::now()) => {
+                format!("the old one serves until {}", date(stored.facts.not_after))
+            }
+            Some(_) => "the old one has expired".to_owned(),
+            None => "one of the local authority serves, which browsers do not trust".to_owned(),
+        };
+        let wait = Duration::from_secs(wait.as_secs().max(1));
+        tracing::error!(
+            "site {}: no certificate for {}: {directory}: {failure}; {serving}; the next try is \
+             in {wait:?}",
+            self.wanted.site,
+            self.wanted.names.join(", "),
+        );
+    }
+
+    /// Asks the authority when it wants the certificate renewed. That it does not say is no failure.
+    async fn ask_for_window(&self, stored: &Stored) -> Result<(), Failure> {
+        let Some(held) = self.lock()? else { return Ok(()) };
+        let shared = &self.shared;
+        let mut ledger = Ledger::read(&*shared.vault, &self.wanted.names)?;
+        let authority = ledger.directory.as_ref().and_then(|directory| {
+            shared.acme.authorities.iter().find(|authority| authority.directory == *directory)
+        });
+        let life = life(stored);
+        let (window, hold) = match (authority, stored.certified.cert.first()) {
+            (Some(authority), Some(leaf)) => match shared.roots.of(authority.ca.as_ref()) {
+                Ok(tls) => {
+                    let transport = Transport::new(tls);
+                    let asked = renewal_info::ask(&transport, &authority.directory, leaf).await;
+                    asked.unwrap_or_else(|failure| {
+                        tracing::debug!("site {}: {failure}", self.wanted.site);
+                        (ledger.window(), life / 20)
+                    })
+                }
+                Err(_) => (None, life / 20),
+            },
+            _ => (None, life),
+        };
+        // A window that comes too late is of no use.
+        let hold = hold.min(life / 10).max(Duration::from_secs(5));
+        ledger.windowed(window, hold, SystemTime::now());
+        ledger.write(&*shared.vault, &self.wanted.names, &held)?;
+        Ok(())
+    }
+
+    fn tell(&self, stored: Option<&Stored>, ledger: &Ledger, due: SystemTime, is_asking: bool) {
+        let standing = Standing {
+            site: self.wanted.site.clone(),
+            names: self.wanted.names.clone(),
+            next: Some(due),
+            not_after: stored.map(|stored| stored.facts.not_after),
+            loud_at: stored
+                .map(|stored| schedule::loud_at(stored.facts.not_before, stored.facts.not_after)),
+            failures: ledger.failures,
+            trouble: ledger.trouble.clone(),
+            directory: ledger.directory.clone(),
+            is_asking,
+        };
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+}
+
+fn life(stored: &Stored) -> Duration {
+    stored.facts.not_after.duration_since(stored.facts.not_before).unwrap_or_default()
+}

@@ -1,0 +1,289 @@
+//! What is remembered of each certificate over restarts: attempts, failures, the next try.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::names::stem;
+use super::schedule::{Cost, Window, back_off};
+use super::vault::{Held, Vault};
+use crate::tls::storage::StorageError;
+
+/// Moments are milliseconds since 1970.
+type Moment = u64;
+
+/// What is remembered of one certificate. What it knows nothing of is as if nothing had happened,
+/// so that a damaged ledger costs a few attempts and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// The names that were asked for last.
+    pub names: Vec<String>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// Not to be asked for before this.
+    next_try: Moment,
+    /// The last failure, until the next success.
+    pub trouble: Option<Trouble>,
+    /// Whether an authority that counts has ever issued it.
+    pub succeeded: bool,
+    /// Whether the staging directory has.
+    pub staged: bool,
+    /// The directory whose certificate is kept.
+    pub directory: Option<String>,
+    /// The window that this authority gave for it, and until when that holds.
+    window: Option<(Moment, Moment)>,
+    window_until: Moment,
+    /// What was issued in the last week.
+    pub issued: Vec<Event>,
+    /// What failed to be proved in the last week.
+    pub unproved: Vec<Event>,
+}
+
+/// Something that an authority counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    at: Moment,
+    /// The directory of the authority.
+    pub directory: String,
+    /// The names that it was about.
+    pub names: Vec<String>,
+}
+
+/// Why the last attempt came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    at: Moment,
+    /// The directory that was asked.
+    pub directory: String,
+    /// For the operator.
+    pub words: String,
+}
+
+/// What is older than this counts no more.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// The entry of the ledger for these names.
+#[must_use]
+pub fn entry(names: &[String]) -> String {
+    format!("{}.json", stem(names))
+}
+
+/// Every ledger there is, `own` in place of what is kept for `names`. One that cannot be read counts
+/// nothing.
+///
+/// # Errors
+/// When the storage cannot be listed.
+pub fn all(vault: &dyn Vault, names: &[String], own: &Ledger) -> Result<Vec<Ledger>, StorageError> {
+    let ours = entry(names);
+    let mut ledgers = vec![own.clone()];
+    for name in vault.list()? {
+        let is_ledger = name.ends_with(".json")
+            && !name.starts_with('.')
+            && !name.ends_with(".order.json")
+            && !name.starts_with("account@");
+        if is_ledger && name != ours {
+            let text = vault.get(&name).ok().flatten().unwrap_or_default();
+            ledgers.extend(serde_json::from_slice::<Ledger>(&text).ok());
+        }
+    }
+    Ok(ledgers)
+}
+
+impl Ledger {
+    /// Reads it; an empty one where there is none or it is damaged, which is said.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub fn read(vault: &dyn Vault, names: &[String]) -> Result<Self, StorageError> {
+        let name = entry(names);
+        let Some(text) = vault.get(&name)? else { return Ok(Self::default()) };
+        Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
+            tracing::warn!("{} is damaged and begun anew: {error}", vault.place(&name));
+            Self::default()
+        }))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the storage cannot be written.
+    pub fn write(
+        &mut self,
+        vault: &dyn Vault,
+        names: &[String],
+        held: &Held,
+    ) -> Result<(), StorageError> {
+        self.names = names.to_vec();
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        vault.put(&entry(names), &text, held)
+    }
+
+    /// Not to be asked for before this.
+    #[must_use]
+    pub fn next_try(&self) -> SystemTime {
+        moment(self.next_try)
+    }
+
+    /// The window that the authority gave.
+    #[must_use]
+    pub fn window(&self) -> Option<Window> {
+        let (start, end) = self.window?;
+        Some(Window { start: moment(start), end: moment(end) })
+    }
+
+    /// Whether it is time to ask the authority for a window.
+    #[must_use]
+    pub fn window_is_old(&self, now: SystemTime) -> bool {
+        now >= moment(self.window_until)
+    }
+
+    /// The authority gave this window, or none; it is asked again after `hold`.
+    pub fn windowed(&mut self, window: Option<Window>, hold: Duration, now: SystemTime) {
+        self.window = window.map(|window| (millis(window.start), millis(window.end)));
+        self.window_until = millis(now + hold);
+    }
+
+    /// A certificate was issued by the authority at `directory`.
+    pub fn succeed(&mut self, directory: &str, names: &[String], now: SystemTime) {
+        self.failures = 0;
+        self.next_try = 0;
+        self.trouble = None;
+        self.succeeded = true;
+        self.directory = Some(directory.to_owned());
+        self.window = None;
+        self.window_until = 0;
+        self.issued.push(event(directory, names, now));
+        self.forget(now);
+    }
+
+    /// A validation failed, which authorities count.
+    pub fn fail_to_prove(&mut self, directory: &str, names: &[String], now: SystemTime) {
+        self.unproved.push(event(directory, names, now));
+        self.forget(now);
+    }
+
+    /// An attempt came to nothing: the next is not before the back-off has passed, nor before
+    /// `earliest`. Returns how long that is.
+    pub fn fail(
+        &mut self,
+        (directory, words): (&str, &str),
+        cost: Cost,
+        life: Option<Duration>,
+        earliest: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let seed = self.names.first().cloned().unwrap_or_default();
+        let next = now + back_off(self.failures, cost, life, &seed);
+        let next = earliest.map_or(next, |earliest| next.max(earliest));
+        self.next_try = millis(next);
+        self.trouble = Some(Trouble {
+            at: millis(now),
+            directory: directory.to_owned(),
+            words: words.to_owned(),
+        });
+        next.duration_since(now).unwrap_or_default()
+    }
+
+    /// Forgets what counts no more.
+    fn forget(&mut self, now: SystemTime) {
+        let oldest = millis(now.checked_sub(WEEK).unwrap_or(UNIX_EPOCH));
+        self.issued.retain(|event| event.at >= oldest);
+        self.unproved.retain(|event| event.at >= oldest);
+    }
+}
+
+impl Event {
+    /// When it was.
+    #[must_use]
+    pub fn at(&self) -> SystemTime {
+        moment(self.at)
+    }
+}
+
+impl Trouble {
+    /// When it was.
+    #[must_use]
+    pub fn at(&self) -> SystemTime {
+        moment(self.at)
+    }
+}
+
+fn event(directory: &str, names: &[String], now: SystemTime) -> Event {
+    Event { at: millis(now), directory: directory.to_owned(), names: names.to_vec() }
+}
+
+fn millis(moment: SystemTime) -> Moment {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Far beyond any sensible moment the sum would not fit.
+fn moment(millis: Moment) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::acme::vault::Files;
+
+    const CA: &str = "https://ca.test/dir";
+
+    fn names() -> Vec<String> {
+        vec!["a.test".to_owned()]
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    #[test]
+    fn what_is_remembered_outlives_a_restart() {
+        let storage = tempfile::tempdir().unwrap();
+        let vault = Files::at(storage.path());
+        let held = vault.lock("a.test").unwrap().unwrap();
+        let mut ledger = Ledger::read(&vault, &names()).unwrap();
+        assert_eq!(ledger.next_try(), UNIX_EPOCH);
+        let wait = ledger.fail((CA, "no"), Cost::Attempt, None, None, now());
+        ledger.fail_to_prove(CA, &names(), now());
+        let window = Window { start: now(), end: now() + Duration::from_secs(9) };
+        ledger.windowed(Some(window), Duration::from_secs(60), now());
+        ledger.write(&vault, &names(), &held).unwrap();
+        let again = Ledger::read(&vault, &names()).unwrap();
+        assert_eq!(again, ledger);
+        assert_eq!(again.next_try(), now() + Duration::from_millis(wait.as_millis() as u64));
+        assert_eq!(again.trouble.as_ref().unwrap().words, "no");
+        assert_eq!(again.window(), Some(window));
+        assert!(!again.window_is_old(now()) && again.window_is_old(now() + WEEK));
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_begun_anew() {
+        let storage = tempfile::tempdir().unwrap();
+        let vault = Files::at(storage.path());
+        let held = vault.lock("a.test").unwrap().unwrap();
+        for text in ["", "{", "[1]", "{\"failures\": -1}"] {
+            vault.put("a.test.json", text.as_bytes(), &held).unwrap();
+            assert_eq!(Ledger::read(&vault, &names()).unwrap(), Ledger::default(), "{text}");
+        }
+        vault.put("a.test.json", b"{\"next_try\": 18446744073709551615}", &held).unwrap();
+        let _ = Ledger::read(&vault, &names()).unwrap().next_try();
+    }
+
+    #[test]
+    fn a_success_ends_the_trouble_and_is_counted_for_a_week() {
+        let mut ledger = Ledger::default();
+        let earliest = now() + WEEK;
+        let wait = ledger.fail((CA, "no"), Cost::Attempt, None, Some(earliest), now());
+        assert!(wait >= WEEK - Duration::from_secs(1), "the authority said when: {wait:?}");
+        ledger.succeed(CA, &names(), now());
+        assert_eq!((ledger.failures, &ledger.trouble, ledger.succeeded), (0, &None, true));
+        assert_eq!(ledger.next_try(), UNIX_EPOCH);
+        ledger.succeed(CA, &names(), now() + WEEK / 2);
+        assert_eq!(ledger.issued.len(), 2);
+        ledger.succeed(CA, &names(), now() + WEEK + Duration::from_secs(1));
+        assert_eq!(ledger.issued.len(), 2, "the first counts no more");
+    }
+}

@@ -1,0 +1,148 @@
+//! All certificates that are got by ACME: a task for each, in the control plane.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use super::challenge::choose::{Solver, solvers};
+use super::challenge::pending::Pending;
+use super::keeper::{Bell, Keeper, Shared};
+use super::names::{Wanted, wanted};
+use super::roots::Roots;
+use super::vault::Files;
+use crate::config::{Acme, Config};
+use crate::observe::metrics::WorkerMetrics;
+
+pub use super::keeper::Standing;
+
+/// Certificates that are asked for at once: more would only wait for the same authority.
+const AT_ONCE: usize = 4;
+
+/// The keepers, and what they have to tell.
+#[derive(Debug)]
+pub struct Manager {
+    metrics: Arc<WorkerMetrics>,
+    sender: UnboundedSender<()>,
+    news: UnboundedReceiver<()>,
+    /// What the keepers work from.
+    under: Option<(Acme, Vec<Solver>)>,
+    kept: Vec<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    wanted: Wanted,
+    standing: Arc<Mutex<Standing>>,
+    bell: Arc<Bell>,
+    task: AbortHandle,
+}
+
+impl Manager {
+    /// Keeps nothing yet.
+    #[must_use]
+    pub fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        let (sender, news) = unbounded_channel();
+        Self { metrics, sender, news, under: None, kept: Vec::new() }
+    }
+
+    /// Keeps what `config` wants from now on, and nothing else. What was wanted before in the same
+    /// way is not disturbed. `served` tells what is served for the names of a certificate.
+    ///
+    /// To be called on the runtime that the keepers shall run on.
+    pub fn keep(
+        &mut self,
+        config: &Config,
+        roots: &Roots,
+        pending: &Arc<Pending>,
+        served: impl Fn(&[String]) -> Option<CertificateDer<'static>>,
+    ) {
+        let under = (config.acme.clone(), solvers(config));
+        let wanted = wanted(config);
+        let is_same = self.under.as_ref() == Some(&under);
+        let mut old = std::mem::take(&mut self.kept);
+        let shared = Arc::new(Shared {
+            vault: Box::new(Files::at(&config.acme.storage)),
+            acme: under.0.clone(),
+            solvers: under.1.clone(),
+            roots: roots.clone(),
+            pending: Arc::clone(pending),
+            metrics: Arc::clone(&self.metrics),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            news: self.sender.clone(),
+        });
+        self.under = Some(under);
+        for wanted in wanted {
+            let place = old.iter().position(|kept| is_same && kept.wanted == wanted);
+            let kept = match place {
+                Some(place) => old.swap_remove(place),
+                None => Kept::start(&shared, &wanted, served(&wanted.names)),
+            };
+            self.kept.push(kept);
+        }
+        stop(&old);
+    }
+
+    /// Waits until what is kept is not what is served. Of several such moments that have passed one
+    /// is told.
+    pub async fn changed(&mut self) {
+        // It cannot end: a sender is held here.
+        let _ = self.news.recv().await;
+        while self.news.try_recv().is_ok() {}
+    }
+
+    /// How every certificate stands.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        let read =
+            |kept: &Kept| kept.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.kept.iter().map(read).collect()
+    }
+
+    /// Has the certificates with this name among theirs renewed now, or all; says how many.
+    #[must_use]
+    pub fn renew(&self, name: Option<&str>) -> usize {
+        let is_meant = |kept: &&Kept| {
+            name.is_none_or(|name| {
+                kept.wanted.site == name || kept.wanted.names.iter().any(|other| other == name)
+            })
+        };
+        self.kept.iter().filter(is_meant).inspect(|kept| kept.bell.force()).count()
+    }
+
+    /// Asks nobody any more. What is under way is gone on with by whoever comes next.
+    pub fn stop(&mut self) {
+        stop(&std::mem::take(&mut self.kept));
+        self.under = None;
+    }
+}
+
+impl Kept {
+    fn start(
+        shared: &Arc<Shared>,
+        wanted: &Wanted,
+        served: Option<CertificateDer<'static>>,
+    ) -> Self {
+        let standing = Arc::new(Mutex::new(Standing {
+            site: wanted.site.clone(),
+            names: wanted.names.clone(),
+            ..Standing::default()
+        }));
+        let bell = Arc::new(Bell::default());
+        let keeper = Keeper {
+            shared: Arc::clone(shared),
+            wanted: wanted.clone(),
+            bell: Arc::clone(&bell),
+            standing: Arc::clone(&standing),
+            served,
+        };
+        let task = tokio::spawn(keeper.run()).abort_handle();
+        Self { wanted: wanted.clone(), standing, bell, task }
+    }
+}
+
+fn stop(kept: &[Kept]) {
+    kept.iter().for_each(|kept| kept.task.abort());
+}

@@ -1,0 +1,64 @@
+//! Whom the directories are verified against: read once, while the files may still be read.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::names::wants_any;
+use crate::config::Config;
+use crate::tls::client;
+
+/// The rules of TLS towards each authority, by the file of its roots; `None` is the system's.
+#[derive(Clone, Debug, Default)]
+pub struct Roots(HashMap<Option<PathBuf>, Result<Arc<ClientConfig>, String>>);
+
+impl Roots {
+    /// Reads what `config` names. What may not be read any more is taken from `before`; what cannot
+    /// be had is told when it is wanted, because sites are served without it.
+    #[must_use]
+    pub fn read(config: &Config, before: Option<&Self>) -> Self {
+        if !wants_any(config) {
+            return Self::default();
+        }
+        let mut all = HashMap::new();
+        for authority in &config.acme.authorities {
+            all.entry(authority.ca.clone()).or_insert_with(|| {
+                let read = match &authority.ca {
+                    Some(path) => from_file(path),
+                    None => client::client_config().map_err(|error| error.to_string()),
+                };
+                let kept = before.and_then(|before| before.0.get(&authority.ca)?.clone().ok());
+                read.or_else(|error| kept.ok_or(error))
+            });
+        }
+        Self(all)
+    }
+
+    /// The rules towards an authority with this file of roots.
+    ///
+    /// # Errors
+    /// In words, when its roots could not be read.
+    pub fn of(&self, ca: Option<&PathBuf>) -> Result<Arc<ClientConfig>, String> {
+        let found = self.0.get(&ca.cloned());
+        found.cloned().unwrap_or_else(|| Err("its roots were not read".to_owned()))
+    }
+}
+
+fn from_file(path: &PathBuf) -> Result<Arc<ClientConfig>, String> {
+    let shown = path.display();
+    let text = std::fs::File::open(path).and_then(crate::tls::storage::read_regular);
+    let text = text.map_err(|error| format!("cannot read the roots in {shown}: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| format!("{shown} is damaged: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("a root in {shown}: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("{shown} has no certificate in it"));
+    }
+    client::with_roots(roots).map_err(|error| error.to_string())
+}

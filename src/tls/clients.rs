@@ -1,0 +1,113 @@
+//! Certificates of clients: whose are believed, and what has been revoked.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+
+use super::facts::{Facts, date, moment};
+use super::files::{self, FilesError};
+use crate::config::ClientCertificates;
+
+/// What certificates of clients are held against.
+#[derive(Debug)]
+pub struct Authorities {
+    /// The rules as rustls asks for them; a certificate may be missing where it is not required.
+    pub verifier: Arc<dyn ClientCertVerifier>,
+    /// What the rules were made from, to tell one set of them from another.
+    pub(super) content: Vec<u8>,
+}
+
+/// Reads the authorities and what they have revoked.
+///
+/// A certificate is refused when the lists say nothing about it or about an authority between it
+/// and the root, and when a list is over: who cannot be told from the revoked is not let in.
+///
+/// # Errors
+/// A file that is missing, unreadable or damaged, authorities that have all expired, and a list
+/// that is over or of none of the authorities: with such files nobody could be let in, or too many.
+pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities, FilesError> {
+    let wrong = |why: String| FilesError::of_clients(&clients.ca, why);
+    let mut roots = RootCertStore::empty();
+    let mut subjects = Vec::new();
+    let mut content = Vec::new();
+    let mut ended = None;
+    for authority in files::certificates(&clients.ca)? {
+        content.extend_from_slice(&authority);
+        let facts = Facts::of(&authority).map_err(|error| wrong(error.to_string()))?;
+        if facts.not_after < now {
+            ended = Some(facts.not_after);
+            continue;
+        }
+        subjects.push(subject(&authority).map_err(&wrong)?);
+        roots.add(authority).map_err(|error| {
+            wrong(format!("it holds a certificate that is no authority: {error}"))
+        })?;
+    }
+    if let (true, Some(ended)) = (roots.is_empty(), ended) {
+        let why = format!("the authority of the clients expired on {}", date(ended));
+        return Err(wrong(why));
+    }
+    let lists = revoked(clients, &subjects, now, &mut content)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(lists)
+        .enforce_revocation_expiration();
+    if !clients.required {
+        builder = builder.allow_unauthenticated();
+    }
+    let verifier = builder.build().map_err(|error| {
+        let path = clients.crl.as_ref().unwrap_or(&clients.ca);
+        FilesError::of_clients(path, error.to_string())
+    })?;
+    Ok(Authorities { verifier, content })
+}
+
+fn revoked(
+    clients: &ClientCertificates,
+    subjects: &[Vec<u8>],
+    now: SystemTime,
+    content: &mut Vec<u8>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, FilesError> {
+    let Some(path) = &clients.crl else { return Ok(Vec::new()) };
+    let wrong = |why: String| FilesError::of_clients(path, why);
+    let text = files::content(path)?;
+    let lists = CertificateRevocationListDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(format!("it is damaged: {error}")))?;
+    if lists.is_empty() {
+        return Err(wrong("it holds no revocation list (-----BEGIN X509 CRL-----)".to_owned()));
+    }
+    let mut is_of_ours = false;
+    for list in &lists {
+        content.extend_from_slice(list);
+        let (_, list) = CertificateRevocationList::from_der(list)
+            .map_err(|error| wrong(format!("it is damaged: {error}")))?;
+        is_of_ours |= subjects.iter().any(|subject| subject == list.issuer().as_raw());
+        let Some(next) = list.next_update() else {
+            return Err(wrong("it does not say until when it holds (nextUpdate)".to_owned()));
+        };
+        let next = moment(next.timestamp());
+        if next < now {
+            let on = date(next);
+            return Err(wrong(format!("the revocation list was to be replaced until {on}")));
+        }
+    }
+    if !is_of_ours {
+        let why = format!("it is of none of the authorities in {}", clients.ca.display());
+        return Err(wrong(why));
+    }
+    Ok(lists)
+}
+
+fn subject(authority: &CertificateDer<'_>) -> Result<Vec<u8>, String> {
+    let (_, certificate) =
+        X509Certificate::from_der(authority).map_err(|error| error.to_string())?;
+    Ok(certificate.subject().as_raw().to_vec())
+}

@@ -1,0 +1,86 @@
+//! How far the ramps of all sites have come: one file each in the folder `hsts` of the storage.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use super::Progress;
+use crate::tls::storage::{Folder, StorageError};
+
+/// The name of the folder.
+pub const FOLDER: &str = "hsts";
+
+/// The folder, looked into anew each time: `certs hsts` may write there too.
+#[derive(Clone, Debug)]
+pub struct Book {
+    storage: PathBuf,
+}
+
+impl Book {
+    /// Of this storage; nothing is made before it is written.
+    #[must_use]
+    pub fn of(storage: &Path) -> Self {
+        Self { storage: storage.to_owned() }
+    }
+
+    /// What is known of a site. What cannot be read is logged and as if it were not there: its ramp
+    /// begins anew, which binds nobody.
+    #[must_use]
+    pub fn read(&self, site: &str) -> Option<Progress> {
+        let name = file(site);
+        let read = Folder::open(&self.storage, FOLDER).and_then(|folder| match folder {
+            Some(folder) => folder.read(&name),
+            None => Ok(None),
+        });
+        let text = match read {
+            Ok(text) => text?,
+            Err(error) => {
+                tracing::warn!("hsts of site {site}: {error}");
+                return None;
+            }
+        };
+        serde_json::from_slice(&text)
+            .inspect_err(|error| tracing::warn!("hsts of site {site}: {name} is damaged: {error}"))
+            .ok()
+    }
+
+    /// Keeps what is known of a site, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there before is there still.
+    pub fn write(&self, site: &str, progress: &Progress) -> Result<(), StorageError> {
+        let folder = Folder::create(&self.storage, FOLDER)?;
+        let lock = folder.lock()?;
+        let text = serde_json::to_vec(progress).unwrap_or_default();
+        folder.write(&file(site), &text, Mode::RUSR | Mode::WUSR, &lock)
+    }
+}
+
+/// A name of a site has nothing that means something in a path but, perhaps, an asterisk.
+fn file(site: &str) -> String {
+    format!("{}.json", site.replace('*', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::Hsts;
+
+    #[test]
+    fn what_is_written_is_read_and_damage_in_one_hurts_no_other() {
+        let storage = tempfile::tempdir().unwrap();
+        let book = Book::of(storage.path());
+        assert_eq!(book.read("a.test"), None);
+        assert_eq!(fs::read_dir(storage.path()).unwrap().count(), 0, "nothing is made by a look");
+        let ramp = Hsts::Ramp { include_subdomains: false };
+        let reset = Progress::reset(ramp, SystemTime::now());
+        book.write("a.test", &reset).unwrap();
+        book.write("*.b.test", &reset).unwrap();
+        fs::write(storage.path().join("hsts/a.test.json"), "{\"step\":").unwrap();
+        assert_eq!(book.read("a.test"), None);
+        assert_eq!(book.read("*.b.test"), Some(reset));
+    }
+}

@@ -1,0 +1,102 @@
+//! The rules of TLS of a site, ready to be used, and whether what was agreed on under other rules
+//! is still good enough.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::ProtocolVersion;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+
+use super::clients;
+use super::files::{FilesError, Look};
+use crate::config::TlsPolicy;
+
+/// What tells one set of rules from another, the content of its files counted.
+pub type Tag = [u8; 16];
+
+/// The rules of TLS of a site.
+#[derive(Debug)]
+pub struct Policy {
+    /// As the configuration has them.
+    pub rules: TlsPolicy,
+    /// What certificates of clients are held against, where they are asked for.
+    pub verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// What tells it from others: a session, and a connection, is good under the rules that it was
+    /// begun under.
+    pub tag: Tag,
+    /// What its files looked like before they were read.
+    looks: Vec<(PathBuf, Look)>,
+}
+
+impl Policy {
+    /// Reads the files of `rules`.
+    ///
+    /// # Errors
+    /// As [`clients::load`].
+    pub fn load(rules: &TlsPolicy, now: SystemTime) -> Result<Self, FilesError> {
+        let Some(clients) = &rules.clients else {
+            return Ok(Self::without_files(rules));
+        };
+        let paths = std::iter::once(&clients.ca).chain(&clients.crl);
+        let looks = paths.map(|path| (path.clone(), Look::of(path))).collect();
+        let authorities = clients::load(clients, now)?;
+        Ok(Self {
+            rules: rules.clone(),
+            tag: tag(rules, &authorities.content),
+            verifier: Some(authorities.verifier),
+            looks,
+        })
+    }
+
+    /// The rules of a site that says nothing about them.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self::without_files(&TlsPolicy::default())
+    }
+
+    fn without_files(rules: &TlsPolicy) -> Self {
+        Self { rules: rules.clone(), tag: tag(rules, &[]), verifier: None, looks: Vec::new() }
+    }
+
+    /// Whether `rules` name the same files, which may still be what they were when these were read.
+    #[must_use]
+    pub(super) fn may_still_hold(&self, rules: &TlsPolicy) -> bool {
+        let unchanged = |(path, look): &(PathBuf, Look)| Look::of(path).has_content_of(*look);
+        self.rules == *rules && self.looks.iter().all(unchanged)
+    }
+
+    /// Whether a connection that was made under other rules, or a session that was begun long ago,
+    /// is good under these: with the certificates that its client showed then.
+    #[must_use]
+    pub fn admits(
+        &self,
+        version: ProtocolVersion,
+        shown: &[CertificateDer<'_>],
+        now: SystemTime,
+    ) -> bool {
+        if self.rules.only_tls13 && version != ProtocolVersion::TLSv1_3 {
+            return false;
+        }
+        let Some(verifier) = &self.verifier else { return true };
+        let Some((own, between)) = shown.split_first() else {
+            return !verifier.client_auth_mandatory();
+        };
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(since);
+        verifier.verify_client_cert(own, between, now).is_ok()
+    }
+}
+
+/// By what the rules are, not by where their files lie.
+fn tag(rules: &TlsPolicy, content: &[u8]) -> Tag {
+    let TlsPolicy { only_tls13, http2, http1, clients } = rules;
+    let clients = clients.as_ref().map(|clients| (clients.required, clients.crl.is_some()));
+    let mut text = format!("{:?}", (only_tls13, http2, http1, clients)).into_bytes();
+    text.extend_from_slice(content);
+    let mut tag = Tag::default();
+    tag.iter_mut().zip(digest(&SHA256, &text).as_ref()).for_each(|(to, from)| *to = *from);
+    tag
+}

@@ -1,0 +1,53 @@
+//! A kill at every step: no account is made twice, and what was begun is gone on with.
+
+use super::*;
+use crate::harness::pebble::Pebbles;
+use crate::harness::relay::Relay;
+
+/// Kills it after each of the first `steps` requests, whose answer it never sees; then lets it
+/// finish. Every request is a step: directory, nonce, account, order, authorization, challenge,
+/// finalization, certificate.
+fn killed_at(steps: impl Iterator<Item = usize>) {
+    let pebbles = Pebbles::new().with("PEBBLE_WFE_NONCEREJECT", "0");
+    let Some(pebble) = pebbles.start() else { return };
+    let (origin, storage) = (app(), storage());
+    let relay = Relay::to(pebble.place());
+    let directory = pebble.directory_at(relay.place());
+    let setup = pebble.setup_at(&directory, site(&origin)).acme(&kept_in(storage.path()));
+    let mut killed = 0;
+    for step in steps {
+        relay.trap_after(step);
+        let mut proxy = setup.clone().start();
+        let caught = relay.has_caught(crate::harness::PATIENCE / 2);
+        proxy.kill();
+        if !caught {
+            // There was less to do than that, because what was done before was kept.
+            std::fs::read(storage.path().join("acme/shop.test.pem")).unwrap();
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed > 0);
+    relay.trap_after(usize::MAX / 2);
+    let proxy = setup.start();
+    expect_issued(&proxy, &pebble);
+    assert_eq!(pebble.accounts(), 1, "an account was made twice");
+    let (orders, issued) = (pebble.orders(), pebble.issued());
+    assert!(issued == 1 && orders <= killed + 1, "{orders} orders, {issued} certificates");
+    let left = std::fs::read_dir(storage.path().join("acme")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("order")), "{left:?}");
+}
+
+#[test]
+fn a_kill_at_any_step_loses_nothing() {
+    killed_at((0..16).step_by(2));
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn fifty_kills_lose_nothing() {
+    for round in 0..5 {
+        killed_at((0..20).skip(round).step_by(2));
+    }
+}

@@ -1,0 +1,133 @@
+//! Every way in which an authority fails.
+
+use std::net::TcpListener;
+
+use super::*;
+use crate::harness::pebble::Pebbles;
+use crate::harness::{pki, tools};
+
+/// What `status` says, and that a person is needed.
+#[track_caller]
+fn expect_call(proxy: &Proxy, words: &str) {
+    let file = proxy.path("portcullis.toml");
+    let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
+    let told = tools::stdout(&status);
+    assert_eq!(status.status.code(), Some(1), "{told}");
+    assert!(told.contains("needs a person: site shop.test") && told.contains(words), "{told}");
+}
+
+#[test]
+fn an_authority_that_nobody_vouches_for_is_not_believed() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let origin = app();
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
+    let folder = storage();
+    let roots = folder.path().join("other.pem");
+    std::fs::write(&roots, other.cert.pem()).unwrap();
+    let setup = pebble.setup(site(&origin)).acme(&format!("ca = '{}'", roots.display()));
+    let proxy = setup.start();
+    proxy.expect_words("is not trusted");
+    proxy.expect_words("name the PEM file of its roots as `ca`");
+    expect_call(&proxy, "is not trusted");
+    assert_eq!(pebble.accounts(), 0);
+}
+
+#[test]
+fn an_authority_that_is_down_is_asked_again_when_it_is_up() {
+    let Some(mut pebble) = Pebbles::new().closed().start() else { return };
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    proxy.expect_words("cannot connect to localhost:");
+    expect_call(&proxy, "cannot connect to localhost:");
+    pebble.open();
+    expect_issued(&proxy, &pebble);
+}
+
+#[test]
+fn an_authority_that_says_nothing_holds_nobody_up() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let origin = app();
+    origin.route("/", "ok");
+    // It takes connections, and that is all.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = pebble.directory_at(silent.local_addr().unwrap());
+    let proxy = pebble.setup_at(&directory, site(&origin)).start();
+    let root = std::fs::read_to_string(proxy.path("storage/local/root.pem")).unwrap();
+    assert_eq!(trusting(&proxy, &root).get("/").text(), "ok");
+    proxy.expect_words("did not answer within 10s");
+}
+
+#[test]
+fn refused_nonces_are_no_failure() {
+    let Some(pebble) = Pebbles::new().with("PEBBLE_WFE_NONCEREJECT", "50").start() else { return };
+    let origin = app();
+    let proxy = pebble.setup(site(&origin).and("www.shop.test")).start();
+    expect_issued(&proxy, &pebble);
+    assert_eq!(pebble.accounts(), 1);
+}
+
+#[test]
+fn the_next_authority_is_asked_when_one_fails() {
+    let Some(first) = Pebbles::new().closed().start() else { return };
+    let Some(second) = Pebbles::new().start_beside(Some(&first)) else { return };
+    let origin = app();
+    let one = |pebble: &Pebble| {
+        let (directory, roots) = (pebble.directory(), pebble.roots());
+        format!("{{ directory = '{directory}', ca = '{}' }}", roots.display())
+    };
+    let list = format!("authority = [{}, {}]", one(&first), one(&second));
+    let setup = first.setup(site(&origin)).without_acme().acme(&list);
+    let proxy = setup.start();
+    expect_issued(&proxy, &second);
+    assert!(proxy.words().contains("cannot connect to localhost:"), "{}", proxy.words());
+}
+
+#[test]
+fn a_name_that_never_succeeded_is_tried_at_the_staging_directory_first() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let Some(staging) = Pebbles::new().start_beside(Some(&pebble)) else { return };
+    let (origin, storage) = (app(), storage());
+    let list = format!(
+        "authority = [{{ directory = '{}', staging_directory = '{}', ca = '{}' }}]",
+        pebble.directory(),
+        staging.directory(),
+        pebble.roots().display()
+    );
+    let setup = pebble
+        .setup(site(&origin))
+        .without_acme()
+        .acme(&list)
+        .acme("staging = 'first'")
+        .acme(&kept_in(storage.path()));
+    let proxy = setup.clone().start();
+    expect_issued(&proxy, &pebble);
+    assert_eq!((staging.issued(), pebble.issued()), (1, 1));
+    drop(proxy);
+    // What has succeeded once is not tried again.
+    std::fs::remove_file(storage.path().join("acme/shop.test.pem")).unwrap();
+    let proxy = setup.start();
+    expect_issued(&proxy, &pebble);
+    assert_eq!((staging.issued(), pebble.issued()), (1, 2));
+}
+
+#[test]
+fn what_fails_at_the_staging_directory_is_not_asked_of_the_other() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    // It looks at other ports.
+    let Some(staging) = Pebbles::new().start() else { return };
+    let origin = app();
+    let list = format!(
+        "authority = [{{ directory = '{}', staging_directory = '{}', ca = '{}' }}]",
+        pebble.directory(),
+        staging.directory(),
+        pebble.roots().display()
+    );
+    let setup = pebble.setup(site(&origin)).without_acme().acme(&list).acme("staging = 'first'");
+    let proxy = setup.start();
+    proxy.expect_words("no certificate for shop.test");
+    expect_call(&proxy, "could not be proved by");
+    assert_eq!((pebble.accounts(), pebble.orders()), (0, 0));
+    let words = proxy.words();
+    assert!(words.contains("by http-01") && words.contains("by tls-alpn-01"), "{words}");
+    let _ = pki::root_pem();
+}

@@ -1,0 +1,135 @@
+//! `Strict-Transport-Security`: what is sent, and the way back down.
+
+use std::fs;
+
+use crate::harness::setup::write_file;
+use crate::harness::tools::{self, stderr, stdout};
+use crate::harness::{Origin, Proxy, Setup, Site, eventually};
+
+fn app() -> Origin {
+    let origin = Origin::start();
+    origin.route("*", "ok");
+    origin
+}
+
+fn sent(proxy: &Proxy, host: &str) -> Option<String> {
+    proxy.client_for(host).get("/").header("strict-transport-security")
+}
+
+fn certs_hsts(proxy: &Proxy, arguments: &[&str]) -> (Option<i32>, String) {
+    let file = proxy.path("portcullis.toml");
+    let mut all = vec!["certs", "hsts"];
+    all.extend(arguments);
+    all.extend(["-c", file.to_str().unwrap()]);
+    let output = tools::portcullis(&all);
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[test]
+fn a_site_tells_what_it_is_set_to_and_never_on_plain_http() {
+    let origin = app();
+    let year = "hsts = { max_age = '1y', include_subdomains = true }";
+    let proxy = Setup::new()
+        .site(Site::named("off.test").to(&origin))
+        .site(Site::named("hour.test").to(&origin).key("hsts = '1h'").on_plain_http())
+        .site(Site::named("year.test").to(&origin).key(year))
+        .site(Site::named("ramp.test").to(&origin).key("hsts = 'ramp'"))
+        .start();
+    assert_eq!(sent(&proxy, "off.test"), None);
+    assert_eq!(sent(&proxy, "hour.test").as_deref(), Some("max-age=3600"));
+    assert_eq!(sent(&proxy, "year.test").as_deref(), Some("max-age=31536000; includeSubDomains"));
+    assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=300"));
+    let plain = crate::harness::Client::plain(proxy.http(), "hour.test").get("/");
+    assert_eq!((plain.status, plain.header("strict-transport-security")), (200, None));
+}
+
+#[test]
+fn a_reset_leads_down_at_once_and_over_a_restart() {
+    let origin = app();
+    let site = |name: &str, key: &str| Site::named(name).and("www.ramp.test").to(&origin).key(key);
+    let mut proxy = Setup::new()
+        .site(site("ramp.test", "hsts = 'ramp'"))
+        .site(Site::named("off.test").to(&origin))
+        .start();
+    let (code, words) = certs_hsts(&proxy, &["reset", "WWW.ramp.test"]);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=0"));
+    let (_, words) = certs_hsts(&proxy, &[]);
+    assert!(words.contains("ramp.test: max-age=0 (reset)"), "{words}");
+    assert_eq!(certs_hsts(&proxy, &["reset", "stranger.test"]).0, Some(1));
+    let (code, words) = certs_hsts(&proxy, &["reset", "off.test"]);
+    assert!(code == Some(1) && words.contains("nothing is sent"), "{words}");
+    assert!(proxy.reload(&[]).status.success());
+    assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=0"));
+
+    // Without a server it stands in the storage.
+    proxy.stop();
+    let (code, words) = certs_hsts(&proxy, &["start", "ramp.test"]);
+    assert_eq!(code, Some(0), "{words}");
+    let (_, words) = certs_hsts(&proxy, &["list", "--json"]);
+    assert!(words.contains("\"sent\": \"max-age=300\""), "{words}");
+    let (code, _) = certs_hsts(&proxy, &["reset", "ramp.test"]);
+    assert_eq!(code, Some(0));
+    let (_, words) = certs_hsts(&proxy, &[]);
+    assert!(words.contains("(reset)"), "{words}");
+}
+
+/// A step that is far up, as the storage keeps it.
+const FAR: &str = r#"{"setting":"ramp","step":3,"quiet":10,"seen":1000,"reset":false}"#;
+
+#[test]
+fn a_ramp_goes_on_where_it_was_and_survives_damage() {
+    let origin = app();
+    let folder = crate::harness::proxy::folder();
+    let storage = folder.path().join("storage");
+    let hsts = storage.join("hsts");
+    fs::create_dir_all(&hsts).unwrap();
+    for path in [&storage, &hsts] {
+        crate::harness::proxy::open_to_proxy(path, 0o700);
+    }
+    write_file(&hsts.join("far.test.json"), FAR, 0o600);
+    write_file(&hsts.join("broken.test.json"), &FAR[..30], 0o600);
+    let proxy = Setup::new()
+        .acme(&format!("storage = '{}'", storage.display()))
+        .site(Site::named("far.test").to(&origin).key("hsts = 'ramp'"))
+        .site(Site::named("broken.test").to(&origin).key("hsts = 'ramp'"))
+        .start();
+    assert_eq!(sent(&proxy, "far.test").as_deref(), Some("max-age=2592000"));
+    assert_eq!(sent(&proxy, "broken.test").as_deref(), Some("max-age=300"));
+    proxy.expect_words("hsts of site broken.test");
+    let mended = || {
+        let text = fs::read_to_string(hsts.join("broken.test.json")).unwrap();
+        text.contains("\"step\":0")
+    };
+    eventually("what is damaged to be written anew", mended);
+    let far = fs::read_to_string(hsts.join("far.test.json")).unwrap();
+    assert!(far.contains("\"step\":3"), "{far}");
+}
+
+#[test]
+fn check_tells_the_danger_and_the_rules_of_the_preload_list() {
+    let folder = crate::harness::proxy::folder();
+    let file = folder.path().join("portcullis.toml");
+    let check = |hsts: &str, keys: &str| {
+        let text = format!("[[site]]\nhost = 'a.test'\nto = '8080'\nhsts = {hsts}\n{keys}\n");
+        write_file(&file, &text, 0o644);
+        let output = tools::portcullis(&["check", "-c", file.to_str().unwrap()]);
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let (code, words) = check("'ramp'", "");
+    assert!(code == Some(0) && !words.contains(":4:"), "{words}");
+    for (hsts, why) in [
+        ("'1y'", "cannot be taken back"),
+        ("{ ramp = true, include_subdomains = true }", "binds every name below"),
+        ("{ max_age = '1y', include_subdomains = true, preload = true }", "takes months"),
+    ] {
+        let (code, words) = check(hsts, "");
+        assert!(
+            code == Some(0) && words.contains(":4:8") && words.contains(why),
+            "{hsts}: {words}"
+        );
+    }
+    let preload = "{ max_age = '1y', include_subdomains = true, preload = true }";
+    let (code, words) = check(preload, "redirect = 'off'");
+    assert!(code == Some(78) && words.contains("on the same host"), "{words}");
+}
