@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 
-use super::acme::names::stem;
+use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{days_between, renew_at};
 use super::files::{self, FilesError, Pair};
@@ -62,6 +62,7 @@ impl Certificates {
         let mut errors = Vec::new();
         let mut issued = HashMap::new();
         let mut authority = None;
+        tell_unprovable(config);
         for want in wanted(config) {
             let obtained = match want.obtain(config, &mut authority, before, now) {
                 Ok(obtained) => obtained,
@@ -163,6 +164,20 @@ impl Certificates {
 
     pub(super) fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+}
+
+/// Names that somebody may expect to have a public certificate, and that cannot get one here.
+fn tell_unprovable(config: &Config) {
+    for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
+        let hosts = names_of(&unprovable(site, config)).join(", ");
+        if !hosts.is_empty() {
+            tracing::warn!(
+                "site {}: no challenge can prove {hosts} to an authority here (a wildcard takes \
+                 dns-01); one of the local authority is shown, which browsers do not trust",
+                site.name()
+            );
+        }
     }
 }
 

@@ -87,6 +87,9 @@ pub(super) struct Keeper {
     pub(super) wanted: Wanted,
     pub(super) bell: Arc<Bell>,
     pub(super) standing: Arc<Mutex<Standing>>,
+    /// Whether nothing was tried yet by this keeper: what kept an authority out of reach may have
+    /// been mended.
+    pub(super) is_eager: bool,
     /// What is served.
     pub(super) served: Option<CertificateDer<'static>>,
 }
@@ -131,6 +134,7 @@ impl Keeper {
             return Ok(Duration::ZERO);
         }
         self.bell.is_forced.store(false, Ordering::Relaxed);
+        self.is_eager = false;
         self.tell(stored.as_ref(), &ledger, due, true);
         self.attempt(stored.as_ref(), &mut ledger, &held).await?;
         drop(held);
@@ -176,7 +180,8 @@ impl Keeper {
             let dates = (stored.facts.not_before, stored.facts.not_after);
             schedule::renewal(dates, ledger.window(), &stem(&self.wanted.names))
         });
-        renewal.max(ledger.next_try())
+        let is_free = ledger.trouble.as_ref().is_some_and(|trouble| trouble.is_free);
+        if self.is_eager && is_free { renewal } else { renewal.max(ledger.next_try()) }
     }
 
     async fn attempt(

@@ -58,6 +58,9 @@ pub struct Trouble {
     pub directory: String,
     /// For the operator.
     pub words: String,
+    /// Whether no authority has counted it: a start need not wait out what follows from it.
+    #[serde(default)]
+    pub is_free: bool,
 }
 
 /// What is older than this counts no more.
@@ -182,6 +185,7 @@ impl Ledger {
             at: millis(now),
             directory: directory.to_owned(),
             words: words.to_owned(),
+            is_free: cost == Cost::Nothing,
         });
         next.duration_since(now).unwrap_or_default()
     }

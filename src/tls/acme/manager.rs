@@ -136,6 +136,7 @@ impl Kept {
             wanted: wanted.clone(),
             bell: Arc::clone(&bell),
             standing: Arc::clone(&standing),
+            is_eager: true,
             served,
         };
         let task = tokio::spawn(keeper.run()).abort_handle();

@@ -60,6 +60,17 @@ pub fn asked_for(site: &Site, config: &Config) -> Vec<HostPattern> {
     site.hosts.iter().filter(is_asked).cloned().collect()
 }
 
+/// The hosts of `site` for which a public authority could vouch, and that cannot be proved to one
+/// here.
+#[must_use]
+pub fn unprovable(site: &Site, config: &Config) -> Vec<HostPattern> {
+    let is_public = |host: &&HostPattern| {
+        is_public(host) && !is_reserved(host) && !choose::can_prove(host, config)
+    };
+    let hosts = site.hosts.iter().filter(|_| site.tls == TlsSource::Auto);
+    hosts.filter(is_public).cloned().collect()
+}
+
 /// Whether nobody in the world can own the name (RFC 6761, RFC 2606, RFC 6762, RFC 7686, RFC 8375),
 /// or it is a single label: no public authority signs it, and asking would count as a failure. A
 /// private one may.

@@ -72,6 +72,7 @@ pub struct Ask<'a> {
 #[derive(Serialize, Deserialize)]
 struct Draft {
     directory: String,
+    /// Empty until the authority has answered.
     url: String,
     names: Vec<String>,
     /// Milliseconds since 1970.
@@ -111,6 +112,7 @@ async fn resume(ask: &Ask<'_>) -> Result<Option<(Order, KeyPair)>, Failure> {
         let begun = UNIX_EPOCH.checked_add(Duration::from_millis(draft.begun));
         let age = begun.and_then(|begun| SystemTime::now().duration_since(begun).ok());
         draft.directory == ask.directory
+            && !draft.url.is_empty()
             && draft.names == ask.wanted.names
             && age.is_some_and(|age| age < STALE)
     });
@@ -151,6 +153,8 @@ async fn is_of_use(ask: &Ask<'_>, order: &mut Order, key: &KeyPair) -> Result<bo
 async fn begin(ask: &Ask<'_>) -> Result<(Order, KeyPair), Failure> {
     let key = new_key(ask.wanted.key_type).await?;
     let names = &ask.wanted.names;
+    // A storage that cannot be written is to cost no order.
+    keep(ask, "", &key)?;
     let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns(name.clone())).collect();
     let with = |replaces: Option<CertificateIdentifier<'static>>| {
         let mut new = NewOrder::new(&identifiers);
@@ -168,17 +172,22 @@ async fn begin(ask: &Ask<'_>) -> Result<(Order, KeyPair), Failure> {
         order = with_nonce!(ask.account.new_order(&with(None)));
     }
     let order = order?;
+    keep(ask, order.url(), &key)?;
+    Ok((order, key))
+}
+
+fn keep(ask: &Ask<'_>, url: &str, key: &KeyPair) -> Result<(), Failure> {
+    let names = &ask.wanted.names;
     let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let draft = Draft {
         directory: ask.directory.to_owned(),
-        url: order.url().to_owned(),
+        url: url.to_owned(),
         names: names.clone(),
         begun: u64::try_from(begun.as_millis()).unwrap_or_default(),
         key: key.serialize_pem(),
     };
     let text = serde_json::to_vec_pretty(&draft).unwrap_or_default();
-    ask.vault.put(&entry(names), &text, ask.held)?;
-    Ok((order, key))
+    Ok(ask.vault.put(&entry(names), &text, ask.held)?)
 }
 
 /// From whatever state the order is in to the certificate.
