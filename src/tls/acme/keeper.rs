@@ -254,7 +254,8 @@ impl Keeper {
         );
     }
 
-    /// Asks the authority when it wants the certificate renewed. That it does not say is no failure.
+    /// Asks the authority when it wants the certificate renewed. That it does not say is no
+    /// failure.
     async fn ask_for_window(&self, stored: &Stored) -> Result<(), Failure> {
         let Some(held) = self.lock()? else { return Ok(()) };
         let shared = &self.shared;

@@ -72,8 +72,8 @@ pub fn entry(names: &[String]) -> String {
     format!("{}.json", stem(names))
 }
 
-/// Every ledger there is, `own` in place of what is kept for `names`. One that cannot be read counts
-/// nothing.
+/// Every ledger there is, `own` in place of what is kept for `names`. One that cannot be read
+/// counts nothing.
 ///
 /// # Errors
 /// When the storage cannot be listed.

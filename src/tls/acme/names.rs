@@ -176,8 +176,8 @@ mod tests {
     fn a_stem_is_the_name_of_a_file() {
         assert_eq!(stem(&["*.shop.de".to_owned()]), "any@.shop.de");
         let long = format!("{}.de", "x".repeat(250));
-        assert!(stem(&[long.clone()]).len() < LONGEST);
-        assert_ne!(stem(&[long.clone()]), stem(&[format!("{long}x")]));
+        assert!(stem(std::slice::from_ref(&long)).len() < LONGEST);
+        assert_ne!(stem(std::slice::from_ref(&long)), stem(&[format!("{long}x")]));
         let stem = directory_stem("https://ca.internal:14000/dir");
         assert!(stem.starts_with("ca.internal-"), "{stem}");
         assert_ne!(stem, directory_stem("https://ca.internal:14000/staging"));

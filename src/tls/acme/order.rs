@@ -30,7 +30,8 @@ const LATER: Duration = Duration::from_secs(5);
 /// An order that is older than this is not gone on with: authorities forget them.
 const STALE: Duration = Duration::from_secs(86_400);
 
-/// Requests that were refused for their nonce are sent again so often, beside what the library does.
+/// Requests that were refused for their nonce are sent again so often, beside what the library
+/// does.
 const NONCES: usize = 6;
 
 /// Sends a request again while its nonce is refused (RFC 8555 §6.5): that has had no effect.
@@ -90,7 +91,8 @@ pub fn entry(names: &[String]) -> String {
 /// Gets a certificate: the text of its entry, and what it says. It is not kept yet.
 ///
 /// # Errors
-/// A [`Failure`]; what was begun is gone on with by the next call, or dropped where it is of no use.
+/// A [`Failure`]; what was begun is gone on with by the next call, or dropped where it is of no
+/// use.
 pub async fn issue(ask: &Ask<'_>) -> Result<(String, Stored), Failure> {
     let (mut order, key) = match resume(ask).await? {
         Some(resumed) => resumed,
@@ -338,7 +340,7 @@ fn is_bad_nonce(problem: &Problem) -> bool {
     problem.r#type.as_deref().is_some_and(|name| name.ends_with(":badNonce"))
 }
 
-fn unsigned(error: rcgen::Error) -> Failure {
+fn unsigned(error: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::Storage, format!("the cryptography fails: {error}"))
 }
 

@@ -1,8 +1,8 @@
 //! What is shown to an authority that looks: the only part of this module that workers see.
 //!
-//! A worker looks here only for a request under `/.well-known/acme-challenge/` in the clear, and for
-//! a handshake that offers exactly `acme-tls/1`. Nothing is read from a disk and nothing is asked of
-//! an application.
+//! A worker looks here only for a request under `/.well-known/acme-challenge/` in the clear, and
+//! for a handshake that offers exactly `acme-tls/1`. Nothing is read from a disk and nothing is
+//! asked of an application.
 
 use std::collections::HashMap;
 use std::fmt;
