@@ -122,6 +122,8 @@ impl Keeper {
             let poll = schedule::poll(life);
             if let Some(stored) = stored.filter(|_| ledger.window_is_old(now)) {
                 self.ask_for_window(&stored).await?;
+                // It may be due now.
+                return Ok(Duration::from_secs(1));
             }
             return Ok(due.duration_since(now).unwrap_or_default().min(poll));
         }

@@ -59,6 +59,28 @@ fn an_authority_that_says_nothing_holds_nobody_up() {
     proxy.expect_words("did not answer within 10s");
 }
 
+/// What an authority counts is not tried again by a restart.
+#[test]
+fn a_failure_is_remembered_over_restarts() {
+    // It looks at ports where nobody is.
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, storage) = (app(), storage());
+    let setup = pebble
+        .setup(site(&origin))
+        .server("http = '127.0.0.1:0'")
+        .server("https = '127.0.0.1:0'")
+        .acme(&kept_in(storage.path()));
+    let proxy = setup.clone().start();
+    proxy.expect_words("no certificate for shop.test");
+    expect_call(&proxy, "could not be proved by tls-alpn-01");
+    drop(proxy);
+    let orders = pebble.orders();
+    assert_eq!(orders, 2, "one for each way to prove it");
+    let proxy = setup.start();
+    expect_call(&proxy, "could not be proved by tls-alpn-01");
+    assert_eq!(pebble.orders(), orders, "{}", proxy.words());
+}
+
 #[test]
 fn refused_nonces_are_no_failure() {
     let Some(pebble) = Pebbles::new().with("PEBBLE_WFE_NONCEREJECT", "50").start() else { return };
