@@ -47,6 +47,7 @@ impl Plane {
             "privileges": self.privileges(),
             "sandbox": self.sandbox.status(),
             "certificates": certificates,
+            "acme": self.acme.standings().iter().map(|one| standing(one, now)).collect::<Vec<_>>(),
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
                 "seconds_ago": seconds_since(self.configured, now),
@@ -170,6 +171,29 @@ impl Plane {
         };
         prometheus::render(&self.registry, &facts)
     }
+}
+
+/// How a certificate by ACME stands.
+fn standing(standing: &Standing, now: SystemTime) -> Value {
+    let stamp = |moment: SystemTime| jiff::Timestamp::try_from(moment).ok().map(|t| t.to_string());
+    let trouble = standing.trouble.as_ref().map(|trouble| {
+        json!({
+            "at": stamp(trouble.at()),
+            "directory": trouble.directory,
+            "error": trouble.words,
+        })
+    });
+    json!({
+        "site": standing.site,
+        "names": standing.names,
+        "directory": standing.directory,
+        "not_after": standing.not_after.and_then(stamp),
+        // What is overdue is done as soon as may be.
+        "next": standing.next.and_then(|next| stamp(next.max(now))),
+        "asking": standing.is_asking,
+        "failures": standing.failures,
+        "last_failure": trouble,
+    })
 }
 
 /// What an operator is to know of a certificate that could not be got: at once where there is none,

@@ -99,8 +99,9 @@ pub async fn issue(ask: &Ask<'_>) -> Result<(String, Stored), Failure> {
         None => begin(ask).await?,
     };
     let result = finish(ask, &mut order, &key).await;
-    // What only was slow may succeed yet.
-    if result.as_ref().is_err_and(|failure| failure.kind != Kind::Unreachable) {
+    // What only was slow, or came too soon, may succeed yet.
+    let is_over = |failure: &Failure| matches!(failure.kind, Kind::Unproved | Kind::Refused);
+    if result.as_ref().is_err_and(is_over) {
         ask.vault.remove(&entry(&ask.wanted.names), ask.held)?;
     }
     result

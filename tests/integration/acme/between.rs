@@ -12,25 +12,29 @@ use crate::harness::pebble::Pebbles;
 use crate::harness::{Answer, Body, Request, Response, eventually};
 
 /// An authority that is Pebble but for what a test says.
-struct Between {
+pub(super) struct Between {
     origin: Origin,
+    /// The token of the last authorization, for http-01.
+    token: Arc<Mutex<Option<String>>>,
     /// The payloads of new orders.
     orders: Arc<Mutex<Vec<Value>>>,
 }
 
 /// What is done with a request before Pebble sees it: an answer in its place, or nothing.
-type Instead = fn(&str) -> Option<Response<Body>>;
+pub(super) type Instead = fn(&str) -> Option<Response<Body>>;
 
 impl Between {
-    fn of(pebble: &Pebble, about: Value, instead: Instead) -> Self {
+    pub(super) fn of(pebble: &Pebble, about: Value, instead: Instead) -> Self {
         let origin = Origin::start_tls(&["localhost"]);
         let orders: Arc<Mutex<Vec<Value>>> = Arc::default();
         let here = format!("https://localhost:{}", origin.port());
         let client = Client::secure(pebble.place(), "localhost");
         let client = client.host(here.strip_prefix("https://").unwrap());
         let seen = Arc::clone(&orders);
+        let token: Arc<Mutex<Option<String>>> = Arc::default();
+        let found = Arc::clone(&token);
         origin.handle("*", move |request| {
-            let (client, seen) = (client.clone(), Arc::clone(&seen));
+            let (client, seen, found) = (client.clone(), Arc::clone(&seen), Arc::clone(&found));
             let (here, about) = (here.clone(), about.clone());
             async move {
                 let path = request.uri().path().to_owned();
@@ -51,7 +55,14 @@ impl Between {
                     add(&mut answer, &json!({ "renewalInfo": format!("{here}/window") }));
                     add(&mut answer, &about);
                 }
-                if path == "/order-plz" {
+                if path.starts_with("/authZ/") && answer.status == 200 {
+                    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+                    let all = body["challenges"].as_array().cloned().unwrap_or_default();
+                    let one = all.iter().find(|one| one["type"] == "http-01");
+                    let token = one.and_then(|one| one["token"].as_str().map(str::to_owned));
+                    *found.lock().unwrap() = token;
+                }
+                if path == "/order-plz" && answer.status == 201 {
                     let payload = payload.unwrap();
                     if let Some(replaced) = payload.get("replaces") {
                         add(&mut answer, &json!({ "replaces": replaced }));
@@ -61,10 +72,21 @@ impl Between {
                 respond(answer)
             }
         });
-        Self { origin, orders }
+        Self { origin, token, orders }
     }
 
-    fn setup(&self, pebble: &Pebble, origin: &Origin) -> crate::harness::Setup {
+    /// Waits for the token of an authorization, for http-01.
+    #[track_caller]
+    pub(super) fn pending_token(&self) -> String {
+        let mut found = None;
+        eventually("a token", || {
+            found = self.token.lock().unwrap().clone();
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    pub(super) fn setup(&self, pebble: &Pebble, origin: &Origin) -> crate::harness::Setup {
         pebble.setup_at(&format!("{}/dir", self.origin), site(origin))
     }
 
