@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-use super::attempt::{Attempt, Failed, Issued};
+use super::attempt::{Attempt, Failed, Issued, Unreached};
 use super::challenge::choose::Solver;
 use super::challenge::pending::Pending;
 use super::failure::Failure;
@@ -60,6 +60,7 @@ pub(super) struct Shared {
     pub(super) roots: Roots,
     pub(super) pending: Arc<Pending>,
     pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) unreached: Unreached,
     /// How many may ask at once.
     pub(super) turns: Arc<Semaphore>,
     /// Told when what is kept is not what is served.
@@ -202,6 +203,7 @@ impl Keeper {
             solvers: &shared.solvers,
             roots: &shared.roots,
             pending: &shared.pending,
+            unreached: &shared.unreached,
             ledger,
         }
         .run()

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
+use super::attempt::Unreached;
 use super::challenge::choose::{Solver, solvers};
 use super::challenge::pending::Pending;
 use super::keeper::{Bell, Keeper, Shared};
@@ -70,6 +71,7 @@ impl Manager {
             roots: roots.clone(),
             pending: Arc::clone(pending),
             metrics: Arc::clone(&self.metrics),
+            unreached: Unreached::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             news: self.sender.clone(),
         });

@@ -59,6 +59,28 @@ fn an_authority_that_says_nothing_holds_nobody_up() {
     proxy.expect_words("did not answer within 10s");
 }
 
+/// A person is called when a quarter of the life is left, with the last error; what there is goes on
+/// serving, and nobody has to do anything when the authority is back.
+#[test]
+fn an_authority_that_goes_away_is_loud_in_time_and_forgiven() {
+    let Some(mut pebble) = Pebbles::new().life(20).start() else { return };
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    expect_issued(&proxy, &pebble);
+    let issuer = pebble.issuer();
+    pebble.close();
+    proxy.expect_words("the old one serves until");
+    trusting(&proxy, &issuer).connect();
+    expect_call(&proxy, "cannot connect to localhost:");
+    pebble.open();
+    expect_issued(&proxy, &pebble);
+    let file = proxy.path("portcullis.toml");
+    eventually("nobody to be called", || {
+        let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
+        status.status.success()
+    });
+}
+
 /// What an authority counts is not tried again by a restart.
 #[test]
 fn a_failure_is_remembered_over_restarts() {
