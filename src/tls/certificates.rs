@@ -22,6 +22,9 @@ use crate::proxy::headers::host::HostPattern;
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
 
+/// Files that end sooner than this, in days, should have been renewed.
+const DAYS: i64 = 14;
+
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
 pub struct Certificates {
@@ -209,10 +212,14 @@ impl CertificateInfo {
         days_between(now, self.not_after)
     }
 
-    /// Whether it should have been renewed long ago, at `now`: a person is to look.
+    /// Whether it should have been renewed long ago, at `now`: a person is to look. When others
+    /// renew their files is theirs to know: fourteen days are the measure then.
     #[must_use]
     pub fn is_late(&self, now: SystemTime) -> bool {
-        now >= schedule::loud_at(self.not_before, self.not_after)
+        match self.source {
+            Source::File(_) => self.days_left(now) < DAYS,
+            _ => now >= schedule::loud_at(self.not_before, self.not_after),
+        }
     }
 
     fn renew_at(&self) -> SystemTime {
