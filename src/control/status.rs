@@ -120,7 +120,7 @@ impl Plane {
                 ));
             }
         }
-        needs.extend(self.acme.standings().iter().filter_map(|standing| unkept(standing, now)));
+        needs.extend(self.acme.standings().iter().filter_map(|standing| standing.call(now)));
         let dead = self.dead_workers();
         if dead > 0 {
             needs.push(format!("{dead} workers have died: restart"));
@@ -193,23 +193,6 @@ fn standing(standing: &Standing, now: SystemTime) -> Value {
         "asking": standing.is_asking,
         "failures": standing.failures,
         "last_failure": trouble,
-    })
-}
-
-/// What an operator is to know of a certificate that could not be got: at once where there is none,
-/// and for another in time before it ends.
-fn unkept(standing: &Standing, now: SystemTime) -> Option<String> {
-    let trouble = standing.trouble.as_ref()?;
-    let is_late = standing.loud_at.is_none_or(|at| now >= at);
-    is_late.then(|| {
-        format!(
-            "site {}: no certificate could be got for {} ({} failures): {}: {}",
-            standing.site,
-            standing.names.join(", "),
-            standing.failures,
-            trouble.directory,
-            trouble.words
-        )
     })
 }
 

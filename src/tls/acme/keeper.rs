@@ -13,12 +13,13 @@ use super::attempt::{Attempt, Failed, Issued, Unreached};
 use super::challenge::choose::Solver;
 use super::challenge::pending::Pending;
 use super::failure::Failure;
-use super::ledger::{Ledger, Trouble};
+use super::ledger::Ledger;
 use super::names::{Wanted, stem};
 use super::order;
 use super::renewal_info;
 use super::roots::Roots;
 use super::schedule;
+use super::standing::Standing;
 use super::stored::{self, Damage, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
@@ -28,29 +29,6 @@ use crate::tls::facts::date;
 
 /// How long to wait when the storage does not work.
 const BROKEN: Duration = Duration::from_secs(30);
-
-/// How one certificate stands, for people.
-#[derive(Clone, Debug, Default)]
-pub struct Standing {
-    /// The name of its site.
-    pub site: String,
-    /// Its names.
-    pub names: Vec<String>,
-    /// When it is renewed, or asked for again.
-    pub next: Option<SystemTime>,
-    /// When what is kept ends; `None` while there is none.
-    pub not_after: Option<SystemTime>,
-    /// From when on a certificate that was not renewed needs a person.
-    pub loud_at: Option<SystemTime>,
-    /// Failures since the last success.
-    pub failures: u32,
-    /// The last of them.
-    pub trouble: Option<Trouble>,
-    /// The directory that issued what is kept.
-    pub directory: Option<String>,
-    /// Whether an authority is being asked.
-    pub is_asking: bool,
-}
 
 /// What all keepers share.
 pub(super) struct Shared {
@@ -117,7 +95,7 @@ impl Keeper {
         let (stored, ledger) = self.look()?;
         let due = self.due(stored.as_ref(), &ledger);
         self.tell(stored.as_ref(), &ledger, due, false);
-        let life = stored.as_ref().map(life);
+        let life = stored.as_ref().map(Stored::life);
         let is_forced = self.bell.is_forced.load(Ordering::Relaxed);
         if due > now && !is_forced {
             let poll = schedule::poll(life);
@@ -226,7 +204,8 @@ impl Keeper {
             Err(Failed { directory, failure }) => {
                 let earliest = failure.retry_after.map(|wait| now + wait);
                 let what = (directory.as_str(), failure.words.as_str());
-                let wait = ledger.fail(what, failure.cost(), stored.map(life), earliest, now);
+                let wait =
+                    ledger.fail(what, failure.cost(), stored.map(Stored::life), earliest, now);
                 ledger.write(&*shared.vault, names, held)?;
                 shared.metrics.acme.count(failure.outcome());
                 self.complain(stored, &failure, &directory, wait);
@@ -267,7 +246,7 @@ impl Keeper {
         let authority = ledger.directory.as_ref().and_then(|directory| {
             shared.acme.authorities.iter().find(|authority| authority.directory == *directory)
         });
-        let life = life(stored);
+        let life = stored.life();
         let (window, hold) = match (authority, stored.certified.cert.first()) {
             (Some(authority), Some(leaf)) => match shared.roots.of(authority.ca.as_ref()) {
                 Ok(tls) => {
@@ -290,22 +269,8 @@ impl Keeper {
     }
 
     fn tell(&self, stored: Option<&Stored>, ledger: &Ledger, due: SystemTime, is_asking: bool) {
-        let standing = Standing {
-            site: self.wanted.site.clone(),
-            names: self.wanted.names.clone(),
-            next: Some(due),
-            not_after: stored.map(|stored| stored.facts.not_after),
-            loud_at: stored
-                .map(|stored| schedule::loud_at(stored.facts.not_before, stored.facts.not_after)),
-            failures: ledger.failures,
-            trouble: ledger.trouble.clone(),
-            directory: ledger.directory.clone(),
-            is_asking,
-        };
+        let standing = Standing::of(&self.wanted, stored, ledger, due);
+        let standing = Standing { is_asking, ..standing };
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
-}
-
-fn life(stored: &Stored) -> Duration {
-    stored.facts.not_after.duration_since(stored.facts.not_before).unwrap_or_default()
 }

@@ -13,11 +13,10 @@ use super::challenge::pending::Pending;
 use super::keeper::{Bell, Keeper, Shared};
 use super::names::{Wanted, wanted};
 use super::roots::Roots;
+use super::standing::Standing;
 use super::vault::Files;
 use crate::config::{Acme, Config};
 use crate::observe::metrics::WorkerMetrics;
-
-pub use super::keeper::Standing;
 
 /// Certificates that are asked for at once: more would only wait for the same authority.
 const AT_ONCE: usize = 4;

@@ -1,7 +1,7 @@
 //! A certificate in the storage: its key and its chain in one entry, so that a pair is never half.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
 use rustls::crypto::aws_lc_rs;
@@ -83,6 +83,12 @@ impl Stored {
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
             .map_err(|error| error.to_string())?;
         Ok(Self { certified: Arc::new(certified), facts })
+    }
+
+    /// How long it lives, from its beginning to its end.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.facts.not_after.duration_since(self.facts.not_before).unwrap_or_default()
     }
 
     /// Whether clients accept it now.
