@@ -173,6 +173,7 @@ impl Keeper {
     ) -> Result<(), Failure> {
         let shared = &self.shared;
         let names = &self.wanted.names;
+        ledger.names.clone_from(names);
         let result = Attempt {
             vault: &*shared.vault,
             held,

@@ -59,6 +59,17 @@ fn an_authority_that_says_nothing_holds_nobody_up() {
     proxy.expect_words("did not answer within 10s");
 }
 
+#[test]
+fn a_name_that_leads_elsewhere_is_told_as_such() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    pebble.names_lead_to("127.0.0.9");
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    proxy.expect_words("is the name's address this host's");
+    expect_call(&proxy, "shop.test could not be proved by tls-alpn-01");
+    assert_eq!(pebble.issued(), 0);
+}
+
 /// A person is called when a quarter of the life is left, with the last error; what there is goes on
 /// serving, and nobody has to do anything when the authority is back.
 #[test]
