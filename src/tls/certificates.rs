@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustls::KeyLog;
 use rustls::pki_types::CertificateDer;
 
-use super::acme::names::stem;
+use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{date, days_between, renew_at};
 use super::files::{self, FilesError, Pair};
@@ -24,6 +24,9 @@ use crate::proxy::headers::host::HostPattern;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
+
+/// Files that end sooner than this, in days, should have been renewed.
+const DAYS: i64 = 14;
 
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
@@ -100,6 +103,7 @@ impl Certificates {
         let before = before.map_or(&[][..], |before| &before.pairs);
         let mut table = Table::default();
         let mut authority = None;
+        tell_unprovable(config);
         for want in wanted(config) {
             let policy = under.get(&want.site).copied().unwrap_or_default();
             let obtained = match want.obtain(config, &mut authority, before, now) {
@@ -318,6 +322,20 @@ fn key_log(config: &Config, before: Option<&Certificates>) -> Option<Arc<dyn Key
     }
 }
 
+/// Names that somebody may expect to have a public certificate, and that cannot get one here.
+fn tell_unprovable(config: &Config) {
+    for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
+        let hosts = names_of(&unprovable(site, config)).join(", ");
+        if !hosts.is_empty() {
+            tracing::warn!(
+                "site {}: no challenge can prove {hosts} to an authority here (a wildcard takes \
+                 dns-01); one of the local authority is shown, which browsers do not trust",
+                site.name()
+            );
+        }
+    }
+}
+
 fn names_of(hosts: &[HostPattern]) -> Vec<String> {
     hosts.iter().map(ToString::to_string).collect()
 }
@@ -346,10 +364,14 @@ impl CertificateInfo {
         days_between(now, self.not_after)
     }
 
-    /// Whether it should have been renewed long ago, at `now`: a person is to look.
+    /// Whether it should have been renewed long ago, at `now`: a person is to look. When others
+    /// renew their files is theirs to know: fourteen days are the measure then.
     #[must_use]
     pub fn is_late(&self, now: SystemTime) -> bool {
-        now >= schedule::loud_at(self.not_before, self.not_after)
+        match self.source {
+            Source::File(_) => self.days_left(now) < DAYS,
+            _ => now >= schedule::loud_at(self.not_before, self.not_after),
+        }
     }
 
     fn renew_at(&self) -> SystemTime {
