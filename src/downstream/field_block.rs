@@ -172,15 +172,15 @@ impl FieldBlock {
                 self.at = At::Length(Part::Value);
                 return self.name(self.text.kind(self.is_huffman));
             }
-            Part::Value if self.kind == Kind::Path => {
-                if self.text.has_fragment(bytes, self.is_huffman) {
-                    return Err(FRAGMENT);
-                }
+            Part::Value
+                if self.kind == Kind::Path && self.text.has_fragment(bytes, self.is_huffman) =>
+            {
+                return Err(FRAGMENT);
             }
-            Part::Value if self.kind == Kind::Scheme && is_last => {
-                if !self.text.is_https(self.is_huffman) {
-                    return Err(SCHEME);
-                }
+            Part::Value
+                if self.kind == Kind::Scheme && is_last && !self.text.is_https(self.is_huffman) =>
+            {
+                return Err(SCHEME);
             }
             _ => {}
         }
