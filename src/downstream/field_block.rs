@@ -6,8 +6,8 @@
 //! on its way to the library: strings are skipped by their lengths, and only the values of two
 //! pseudo-fields are looked at.
 //!
-//! Of the dynamic table only the kinds of its newest names are kept. That is enough: an index counts
-//! from the newest entry, and one that has been evicted is refused by the library.
+//! Of the dynamic table only the kinds of its newest names are kept. That is enough: an index
+//! counts from the newest entry, and one that has been evicted is refused by the library.
 
 /// What is wrong with a request, so that nobody may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
