@@ -6,8 +6,8 @@
 //! on its way to the library: strings are skipped by their lengths, and only the values of two
 //! pseudo-fields are looked at.
 //!
-//! Of the dynamic table only the kinds of its newest names are kept. That is enough: an index counts
-//! from the newest entry, and one that has been evicted is refused by the library.
+//! Of the dynamic table only the kinds of its newest names are kept. That is enough: an index
+//! counts from the newest entry, and one that has been evicted is refused by the library.
 
 /// What is wrong with a request, so that nobody may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,15 +172,15 @@ impl FieldBlock {
                 self.at = At::Length(Part::Value);
                 return self.name(self.text.kind(self.is_huffman));
             }
-            Part::Value if self.kind == Kind::Path => {
-                if self.text.has_fragment(bytes, self.is_huffman) {
-                    return Err(FRAGMENT);
-                }
+            Part::Value
+                if self.kind == Kind::Path && self.text.has_fragment(bytes, self.is_huffman) =>
+            {
+                return Err(FRAGMENT);
             }
-            Part::Value if self.kind == Kind::Scheme && is_last => {
-                if !self.text.is_https(self.is_huffman) {
-                    return Err(SCHEME);
-                }
+            Part::Value
+                if self.kind == Kind::Scheme && is_last && !self.text.is_https(self.is_huffman) =>
+            {
+                return Err(SCHEME);
             }
             _ => {}
         }

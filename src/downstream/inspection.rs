@@ -56,8 +56,8 @@ impl Inspection {
         self.is_flooded.get()
     }
 
-    /// A request over HTTP/2 has ended before its answer was complete. Whether that was one too many
-    /// now, so that the driver is to look around.
+    /// A request over HTTP/2 has ended before its answer was complete. Whether that was one too
+    /// many now, so that the driver is to look around.
     pub(super) fn abandon(&self) -> bool {
         let patience = match &mut *self.frames.borrow_mut() {
             Some(frames) => frames.abandon(Instant::now()),

@@ -192,9 +192,12 @@ fn rapid_reset(stage: &Stage) {
     });
 }
 
+/// What is said on a stream.
+type Frame = fn(u32) -> Vec<u8>;
+
 /// Each has the proxy reset the stream, which is then no longer counted among those that are open.
 fn made_you_reset(stage: &Stage) {
-    let forms: [(&str, fn(u32) -> Vec<u8>); 6] = [
+    let forms: [(&str, Frame); 6] = [
         ("WINDOW_UPDATE of nothing", |stream| encode(WINDOW_UPDATE, 0, stream, &[0; 4])),
         ("WINDOW_UPDATE beyond measure", |stream| {
             encode(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes())

@@ -213,11 +213,6 @@ impl Frames {
     pub fn rest(&mut self) -> (Vec<u8>, End) {
         self.wire.rest()
     }
-
-    /// The bytes under the frames.
-    pub fn wire(&mut self) -> &mut Wire {
-        &mut self.wire
-    }
 }
 
 impl Frame {
