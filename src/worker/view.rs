@@ -114,6 +114,8 @@ fn protocols(limits: &Limits, metrics: &Arc<WorkerMetrics>) -> Protocols {
         .max_concurrent_streams(STREAMS)
         // Errors of the client's, for which the library resets a stream, in a connection's life.
         .max_local_error_reset_streams(usize::try_from(STREAMS).ok())
+        // Who leaves a page may cancel all that is open in one piece.
+        .max_pending_accept_reset_streams(usize::try_from(STREAMS).ok())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(STREAM_BUFFER)
