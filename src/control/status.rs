@@ -47,6 +47,7 @@ impl Plane {
             "privileges": self.privileges(),
             "sandbox": self.sandbox.status(),
             "certificates": certificates,
+            "acme": self.acme.standings().iter().map(|one| standing(one, now)).collect::<Vec<_>>(),
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
                 "seconds_ago": seconds_since(self.configured, now),
@@ -119,7 +120,7 @@ impl Plane {
                 ));
             }
         }
-        needs.extend(self.acme.standings().iter().filter_map(|standing| unkept(standing, now)));
+        needs.extend(self.acme.standings().iter().filter_map(|standing| standing.call(now)));
         let dead = self.dead_workers();
         if dead > 0 {
             needs.push(format!("{dead} workers have died: restart"));
@@ -173,20 +174,26 @@ impl Plane {
     }
 }
 
-/// What an operator is to know of a certificate that could not be got: at once where there is none,
-/// and for another in time before it ends.
-fn unkept(standing: &Standing, now: SystemTime) -> Option<String> {
-    let trouble = standing.trouble.as_ref()?;
-    let is_late = standing.loud_at.is_none_or(|at| now >= at);
-    is_late.then(|| {
-        format!(
-            "site {}: no certificate could be got for {} ({} failures): {}: {}",
-            standing.site,
-            standing.names.join(", "),
-            standing.failures,
-            trouble.directory,
-            trouble.words
-        )
+/// How a certificate by ACME stands.
+fn standing(standing: &Standing, now: SystemTime) -> Value {
+    let stamp = |moment: SystemTime| jiff::Timestamp::try_from(moment).ok().map(|t| t.to_string());
+    let trouble = standing.trouble.as_ref().map(|trouble| {
+        json!({
+            "at": stamp(trouble.at()),
+            "directory": trouble.directory,
+            "error": trouble.words,
+        })
+    });
+    json!({
+        "site": standing.site,
+        "names": standing.names,
+        "directory": standing.directory,
+        "not_after": standing.not_after.and_then(stamp),
+        // What is overdue is done as soon as may be.
+        "next": standing.next.and_then(|next| stamp(next.max(now))),
+        "asking": standing.is_asking,
+        "failures": standing.failures,
+        "last_failure": trouble,
     })
 }
 

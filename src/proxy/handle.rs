@@ -274,8 +274,8 @@ fn within_body_limit(limits: &Limits, record: &Record) -> Result<(), Failure> {
     }
 }
 
-/// RFC 8555 §8.3: what is pending for exactly this host and token. Whatever else stands there is for
-/// whoever answers everything else.
+/// RFC 8555 §8.3: what is pending for exactly this host and token. Whatever else stands there is
+/// for whoever answers everything else.
 fn challenge(record: &Record, view: &View) -> Option<Arc<str>> {
     let parts = &record.parts;
     let path = parts.uri.path();

@@ -313,6 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_takes_its_port_its_roots_and_its_name() {
+        let site = "[[site]]\nhost = \"shop.de\"\nto = \"192.0.2.1:80\"\n";
+        let public = needs(site, &[]);
+        assert!(public.connect.contains_key(&443) && public.own.contains_key(&443));
+        assert!(place(&public, "/etc/ssl/certs").is_some());
+        let name = "acme-v02.api.letsencrypt.org".to_owned();
+        assert_eq!(public.names, Some(("acme.directory".to_owned(), name)));
+        let other = "[acme]\ndirectory = \"https://192.0.2.9:14000/dir\"\n";
+        let private = needs(&format!("{other}{site}"), &[]);
+        assert!(private.own.contains_key(&14000) && private.names.is_none());
+        // Nobody is asked for names of this host alone, nor for certificates from elsewhere.
+        let local = needs(&site.replace("shop.de", "localhost"), &[]);
+        assert!(local.own.is_empty() && !local.connect.contains_key(&443));
+    }
+
+    #[test]
     fn an_application_over_tls_takes_the_roots() {
         let text =
             "[server]\nhttps = []\n[[site]]\nhost = \"a.test\"\nto = \"https://192.0.2.1\"\n";

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustls::KeyLog;
 use rustls::pki_types::CertificateDer;
 
-use super::acme::names::stem;
+use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{date, days_between, renew_at};
 use super::files::{self, FilesError, Pair};
@@ -19,11 +19,14 @@ use super::local_ca::LocalError;
 use super::policy::Policy;
 use super::store::Table;
 use super::wanted::{From, Obtained, Want, wanted};
-use crate::config::Config;
+use crate::config::{Config, TlsPolicy};
 use crate::proxy::headers::host::HostPattern;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
+
+/// Files that end sooner than this, in days, should have been renewed.
+const DAYS: i64 = 14;
 
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
@@ -100,6 +103,7 @@ impl Certificates {
         let before = before.map_or(&[][..], |before| &before.pairs);
         let mut table = Table::default();
         let mut authority = None;
+        tell_unprovable(config);
         for want in wanted(config) {
             let policy = under.get(&want.site).copied().unwrap_or_default();
             let obtained = match want.obtain(config, &mut authority, before, now) {
@@ -269,26 +273,37 @@ fn policies(
     for site in &config.sites {
         let known = policies.iter().position(|policy| policy.rules == site.policy);
         let place = known.unwrap_or_else(|| {
-            let read = Policy::load(&site.policy, now).map(Arc::new).or_else(|error| {
-                let mut old = before.into_iter().flat_map(|before| &before.policies);
-                let hidden = error.is_unreadable();
-                let old = old.find(|old| match (hidden, keeps) {
-                    (true, _) if old.may_still_hold(&site.policy) => true,
-                    (_, keeps) => keeps && old.rules == site.policy,
-                });
-                if !hidden || !keeps {
-                    let reason = Reason::Clients(error);
-                    errors.push(CertificateError { site: site.name(), reason });
-                }
-                old.cloned().ok_or(())
-            });
-            // Without rules there is an error, and nothing is served.
-            policies.extend(read.ok());
-            policies.len().saturating_sub(1)
+            let (policy, error) = policy(&site.policy, now, before, keeps);
+            errors.extend(error.map(|reason| CertificateError { site: site.name(), reason }));
+            let Some(policy) = policy else { return NO_POLICY };
+            policies.push(policy);
+            policies.len() - 1
         });
         of_sites.push(place);
     }
     (policies, of_sites)
+}
+
+/// The place of no rules: nothing is served under them.
+const NO_POLICY: usize = usize::MAX;
+
+/// The rules of a site, and what is wrong with the files that they were to come from.
+fn policy(
+    rules: &TlsPolicy,
+    now: SystemTime,
+    before: Option<&Certificates>,
+    keeps: bool,
+) -> (Option<Arc<Policy>>, Option<Reason>) {
+    let error = match Policy::load(rules, now) {
+        Ok(policy) => return (Some(Arc::new(policy)), None),
+        Err(error) => error,
+    };
+    let old = before.into_iter().flat_map(|before| &before.policies);
+    let old = old.into_iter().find(|old| old.rules == *rules).cloned();
+    match old {
+        Some(old) if error.is_unreadable() && old.may_still_hold(rules) => (Some(old), None),
+        old => (old.filter(|_| keeps), Some(Reason::Clients(error))),
+    }
 }
 
 /// The file for the secrets of sessions, opened once: the sandbox lets nobody open it later.
@@ -314,6 +329,20 @@ fn key_log(config: &Config, before: Option<&Certificates>) -> Option<Arc<dyn Key
         Err(error) => {
             tracing::error!("server.key_log does nothing: {}: {error}", path.display());
             None
+        }
+    }
+}
+
+/// Names that somebody may expect to have a public certificate, and that cannot get one here.
+fn tell_unprovable(config: &Config) {
+    for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
+        let hosts = names_of(&unprovable(site, config)).join(", ");
+        if !hosts.is_empty() {
+            tracing::warn!(
+                "site {}: no challenge can prove {hosts} to an authority here (a wildcard takes \
+                 dns-01); one of the local authority is shown, which browsers do not trust",
+                site.name()
+            );
         }
     }
 }
@@ -346,10 +375,14 @@ impl CertificateInfo {
         days_between(now, self.not_after)
     }
 
-    /// Whether it should have been renewed long ago, at `now`: a person is to look.
+    /// Whether it should have been renewed long ago, at `now`: a person is to look. When others
+    /// renew their files is theirs to know: fourteen days are the measure then.
     #[must_use]
     pub fn is_late(&self, now: SystemTime) -> bool {
-        now >= schedule::loud_at(self.not_before, self.not_after)
+        match self.source {
+            Source::File(_) => self.days_left(now) < DAYS,
+            _ => now >= schedule::loud_at(self.not_before, self.not_after),
+        }
     }
 
     fn renew_at(&self) -> SystemTime {

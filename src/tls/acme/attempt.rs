@@ -1,8 +1,9 @@
 //! One attempt: authorities in their order, staging first where that is wanted, and with each of
 //! them one way to prove the names after the other.
 
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use instant_acme::Account;
 
@@ -30,7 +31,30 @@ pub(super) struct Attempt<'a> {
     pub(super) solvers: &'a [Solver],
     pub(super) roots: &'a Roots,
     pub(super) pending: &'a Arc<Pending>,
+    pub(super) unreached: &'a Unreached,
     pub(super) ledger: &'a mut Ledger,
+}
+
+/// Directories that were not reached a moment ago, and why: of a thousand certificates that are due
+/// at once not each is to wait for the same silence.
+#[derive(Debug, Default)]
+pub(super) struct Unreached(Mutex<HashMap<String, (Instant, Failure)>>);
+
+/// How long that is believed; shorter than the first back-off, so that nobody's own second try is
+/// taken from him.
+const MOMENT: Duration = Duration::from_secs(3);
+
+impl Unreached {
+    fn recently(&self, directory: &str) -> Option<Failure> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, failure) = known.get(directory)?;
+        (at.elapsed() < MOMENT).then(|| failure.clone())
+    }
+
+    fn note(&self, directory: &str, failure: &Failure) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(directory.to_owned(), (Instant::now(), failure.clone()));
+    }
 }
 
 /// What was issued, not kept yet.
@@ -95,6 +119,9 @@ impl Attempt<'_> {
     }
 
     async fn ask(&mut self, authority: &Authority, directory: &str) -> Result<Issued, Failed> {
+        if let Some(failure) = self.unreached.recently(directory) {
+            return Err(Failed { directory: directory.to_owned(), failure });
+        }
         let result = match self.ask_once(authority, directory).await {
             // Its memory may be gone; the key is the same, and so no second account is made.
             Err(failure) if failure.kind == Kind::Forgotten => {
@@ -108,7 +135,12 @@ impl Attempt<'_> {
         let directory = directory.to_owned();
         match result {
             Ok((text, stored)) => Ok(Issued { directory, text, stored }),
-            Err(failure) => Err(Failed { directory, failure }),
+            Err(failure) => {
+                if failure.kind == Kind::Unreachable {
+                    self.unreached.note(&directory, &failure);
+                }
+                Err(Failed { directory, failure })
+            }
         }
     }
 

@@ -67,18 +67,18 @@ impl Budget<'_> {
     /// When the authority may be asked: `None` for now, else when and which limit it is.
     #[must_use]
     pub fn wait(&self, limits: &Limits, now: SystemTime) -> Option<(SystemTime, String)> {
-        let duplicates = free_at(self.duplicates(), limits.duplicates, now).map(|at| {
+        let duplicates = free_at(&self.duplicates(), limits.duplicates, now).map(|at| {
             let most = limits.duplicates.most;
             (at, format!("{most} certificates for the same names were issued within a week"))
         });
         let unproved = self.names.iter().filter_map(|name| {
-            let at = free_at(self.unproved(name), limits.unproved, now)?;
+            let at = free_at(&self.unproved(name), limits.unproved, now)?;
             let most = limits.unproved.most;
             Some((at, format!("{name} could not be proved {most} times within an hour")))
         });
         let domains = self.names.iter().filter_map(|name| {
             let domain = registered_domain(name);
-            let at = free_at(self.of_domain(domain), limits.domain, now)?;
+            let at = free_at(&self.of_domain(domain), limits.domain, now)?;
             let most = limits.domain.most;
             Some((at, format!("{most} certificates for {domain} were issued within a week")))
         });
@@ -142,8 +142,8 @@ fn recent(
 }
 
 /// When there is room for one more; `None` when there is already.
-fn free_at(events: Vec<SystemTime>, limit: Limit, now: SystemTime) -> Option<SystemTime> {
-    let mut recent: Vec<_> = recent(&events, limit, now).collect();
+fn free_at(events: &[SystemTime], limit: Limit, now: SystemTime) -> Option<SystemTime> {
+    let mut recent: Vec<_> = recent(events, limit, now).collect();
     recent.sort_unstable();
     let over = recent.len().checked_sub(limit.most)?;
     recent.get(over).map(|at| *at + limit.within)

@@ -95,6 +95,12 @@ impl Failure {
         Self::new(kind, format!("{}{advice}", printable(&words)))
     }
 
+    /// What the cryptography had to say.
+    #[must_use]
+    pub fn of_cryptography(error: impl fmt::Display) -> Self {
+        Self::new(Kind::Storage, format!("the cryptography fails: {error}"))
+    }
+
     /// The same failure of the proof of `name` by `challenge`.
     #[must_use]
     pub fn unproved(problem: Option<&Problem>, name: &str, challenge: impl fmt::Display) -> Self {

@@ -6,7 +6,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::config::Eab;
 
@@ -43,13 +43,15 @@ impl AccountKey {
         contact: Option<&str>,
         eab: Option<&Eab>,
     ) -> Option<Vec<u8>> {
-        let mut payload = json!({ "termsOfServiceAgreed": true });
+        let mut payload = Map::new();
+        payload.insert("termsOfServiceAgreed".to_owned(), json!(true));
         if let Some(email) = contact {
-            payload["contact"] = json!([format!("mailto:{email}")]);
+            payload.insert("contact".to_owned(), json!([format!("mailto:{email}")]));
         }
         if let Some(eab) = eab {
-            payload["externalAccountBinding"] = self.bind(eab, url)?;
+            payload.insert("externalAccountBinding".to_owned(), self.bind(eab, url)?);
         }
+        let payload = Value::Object(payload);
         let protected = json!({ "alg": "ES256", "jwk": self.jwk()?, "nonce": nonce, "url": url });
         let (protected, payload) = (encode(&protected), encode(&payload));
         let input = format!("{protected}.{payload}");

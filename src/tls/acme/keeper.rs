@@ -9,16 +9,17 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-use super::attempt::{Attempt, Failed, Issued};
+use super::attempt::{Attempt, Failed, Issued, Unreached};
 use super::challenge::choose::Solver;
 use super::challenge::pending::Pending;
 use super::failure::Failure;
-use super::ledger::{Ledger, Trouble};
+use super::ledger::Ledger;
 use super::names::{Wanted, stem};
 use super::order;
 use super::renewal_info;
 use super::roots::Roots;
 use super::schedule;
+use super::standing::Standing;
 use super::stored::{self, Damage, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
@@ -29,29 +30,6 @@ use crate::tls::facts::date;
 /// How long to wait when the storage does not work.
 const BROKEN: Duration = Duration::from_secs(30);
 
-/// How one certificate stands, for people.
-#[derive(Clone, Debug, Default)]
-pub struct Standing {
-    /// The name of its site.
-    pub site: String,
-    /// Its names.
-    pub names: Vec<String>,
-    /// When it is renewed, or asked for again.
-    pub next: Option<SystemTime>,
-    /// When what is kept ends; `None` while there is none.
-    pub not_after: Option<SystemTime>,
-    /// From when on a certificate that was not renewed needs a person.
-    pub loud_at: Option<SystemTime>,
-    /// Failures since the last success.
-    pub failures: u32,
-    /// The last of them.
-    pub trouble: Option<Trouble>,
-    /// The directory that issued what is kept.
-    pub directory: Option<String>,
-    /// Whether an authority is being asked.
-    pub is_asking: bool,
-}
-
 /// What all keepers share.
 pub(super) struct Shared {
     pub(super) vault: Box<dyn Vault>,
@@ -60,6 +38,7 @@ pub(super) struct Shared {
     pub(super) roots: Roots,
     pub(super) pending: Arc<Pending>,
     pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) unreached: Unreached,
     /// How many may ask at once.
     pub(super) turns: Arc<Semaphore>,
     /// Told when what is kept is not what is served.
@@ -87,6 +66,9 @@ pub(super) struct Keeper {
     pub(super) wanted: Wanted,
     pub(super) bell: Arc<Bell>,
     pub(super) standing: Arc<Mutex<Standing>>,
+    /// Whether nothing was tried yet by this keeper: what kept an authority out of reach may have
+    /// been mended.
+    pub(super) is_eager: bool,
     /// What is served.
     pub(super) served: Option<CertificateDer<'static>>,
 }
@@ -113,12 +95,14 @@ impl Keeper {
         let (stored, ledger) = self.look()?;
         let due = self.due(stored.as_ref(), &ledger);
         self.tell(stored.as_ref(), &ledger, due, false);
-        let life = stored.as_ref().map(life);
+        let life = stored.as_ref().map(Stored::life);
         let is_forced = self.bell.is_forced.load(Ordering::Relaxed);
         if due > now && !is_forced {
             let poll = schedule::poll(life);
             if let Some(stored) = stored.filter(|_| ledger.window_is_old(now)) {
                 self.ask_for_window(&stored).await?;
+                // It may be due now.
+                return Ok(Duration::from_secs(1));
             }
             return Ok(due.duration_since(now).unwrap_or_default().min(poll));
         }
@@ -131,6 +115,7 @@ impl Keeper {
             return Ok(Duration::ZERO);
         }
         self.bell.is_forced.store(false, Ordering::Relaxed);
+        self.is_eager = false;
         self.tell(stored.as_ref(), &ledger, due, true);
         self.attempt(stored.as_ref(), &mut ledger, &held).await?;
         drop(held);
@@ -176,7 +161,8 @@ impl Keeper {
             let dates = (stored.facts.not_before, stored.facts.not_after);
             schedule::renewal(dates, ledger.window(), &stem(&self.wanted.names))
         });
-        renewal.max(ledger.next_try())
+        let is_free = ledger.trouble.as_ref().is_some_and(|trouble| trouble.is_free);
+        if self.is_eager && is_free { renewal } else { renewal.max(ledger.next_try()) }
     }
 
     async fn attempt(
@@ -187,6 +173,7 @@ impl Keeper {
     ) -> Result<(), Failure> {
         let shared = &self.shared;
         let names = &self.wanted.names;
+        ledger.names.clone_from(names);
         let result = Attempt {
             vault: &*shared.vault,
             held,
@@ -195,6 +182,7 @@ impl Keeper {
             solvers: &shared.solvers,
             roots: &shared.roots,
             pending: &shared.pending,
+            unreached: &shared.unreached,
             ledger,
         }
         .run()
@@ -217,7 +205,8 @@ impl Keeper {
             Err(Failed { directory, failure }) => {
                 let earliest = failure.retry_after.map(|wait| now + wait);
                 let what = (directory.as_str(), failure.words.as_str());
-                let wait = ledger.fail(what, failure.cost(), stored.map(life), earliest, now);
+                let wait =
+                    ledger.fail(what, failure.cost(), stored.map(Stored::life), earliest, now);
                 ledger.write(&*shared.vault, names, held)?;
                 shared.metrics.acme.count(failure.outcome());
                 self.complain(stored, &failure, &directory, wait);
@@ -249,7 +238,8 @@ impl Keeper {
         );
     }
 
-    /// Asks the authority when it wants the certificate renewed. That it does not say is no failure.
+    /// Asks the authority when it wants the certificate renewed. That it does not say is no
+    /// failure.
     async fn ask_for_window(&self, stored: &Stored) -> Result<(), Failure> {
         let Some(held) = self.lock()? else { return Ok(()) };
         let shared = &self.shared;
@@ -257,7 +247,7 @@ impl Keeper {
         let authority = ledger.directory.as_ref().and_then(|directory| {
             shared.acme.authorities.iter().find(|authority| authority.directory == *directory)
         });
-        let life = life(stored);
+        let life = stored.life();
         let (window, hold) = match (authority, stored.certified.cert.first()) {
             (Some(authority), Some(leaf)) => match shared.roots.of(authority.ca.as_ref()) {
                 Ok(tls) => {
@@ -280,22 +270,8 @@ impl Keeper {
     }
 
     fn tell(&self, stored: Option<&Stored>, ledger: &Ledger, due: SystemTime, is_asking: bool) {
-        let standing = Standing {
-            site: self.wanted.site.clone(),
-            names: self.wanted.names.clone(),
-            next: Some(due),
-            not_after: stored.map(|stored| stored.facts.not_after),
-            loud_at: stored
-                .map(|stored| schedule::loud_at(stored.facts.not_before, stored.facts.not_after)),
-            failures: ledger.failures,
-            trouble: ledger.trouble.clone(),
-            directory: ledger.directory.clone(),
-            is_asking,
-        };
+        let standing = Standing::of(&self.wanted, stored, ledger, due);
+        let standing = Standing { is_asking, ..standing };
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
-}
-
-fn life(stored: &Stored) -> Duration {
-    stored.facts.not_after.duration_since(stored.facts.not_before).unwrap_or_default()
 }

@@ -58,10 +58,17 @@ pub struct Trouble {
     pub directory: String,
     /// For the operator.
     pub words: String,
+    /// Whether no authority has counted it: a start need not wait out what follows from it.
+    #[serde(default)]
+    pub is_free: bool,
 }
 
 /// What is older than this counts no more.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// More events of a kind are not remembered: no limit is as high, and certificates of a minute are
+/// thousands a week.
+const MOST: usize = 100;
 
 /// The entry of the ledger for these names.
 #[must_use]
@@ -69,8 +76,8 @@ pub fn entry(names: &[String]) -> String {
     format!("{}.json", stem(names))
 }
 
-/// Every ledger there is, `own` in place of what is kept for `names`. One that cannot be read counts
-/// nothing.
+/// Every ledger there is, `own` in place of what is kept for `names`. One that cannot be read
+/// counts nothing.
 ///
 /// # Errors
 /// When the storage cannot be listed.
@@ -182,6 +189,7 @@ impl Ledger {
             at: millis(now),
             directory: directory.to_owned(),
             words: words.to_owned(),
+            is_free: cost == Cost::Nothing,
         });
         next.duration_since(now).unwrap_or_default()
     }
@@ -189,8 +197,11 @@ impl Ledger {
     /// Forgets what counts no more.
     fn forget(&mut self, now: SystemTime) {
         let oldest = millis(now.checked_sub(WEEK).unwrap_or(UNIX_EPOCH));
-        self.issued.retain(|event| event.at >= oldest);
-        self.unproved.retain(|event| event.at >= oldest);
+        for events in [&mut self.issued, &mut self.unproved] {
+            events.retain(|event| event.at >= oldest);
+            let many = events.len().saturating_sub(MOST);
+            events.drain(..many);
+        }
     }
 }
 
@@ -285,5 +296,9 @@ mod tests {
         assert_eq!(ledger.issued.len(), 2);
         ledger.succeed(CA, &names(), now() + WEEK + Duration::from_secs(1));
         assert_eq!(ledger.issued.len(), 2, "the first counts no more");
+        for _ in 0..10_000 {
+            ledger.succeed(CA, &names(), now() + WEEK);
+        }
+        assert_eq!(ledger.issued.len(), MOST);
     }
 }

@@ -7,16 +7,16 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
+use super::attempt::Unreached;
 use super::challenge::choose::{Solver, solvers};
 use super::challenge::pending::Pending;
 use super::keeper::{Bell, Keeper, Shared};
 use super::names::{Wanted, wanted};
 use super::roots::Roots;
+use super::standing::Standing;
 use super::vault::Files;
 use crate::config::{Acme, Config};
 use crate::observe::metrics::WorkerMetrics;
-
-pub use super::keeper::Standing;
 
 /// Certificates that are asked for at once: more would only wait for the same authority.
 const AT_ONCE: usize = 4;
@@ -70,6 +70,7 @@ impl Manager {
             roots: roots.clone(),
             pending: Arc::clone(pending),
             metrics: Arc::clone(&self.metrics),
+            unreached: Unreached::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             news: self.sender.clone(),
         });
@@ -136,6 +137,7 @@ impl Kept {
             wanted: wanted.clone(),
             bell: Arc::clone(&bell),
             standing: Arc::clone(&standing),
+            is_eager: true,
             served,
         };
         let task = tokio::spawn(keeper.run()).abort_handle();

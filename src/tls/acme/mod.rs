@@ -1,6 +1,6 @@
 //! Certificates that get and renew themselves (RFC 8555).
 //!
-//! [`manager`] runs in the control plane and has a task for each certificate, its [`keeper`]. When
+//! [`manager`] runs in the control plane and has a task for each certificate, its keeper. When
 //! one is due by its [`schedule`], its [`ledger`] and the [`budget`] let it, a keeper asks the
 //! authorities in their order: with an [`account`], by an [`order`] whose every step is stored in
 //! the [`vault`] before the next, proved by a [`challenge`]. What it stores is taken up by whoever
@@ -18,13 +18,18 @@ pub mod roots;
 mod jose;
 pub mod account;
 pub mod challenge;
+mod nonce;
+mod key;
+mod proof;
 pub mod order;
 pub mod renewal_info;
 mod attempt;
+pub mod standing;
 mod keeper;
 pub mod manager;
 
 pub use challenge::pending::Pending;
-pub use manager::{Manager, Standing};
+pub use manager::Manager;
 pub use names::{Wanted, host_and_port, wanted, wants_any};
 pub use roots::Roots;
+pub use standing::Standing;

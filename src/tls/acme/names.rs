@@ -60,6 +60,17 @@ pub fn asked_for(site: &Site, config: &Config) -> Vec<HostPattern> {
     site.hosts.iter().filter(is_asked).cloned().collect()
 }
 
+/// The hosts of `site` for which a public authority could vouch, and that cannot be proved to one
+/// here.
+#[must_use]
+pub fn unprovable(site: &Site, config: &Config) -> Vec<HostPattern> {
+    let is_public = |host: &&HostPattern| {
+        is_public(host) && !is_reserved(host) && !choose::can_prove(host, config)
+    };
+    let hosts = site.hosts.iter().filter(|_| site.tls == TlsSource::Auto);
+    hosts.filter(is_public).cloned().collect()
+}
+
 /// Whether nobody in the world can own the name (RFC 6761, RFC 2606, RFC 6762, RFC 7686, RFC 8375),
 /// or it is a single label: no public authority signs it, and asking would count as a failure. A
 /// private one may.
@@ -165,8 +176,8 @@ mod tests {
     fn a_stem_is_the_name_of_a_file() {
         assert_eq!(stem(&["*.shop.de".to_owned()]), "any@.shop.de");
         let long = format!("{}.de", "x".repeat(250));
-        assert!(stem(&[long.clone()]).len() < LONGEST);
-        assert_ne!(stem(&[long.clone()]), stem(&[format!("{long}x")]));
+        assert!(stem(std::slice::from_ref(&long)).len() < LONGEST);
+        assert_ne!(stem(std::slice::from_ref(&long)), stem(&[format!("{long}x")]));
         let stem = directory_stem("https://ca.internal:14000/dir");
         assert!(stem.starts_with("ca.internal-"), "{stem}");
         assert_ne!(stem, directory_stem("https://ca.internal:14000/staging"));

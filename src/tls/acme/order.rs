@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, Error, Identifier,
-    NewOrder, Order, OrderStatus, Problem,
+    Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus,
 };
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, RsaKeySize};
+use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::challenge::choose::Solver;
-use super::challenge::pending::{Pending, Shown};
+use super::challenge::pending::Pending;
 use super::failure::{Failure, Kind};
+use super::key::{new_key, request};
 use super::names::{Wanted, stem};
+use super::nonce::{NONCES, is_bad_nonce, with_nonce};
+use super::proof::{prove, why_unproved};
 use super::stored::{self, Stored};
 use super::vault::{Held, Vault};
-use crate::config::KeyType;
 
 /// How long an authority may take to prove the names, and then to sign.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -29,22 +30,6 @@ const LATER: Duration = Duration::from_secs(5);
 
 /// An order that is older than this is not gone on with: authorities forget them.
 const STALE: Duration = Duration::from_secs(86_400);
-
-/// Requests that were refused for their nonce are sent again so often, beside what the library does.
-const NONCES: usize = 6;
-
-/// Sends a request again while its nonce is refused (RFC 8555 §6.5): that has had no effect.
-macro_rules! with_nonce {
-    ($request:expr) => {{
-        let mut tries = 0;
-        loop {
-            match $request.await {
-                Err(Error::Api(problem)) if is_bad_nonce(&problem) && tries < NONCES => tries += 1,
-                result => break result,
-            }
-        }
-    }};
-}
 
 /// What is asked for, and of whom.
 pub struct Ask<'a> {
@@ -72,6 +57,7 @@ pub struct Ask<'a> {
 #[derive(Serialize, Deserialize)]
 struct Draft {
     directory: String,
+    /// Empty until the authority has answered.
     url: String,
     names: Vec<String>,
     /// Milliseconds since 1970.
@@ -89,15 +75,17 @@ pub fn entry(names: &[String]) -> String {
 /// Gets a certificate: the text of its entry, and what it says. It is not kept yet.
 ///
 /// # Errors
-/// A [`Failure`]; what was begun is gone on with by the next call, or dropped where it is of no use.
+/// A [`Failure`]; what was begun is gone on with by the next call, or dropped where it is of no
+/// use.
 pub async fn issue(ask: &Ask<'_>) -> Result<(String, Stored), Failure> {
     let (mut order, key) = match resume(ask).await? {
         Some(resumed) => resumed,
         None => begin(ask).await?,
     };
     let result = finish(ask, &mut order, &key).await;
-    // What only was slow may succeed yet.
-    if result.as_ref().is_err_and(|failure| failure.kind != Kind::Unreachable) {
+    // What only was slow, or came too soon, may succeed yet.
+    let is_over = |failure: &Failure| matches!(failure.kind, Kind::Unproved | Kind::Refused);
+    if result.as_ref().is_err_and(is_over) {
         ask.vault.remove(&entry(&ask.wanted.names), ask.held)?;
     }
     result
@@ -111,6 +99,7 @@ async fn resume(ask: &Ask<'_>) -> Result<Option<(Order, KeyPair)>, Failure> {
         let begun = UNIX_EPOCH.checked_add(Duration::from_millis(draft.begun));
         let age = begun.and_then(|begun| SystemTime::now().duration_since(begun).ok());
         draft.directory == ask.directory
+            && !draft.url.is_empty()
             && draft.names == ask.wanted.names
             && age.is_some_and(|age| age < STALE)
     });
@@ -151,6 +140,8 @@ async fn is_of_use(ask: &Ask<'_>, order: &mut Order, key: &KeyPair) -> Result<bo
 async fn begin(ask: &Ask<'_>) -> Result<(Order, KeyPair), Failure> {
     let key = new_key(ask.wanted.key_type).await?;
     let names = &ask.wanted.names;
+    // A storage that cannot be written is to cost no order.
+    keep(ask, "", &key)?;
     let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns(name.clone())).collect();
     let with = |replaces: Option<CertificateIdentifier<'static>>| {
         let mut new = NewOrder::new(&identifiers);
@@ -164,21 +155,27 @@ async fn begin(ask: &Ask<'_>) -> Result<(Order, KeyPair), Failure> {
     };
     let mut order = with_nonce!(ask.account.new_order(&with(ask.replaces.clone())));
     // It may know nothing of what is replaced, or have seen that done (RFC 9773 §5).
-    if order.is_err() && ask.replaces.is_some() {
+    let is_refused = |error: &Error| Failure::of(error).kind == Kind::Refused;
+    if ask.replaces.is_some() && order.as_ref().is_err_and(is_refused) {
         order = with_nonce!(ask.account.new_order(&with(None)));
     }
     let order = order?;
+    keep(ask, order.url(), &key)?;
+    Ok((order, key))
+}
+
+fn keep(ask: &Ask<'_>, url: &str, key: &KeyPair) -> Result<(), Failure> {
+    let names = &ask.wanted.names;
     let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let draft = Draft {
         directory: ask.directory.to_owned(),
-        url: order.url().to_owned(),
+        url: url.to_owned(),
         names: names.clone(),
         begun: u64::try_from(begun.as_millis()).unwrap_or_default(),
         key: key.serialize_pem(),
     };
     let text = serde_json::to_vec_pretty(&draft).unwrap_or_default();
-    ask.vault.put(&entry(names), &text, ask.held)?;
-    Ok((order, key))
+    Ok(ask.vault.put(&entry(names), &text, ask.held)?)
 }
 
 /// From whatever state the order is in to the certificate.
@@ -196,7 +193,7 @@ async fn finish(
         }
     }
     if order.state().status == OrderStatus::Ready {
-        let request = request(&ask.wanted.names, key).map_err(unsigned)?;
+        let request = request(&ask.wanted.names, key)?;
         with_nonce!(order.finalize_csr(&request))?;
     }
     let over = |status| matches!(status, OrderStatus::Valid | OrderStatus::Invalid);
@@ -220,68 +217,6 @@ async fn finish(
     Ok((text, stored))
 }
 
-/// Shows a proof for every name that is not proved yet, and tells the authority to look.
-async fn prove(ask: &Ask<'_>, order: &mut Order) -> Result<Vec<Shown>, Failure> {
-    load(order).await?;
-    let mut shown = Vec::new();
-    let mut authorizations = order.authorizations();
-    while let Some(authorization) = authorizations.next().await {
-        let mut authorization = authorization?;
-        let name = authorization.identifier().to_string();
-        match authorization.status {
-            AuthorizationStatus::Valid => continue,
-            AuthorizationStatus::Pending => {}
-            _ => return Err(Failure::unproved(None, &name, ask.solver.kind())),
-        }
-        let Some(mut challenge) = authorization.challenge(ask.solver.protocol()) else {
-            let words = format!("the authority offers no {} for {name}", ask.solver.kind());
-            return Err(Failure::new(Kind::Unproved, words));
-        };
-        shown.push(show(ask, &name, &challenge)?);
-        match with_nonce!(challenge.set_ready()) {
-            Ok(()) => {}
-            // It was told before a kill, and has looked already.
-            Err(Error::Api(problem)) => tracing::debug!("a challenge is not pending: {problem}"),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(shown)
-}
-
-fn show(ask: &Ask<'_>, name: &str, challenge: &ChallengeHandle<'_>) -> Result<Shown, Failure> {
-    let proof = challenge.key_authorization();
-    match ask.solver {
-        Solver::Http => {
-            let shown = ask.pending.show_token(name, &challenge.token, proof.as_str());
-            shown.ok_or_else(|| Failure::new(Kind::Refused, "the authority gave an odd token"))
-        }
-        Solver::TlsAlpn => {
-            let digest = proof.digest();
-            ask.pending.show_certificate(name, digest.as_ref()).map_err(unsigned)
-        }
-    }
-}
-
-/// Reads every authorization. The library passes over one that it could not read, so that it is
-/// begun again then; what was read is not asked for twice.
-async fn load(order: &mut Order) -> Result<(), Failure> {
-    let mut tries = 0;
-    'again: loop {
-        let mut all = order.authorizations();
-        while let Some(one) = all.next().await {
-            match one {
-                Ok(_) => {}
-                Err(Error::Api(problem)) if is_bad_nonce(&problem) && tries < NONCES => {
-                    tries += 1;
-                    continue 'again;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        return Ok(());
-    }
-}
-
 /// Looks at the order until it is as wanted.
 async fn watch(
     order: &mut Order,
@@ -302,52 +237,4 @@ async fn watch(
         pause = (pause * 3 / 2).min(LATER);
         with_nonce!(order.refresh())?;
     }
-}
-
-/// What the authority found when it looked.
-async fn why_unproved(ask: &Ask<'_>, order: &mut Order) -> Failure {
-    let kind = ask.solver.kind();
-    let mut authorizations = order.authorizations();
-    while let Some(Ok(mut authorization)) = authorizations.next().await {
-        // It was read before the authority looked.
-        let _ = authorization.refresh().await;
-        if authorization.status == AuthorizationStatus::Valid {
-            continue;
-        }
-        let name = authorization.identifier().to_string();
-        let errors = authorization.challenges.iter().filter_map(|one| one.error.as_ref());
-        if let Some(problem) = errors.into_iter().next() {
-            return Failure::unproved(Some(problem), &name, kind);
-        }
-    }
-    let first = ask.wanted.names.first().map_or("", String::as_str);
-    let error = order.state().error.clone();
-    Failure::unproved(error.as_ref(), first, kind)
-}
-
-fn is_bad_nonce(problem: &Problem) -> bool {
-    problem.r#type.as_deref().is_some_and(|name| name.ends_with(":badNonce"))
-}
-
-fn unsigned(error: rcgen::Error) -> Failure {
-    Failure::new(Kind::Storage, format!("the cryptography fails: {error}"))
-}
-
-/// The long ones take seconds, which signals and the control socket shall not wait for.
-async fn new_key(kind: KeyType) -> Result<KeyPair, Failure> {
-    let make = move || match kind {
-        KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-        KeyType::P384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
-        KeyType::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
-        KeyType::Rsa4096 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096),
-    };
-    let made = tokio::task::spawn_blocking(make).await;
-    made.map_err(|error| Failure::new(Kind::Storage, error.to_string()))?.map_err(unsigned)
-}
-
-/// A request for a certificate for these names and nothing else.
-fn request(names: &[String], key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
-    let mut params = CertificateParams::new(names.to_vec())?;
-    params.distinguished_name = DistinguishedName::new();
-    Ok(params.serialize_request(key)?.der().to_vec())
 }

@@ -1,14 +1,15 @@
 //! A certificate in the storage: its key and its chain in one entry, so that a pair is never half.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
-use rustls::SignatureAlgorithm;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use super::names::stem;
 use super::vault::Vault;
@@ -84,6 +85,12 @@ impl Stored {
         Ok(Self { certified: Arc::new(certified), facts })
     }
 
+    /// How long it lives, from its beginning to its end.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.facts.not_after.duration_since(self.facts.not_before).unwrap_or_default()
+    }
+
     /// Whether clients accept it now.
     #[must_use]
     pub fn is_valid(&self, now: SystemTime) -> bool {
@@ -102,11 +109,24 @@ impl Stored {
         HostPattern::parse(name).is_ok_and(|host| self.facts.covers(&host))
     }
 
-    /// Whether its key is of this kind; the length of an RSA key is not looked at.
+    /// Whether its key is of this kind.
     #[must_use]
     pub fn is_of(&self, key_type: KeyType) -> bool {
-        let is_rsa = self.certified.key.algorithm() == SignatureAlgorithm::RSA;
-        is_rsa == matches!(key_type, KeyType::Rsa2048 | KeyType::Rsa4096)
+        let Some(leaf) = self.certified.cert.first() else { return false };
+        let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return false };
+        match parsed.public_key().parsed() {
+            Ok(PublicKey::EC(point)) => match point.key_size() {
+                256 => key_type == KeyType::P256,
+                384 => key_type == KeyType::P384,
+                _ => false,
+            },
+            Ok(PublicKey::RSA(key)) => match key.key_size() {
+                2048 => key_type == KeyType::Rsa2048,
+                4096 => key_type == KeyType::Rsa4096,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 }
 
@@ -131,7 +151,8 @@ mod tests {
         vault.put(&entry(&names()), both.as_bytes(), &held).unwrap();
         let stored = read(&vault, &names()).unwrap().unwrap();
         assert!(stored.covers(&names()) && stored.is_of(KeyType::P256));
-        assert!(!stored.covers(&["c.test".to_owned()]) && !stored.is_of(KeyType::Rsa2048));
+        assert!(!stored.covers(&["c.test".to_owned()]));
+        assert!(!stored.is_of(KeyType::Rsa2048) && !stored.is_of(KeyType::P384));
         assert!(stored.is_valid(SystemTime::now()));
         assert!(!stored.is_valid(stored.facts.not_after));
     }

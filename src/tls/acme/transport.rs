@@ -123,7 +123,7 @@ impl Transport {
     }
 }
 
-fn http(error: hyper::Error) -> Fault {
+fn http(error: impl fmt::Display) -> Fault {
     Fault::Http(error.to_string())
 }
 

@@ -103,6 +103,8 @@ mod tests {
         let storage = tempfile::tempdir().unwrap();
         fs::create_dir(storage.path().join("local")).unwrap();
         fs::write(storage.path().join("local/root.key"), "key").unwrap();
+        fs::create_dir(storage.path().join("acme")).unwrap();
+        fs::write(storage.path().join("acme/a.test.pem"), "key").unwrap();
         Some(storage)
     }
 
@@ -111,7 +113,7 @@ mod tests {
         let Some(storage) = storage() else { return };
         chown(storage.path().join("local"), Some(65_534), Some(65_534)).unwrap();
         hand_over(storage.path(), (USER, USER)).unwrap();
-        for path in ["", "local", "local/root.key"] {
+        for path in ["", "local", "local/root.key", "acme", "acme/a.test.pem"] {
             assert_eq!(owner(&storage.path().join(path)), USER, "{path}");
         }
         hand_over(storage.path(), (USER, USER)).unwrap();

@@ -1,8 +1,9 @@
 //! How names are proved, and who else asks.
 
+use super::between::Between;
 use super::*;
 use crate::harness::pebble::Pebbles;
-use crate::harness::{Wire, pki};
+use crate::harness::{Body, Request, Wire, eventually, pki};
 
 #[test]
 fn without_a_plain_listener_names_are_proved_in_a_handshake() {
@@ -20,7 +21,8 @@ fn only_the_challenge_that_was_named_is_used() {
         let proxy = pebble.setup(site(&origin)).acme(&format!("challenges = ['{challenge}']"));
         let proxy = proxy.start();
         expect_issued(&proxy, &pebble);
-        assert!(pebble.words().contains("authz"), "{}", pebble.words());
+        let asked = proxy.access_log().iter().any(|line| line.contains("acme-challenge"));
+        assert_eq!(asked, challenge == "http-01");
     }
 }
 
@@ -43,6 +45,67 @@ fn a_challenge_that_fails_is_followed_by_the_next() {
     let words = proxy.words();
     assert!(words.contains("shop.test could not be proved by http-01"), "{words}");
     drop(refuse);
+}
+
+/// Between the moment when the authority is told to look and the one when it does.
+#[test]
+fn a_pending_token_is_shown_to_who_asks_for_exactly_it() {
+    let Some(pebble) = Pebbles::default().with("PEBBLE_VA_SLEEPTIME", "15").start() else { return };
+    let between = Between::of(&pebble, serde_json::json!({}), |_| None);
+    let origin = app();
+    let other = Site::named("other.test").to(&origin);
+    let proxy = between.setup(&pebble, &origin).site(other).start();
+    let token = between.pending_token();
+    let path = format!("/.well-known/acme-challenge/{token}");
+    let ask = |method: &str, host: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        Client::plain(proxy.http(), host).send(request)
+    };
+    eventually("the token to be shown", || ask("GET", NAME, &path).status == 200);
+    let answer = ask("GET", NAME, &path);
+    assert!(answer.text().starts_with(&format!("{token}.")), "{}", answer.text());
+    let head = ask("HEAD", NAME, &path);
+    assert_eq!((head.status, head.text().as_str()), (200, ""));
+    assert_eq!(head.header("content-length"), answer.header("content-length"));
+    for (method, host, path) in [
+        ("POST", NAME, path.as_str()),
+        ("GET", "other.test", &path),
+        ("GET", NAME, &format!("{path}/")),
+        ("GET", NAME, &format!("{path}?x")),
+        ("GET", NAME, &format!("/x/..{path}")),
+        ("GET", NAME, &path.replace("acme-", "acme%2d")),
+    ] {
+        let answer = ask(method, host, path);
+        assert_eq!(answer.status, 308, "{method} {host} {path}: {}", answer.text());
+    }
+    assert_eq!(ask("GET", "stranger.test", &path).status, 404);
+    assert_eq!(origin.requests().len(), 0, "no application is asked");
+    expect_issued(&proxy, &pebble);
+    assert_eq!(ask("GET", NAME, &path).status, 308, "it is pending no more");
+}
+
+/// RFC 8737 §3: this protocol, and no other beside it.
+#[test]
+fn a_proof_is_shown_to_who_offers_its_protocol_alone() {
+    let Some(pebble) = Pebbles::default().with("PEBBLE_VA_SLEEPTIME", "15").start() else { return };
+    let origin = app();
+    let setup = pebble.setup(site(&origin)).acme("challenges = ['tls-alpn-01']");
+    let proxy = setup.site(Site::named("other.test").to(&origin)).start();
+    let root = std::fs::read_to_string(proxy.path("storage/local/root.pem")).unwrap();
+    let ask = |name: &str, alpn: &[&str]| {
+        let settings = pki::trusting_pem(&root, alpn, rustls::ALL_VERSIONS);
+        match Wire::try_tls(proxy.https(), settings, name) {
+            Ok(_) => "a certificate that is believed".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    };
+    // A client that verifies does not believe it; without one it would be told to go.
+    eventually("the proof to be shown", || {
+        ask(NAME, &["acme-tls/1"]).contains("invalid peer certificate")
+    });
+    assert!(ask("other.test", &["acme-tls/1"]).contains("NoApplicationProtocol"));
+    assert_eq!(ask(NAME, &["acme-tls/1", "http/1.1"]), "a certificate that is believed");
+    expect_issued(&proxy, &pebble);
 }
 
 /// No stranger learns anything, and nobody is asked in his place.

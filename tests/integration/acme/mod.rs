@@ -5,6 +5,8 @@ mod renew;
 mod trouble;
 mod kill;
 mod challenges;
+mod reload;
+mod between;
 
 use std::path::Path;
 use std::time::Duration;

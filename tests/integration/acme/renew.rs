@@ -71,6 +71,19 @@ fn two_processes_ask_once_and_both_serve_it() {
 }
 
 #[test]
+fn a_successor_takes_what_there_is_and_goes_on() {
+    let Some(pebble) = Pebbles::new().life(30).start() else { return };
+    let origin = app();
+    let proxy = Proxy::start_copy(pebble.setup(site(&origin)));
+    expect_issued(&proxy, &pebble);
+    proxy.upgrade();
+    trusting(&proxy, &pebble.issuer()).connect();
+    assert_eq!(pebble.issued(), 1);
+    eventually_within(TURNS, "a renewal", || pebble.issued() == 2);
+    assert_eq!(pebble.accounts(), 1);
+}
+
+#[test]
 fn a_damaged_certificate_is_set_aside_and_hurts_no_other() {
     let Some(pebble) = Pebbles::new().start() else { return };
     let (origin, storage) = (app(), storage());

@@ -4,16 +4,18 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::harness::pebble::Pebbles;
-use crate::harness::{pki, tools};
+use crate::harness::{eventually, tools};
 
 /// What `status` says, and that a person is needed.
 #[track_caller]
 fn expect_call(proxy: &Proxy, words: &str) {
     let file = proxy.path("portcullis.toml");
-    let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
-    let told = tools::stdout(&status);
-    assert_eq!(status.status.code(), Some(1), "{told}");
-    assert!(told.contains("needs a person: site shop.test") && told.contains(words), "{told}");
+    eventually("a call for a person", || {
+        let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
+        let told = tools::stdout(&status);
+        let is_told = told.contains("needs a person: site shop.test") && told.contains(words);
+        is_told && status.status.code() == Some(1)
+    });
 }
 
 #[test]
@@ -55,6 +57,61 @@ fn an_authority_that_says_nothing_holds_nobody_up() {
     let root = std::fs::read_to_string(proxy.path("storage/local/root.pem")).unwrap();
     assert_eq!(trusting(&proxy, &root).get("/").text(), "ok");
     proxy.expect_words("did not answer within 10s");
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_is_told_as_such() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    pebble.names_lead_to("127.0.0.9");
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    proxy.expect_words("is the name's address this host's");
+    expect_call(&proxy, "shop.test could not be proved by tls-alpn-01");
+    assert_eq!(pebble.issued(), 0);
+}
+
+/// A person is called when a quarter of the life is left, with the last error; what there is goes on
+/// serving, and nobody has to do anything when the authority is back.
+#[test]
+fn an_authority_that_goes_away_is_loud_in_time_and_forgiven() {
+    let Some(mut pebble) = Pebbles::new().life(20).start() else { return };
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    expect_issued(&proxy, &pebble);
+    let issuer = pebble.issuer();
+    pebble.close();
+    proxy.expect_words("the old one serves until");
+    trusting(&proxy, &issuer).connect();
+    expect_call(&proxy, "cannot connect to localhost:");
+    pebble.open();
+    expect_issued(&proxy, &pebble);
+    let file = proxy.path("portcullis.toml");
+    eventually("nobody to be called", || {
+        let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
+        status.status.success()
+    });
+}
+
+/// What an authority counts is not tried again by a restart.
+#[test]
+fn a_failure_is_remembered_over_restarts() {
+    // It looks at ports where nobody is.
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, storage) = (app(), storage());
+    let setup = pebble
+        .setup(site(&origin))
+        .server("http = '127.0.0.1:0'")
+        .server("https = '127.0.0.1:0'")
+        .acme(&kept_in(storage.path()));
+    let proxy = setup.clone().start();
+    proxy.expect_words("no certificate for shop.test");
+    expect_call(&proxy, "could not be proved by tls-alpn-01");
+    drop(proxy);
+    let orders = pebble.orders();
+    assert_eq!(orders, 2, "one for each way to prove it");
+    let proxy = setup.start();
+    expect_call(&proxy, "could not be proved by tls-alpn-01");
+    assert_eq!(pebble.orders(), orders, "{}", proxy.words());
 }
 
 #[test]
@@ -129,5 +186,4 @@ fn what_fails_at_the_staging_directory_is_not_asked_of_the_other() {
     assert_eq!((pebble.accounts(), pebble.orders()), (0, 0));
     let words = proxy.words();
     assert!(words.contains("by http-01") && words.contains("by tls-alpn-01"), "{words}");
-    let _ = pki::root_pem();
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::proxy::{Collected, collect};
 use super::setup::{Site, write_file};
-use super::{Client, Setup, eventually, pki, tools};
+use super::{Client, Request, Setup, eventually, pki, tools};
 
 /// What an authority is to be like.
 #[derive(Clone, Default)]
@@ -183,6 +183,16 @@ impl Pebble {
     pub fn issuer(&self) -> String {
         let place = SocketAddr::from(([127, 0, 0, 1], self.places.management));
         Client::secure(place, "localhost").get("/roots/0").text()
+    }
+
+    /// Has every name lead to this address from now on, as far as it can see.
+    #[track_caller]
+    pub fn names_lead_to(&self, address: &str) {
+        let place = SocketAddr::from(([127, 0, 0, 1], self.places.dns_management));
+        let body = serde_json::json!({ "ip": address }).to_string();
+        let request = Request::post("/set-default-ipv4").body(body).unwrap();
+        let answer = Client::plain(place, "localhost").send(request);
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     /// How many accounts it has.

@@ -1,8 +1,8 @@
 //! What is shown to an authority that looks: the only part of this module that workers see.
 //!
-//! A worker looks here only for a request under `/.well-known/acme-challenge/` in the clear, and for
-//! a handshake that offers exactly `acme-tls/1`. Nothing is read from a disk and nothing is asked of
-//! an application.
+//! A worker looks here only for a request under `/.well-known/acme-challenge/` in the clear, and
+//! for a handshake that offers exactly `acme-tls/1`. Nothing is read from a disk and nothing is
+//! asked of an application.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -135,8 +135,10 @@ fn proof(host: &str, digest: &[u8]) -> Result<ServerConfig, rcgen::Error> {
     let secret = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let provider = Arc::new(aws_lc_rs::default_provider());
     let refused = |_| rcgen::Error::UnsupportedSignatureAlgorithm;
-    let certified = CertifiedKey::from_der(vec![certificate.into()], secret, &provider);
-    let resolver = SingleCertAndKey::from(certified.map_err(refused)?);
+    let signing = aws_lc_rs::sign::any_supported_type(&secret).map_err(refused)?;
+    // Not verified: its extension is critical, and unknown to whoever verifies.
+    let certified = CertifiedKey::new(vec![certificate.into()], signing);
+    let resolver = SingleCertAndKey::from(certified);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(refused)?
@@ -183,6 +185,23 @@ mod tests {
             assert!(pending.show_token("a.test", token, "x").is_none(), "{token}");
         }
         assert!(pending.show_token("a.test", &"x".repeat(128), "x").is_some());
+    }
+
+    /// RFC 8737 §3.
+    #[test]
+    fn a_handshake_shows_the_digest_in_a_critical_extension() {
+        let pending = Arc::new(Pending::default());
+        let _shown = pending.show_certificate("a.test", &[7; 32]).unwrap();
+        let config = pending.handshake("a.test").unwrap();
+        let mut client = crate::tls::testing::anybody();
+        client.alpn_protocols = vec![ACME_TLS.to_vec()];
+        let met = crate::tls::testing::meet(&Arc::new(client), "a.test", &config).unwrap();
+        assert_eq!(met.alpn.as_deref(), Some(ACME_TLS));
+        let (_, leaf) = x509_parser::parse_x509_certificate(&met.leaf).unwrap();
+        let id = "1.3.6.1.5.5.7.1.31";
+        let found = leaf.extensions().iter().find(|one| one.oid.to_id_string() == id).unwrap();
+        assert!(found.critical);
+        assert_eq!(found.value, [&[4, 32][..], &[7; 32]].concat());
     }
 
     #[test]
