@@ -27,6 +27,9 @@ pub struct Policy {
     /// What tells it from others: a session, and a connection, is good under the rules that it was
     /// begun under.
     pub tag: Tag,
+    /// When the last of the clients' authorities expires, and when the first of their lists is over.
+    ends: Option<SystemTime>,
+    lists_end: Option<SystemTime>,
     /// What its files looked like before they were read.
     looks: Vec<(PathBuf, Look)>,
 }
@@ -47,6 +50,8 @@ impl Policy {
             rules: rules.clone(),
             tag: tag(rules, &authorities.content),
             verifier: Some(authorities.verifier),
+            ends: Some(authorities.ends),
+            lists_end: authorities.lists_end,
             looks,
         })
     }
@@ -58,7 +63,14 @@ impl Policy {
     }
 
     fn without_files(rules: &TlsPolicy) -> Self {
-        Self { rules: rules.clone(), tag: tag(rules, &[]), verifier: None, looks: Vec::new() }
+        Self {
+            rules: rules.clone(),
+            tag: tag(rules, &[]),
+            verifier: None,
+            ends: None,
+            lists_end: None,
+            looks: Vec::new(),
+        }
     }
 
     /// Whether `rules` name the same files, which may still be what they were when these were read.
@@ -66,6 +78,19 @@ impl Policy {
     pub(super) fn may_still_hold(&self, rules: &TlsPolicy) -> bool {
         let unchanged = |(path, look): &(PathBuf, Look)| Look::of(path).has_content_of(*look);
         self.rules == *rules && self.looks.iter().all(unchanged)
+    }
+
+    /// Whether every authority of the clients has expired since it was read; the library does not
+    /// look.
+    #[must_use]
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        self.ends.is_some_and(|ends| ends < now)
+    }
+
+    /// When nobody can be let in any more unless the files are renewed.
+    #[must_use]
+    pub fn runs_out(&self) -> Option<SystemTime> {
+        self.ends.into_iter().chain(self.lists_end).min()
     }
 
     /// Whether a connection that was made under other rules, or a session that was begun long ago,
@@ -84,6 +109,9 @@ impl Policy {
         let Some((own, between)) = shown.split_first() else {
             return !verifier.client_auth_mandatory();
         };
+        if self.is_over(now) {
+            return false;
+        }
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(since);
         verifier.verify_client_cert(own, between, now).is_ok()
