@@ -85,7 +85,7 @@ impl HstsArgs {
 /// By the running server; where none runs, in the storage.
 fn change(config: &Config, host: &str, reset: bool) -> Result<String, String> {
     let question = Question::Hsts { host: host.to_owned(), reset };
-    match client::ask(&config.admin.socket, question) {
+    match client::ask(&config.admin.socket, &question) {
         Ok(answer) => match (answer.get("site"), answer.get("error")) {
             (Some(Value::String(name)), _) => Ok(name.clone()),
             (_, Some(Value::String(error))) => Err(error.clone()),

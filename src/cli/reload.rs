@@ -31,7 +31,7 @@ pub fn run(args: &ReloadArgs) -> u8 {
             return Stop { code: exit::CONFIG, text }.tell();
         }
     };
-    let answer = match ask(&socket, Question::Reload { dry_run: args.dry_run }) {
+    let answer = match ask(&socket, &Question::Reload { dry_run: args.dry_run }) {
         Ok(answer) => answer,
         Err(error) => return Stop { code: exit::FAILED, text: error.to_string() }.tell(),
     };

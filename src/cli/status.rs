@@ -32,7 +32,7 @@ pub fn run(args: &StatusArgs) -> u8 {
             socket_named_in(&args.file.config)
         }
     };
-    let answer = match ask(&socket, Question::Status) {
+    let answer = match ask(&socket, &Question::Status) {
         Ok(answer) => answer,
         Err(error) => return Stop { code: exit::FAILED, text: error.to_string() }.tell(),
     };

@@ -49,8 +49,8 @@ impl fmt::Display for AskError {
 ///
 /// # Errors
 /// When nobody answers there.
-pub fn ask(socket: &Path, question: Question) -> Result<Value, AskError> {
-    ask_within(PATIENCE, socket, &question)
+pub fn ask(socket: &Path, question: &Question) -> Result<Value, AskError> {
+    ask_within(PATIENCE, socket, question)
 }
 
 /// Who serves behind the control socket of a configuration, which `file` is; `None` where nobody

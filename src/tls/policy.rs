@@ -10,9 +10,10 @@ use rustls::ProtocolVersion;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
+use super::certificates::{CertificateError, Reason};
 use super::clients;
 use super::files::{FilesError, Look};
-use crate::config::TlsPolicy;
+use crate::config::{Config, TlsPolicy};
 
 /// What tells one set of rules from another, the content of its files counted.
 pub type Tag = [u8; 16];
@@ -115,6 +116,55 @@ impl Policy {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(since);
         verifier.verify_client_cert(own, between, now).is_ok()
+    }
+}
+
+/// The rules of every site; equal ones are one. Files that may not be read any more and seem not to
+/// have changed are as they were, and with `keeps` so is everything that cannot be used.
+pub(super) fn of_sites(
+    config: &Config,
+    now: SystemTime,
+    before: &[Arc<Policy>],
+    keeps: bool,
+    errors: &mut Vec<CertificateError>,
+) -> (Vec<Arc<Policy>>, Vec<usize>) {
+    let mut policies: Vec<Arc<Policy>> = Vec::new();
+    let mut of_sites = Vec::new();
+    if config.server.https.is_empty() {
+        return (policies, of_sites);
+    }
+    for site in &config.sites {
+        let known = policies.iter().position(|policy| policy.rules == site.policy);
+        let place = known.unwrap_or_else(|| {
+            let (policy, error) = policy(&site.policy, now, before, keeps);
+            errors.extend(error.map(|reason| CertificateError { site: site.name(), reason }));
+            let Some(policy) = policy else { return NO_POLICY };
+            policies.push(policy);
+            policies.len() - 1
+        });
+        of_sites.push(place);
+    }
+    (policies, of_sites)
+}
+
+/// The place of no rules: nothing is served under them.
+const NO_POLICY: usize = usize::MAX;
+
+/// The rules of a site, and what is wrong with the files that they were to come from.
+fn policy(
+    rules: &TlsPolicy,
+    now: SystemTime,
+    before: &[Arc<Policy>],
+    keeps: bool,
+) -> (Option<Arc<Policy>>, Option<Reason>) {
+    let error = match Policy::load(rules, now) {
+        Ok(policy) => return (Some(Arc::new(policy)), None),
+        Err(error) => error,
+    };
+    let old = before.iter().find(|old| old.rules == *rules).cloned();
+    match old {
+        Some(old) if error.is_unreadable() && old.may_still_hold(rules) => (Some(old), None),
+        old => (old.filter(|_| keeps), Some(Reason::Clients(error))),
     }
 }
 
