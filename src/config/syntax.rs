@@ -125,7 +125,8 @@ impl Fault {
     /// whole section is given up and the following ones are read anew.
     fn in_several_lines(source: &Source, span: Span, message: &str) -> Self {
         let line = source.line_of(span.start);
-        let at_header = is_header(source.slice(&source.line_span(line)));
+        // Something before a header was not closed, where there is something before it.
+        let at_header = line > 1 && is_header(source.slice(&source.line_span(line)));
         let blank = section(source, if at_header { line - 1 } else { line });
         let before = source.slice(&(blank.start..span.start));
         let opened = before.rfind(['[', '{']).filter(|at| {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::upstream::download::READ;
 
 /// Up to here a connection's answers are read as fast as they come, in bytes.
-const COMFORT: usize = 768 * 1024;
+const COMFORT: usize = 320 * 1024;
 
 /// What a stream may hold when its connection is beyond that: with a hundred streams, less than a
 /// MiB in all.

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::bind::ListenerKind;
 use super::budget::Budget;
+use super::field_block::Malformed;
 use super::stream::Stream;
 use crate::proxy::upgrade::Tunnel;
 use crate::tls::policy::{Policy, Tag};
@@ -151,6 +152,20 @@ impl Connection {
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.stream.received() > self.mark.get()
+    }
+
+    /// What is wrong with one of its requests over HTTP/2, so that it gets no more answers. It is
+    /// not known which: the HTTP library does not tell the numbers of streams.
+    #[must_use]
+    pub fn malformed(&self) -> Option<Malformed> {
+        self.stream.inspection().malformed()
+    }
+
+    /// A request has ended before its answer was complete, and not by our fault.
+    pub fn abandon(&self) {
+        if self.stream.inspection().abandon() {
+            self.nudge();
+        }
     }
 
     /// Has the driver look around at once.

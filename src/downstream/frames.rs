@@ -2,9 +2,11 @@
 //!
 //! The library answers for their contents; what it does not tell is that a head has begun and does
 //! not end, and that a client says much without asking for anything. Only the nine bytes before
-//! each frame are looked at.
+//! each frame are looked at, and what is in heads and trailers ([`FieldBlock`]).
 
 use std::time::Instant;
+
+use super::field_block::{FieldBlock, Malformed};
 
 /// The client's preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -17,6 +19,14 @@ const HEAD: usize = 9;
 const BURST: u32 = 1000;
 const A_SECOND: u32 = 20;
 
+/// Requests that a client may begin and not see to their end, at once and each second: it cancels
+/// them, or has us reset their streams. A browser that leaves a page cancels as many as are open.
+const ABANDONED: u32 = 100;
+const ABANDONED_A_SECOND: u32 = 10;
+
+/// How many more before it is not asked to go any longer, but left.
+const ABANDONED_BEYOND: u32 = 40;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -24,6 +34,8 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
 
 /// The client says too much without asking for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +55,39 @@ pub struct Frames {
     is_head_open: bool,
     /// Requests' heads so far, the open one counted.
     heads: u64,
+    /// Further heads on streams that have one: trailers.
+    trailers: u64,
+    /// The newest stream.
+    newest: u32,
+    payload: Payload,
+    block: FieldBlock,
+    malformed: Option<Malformed>,
     idle: Allowance,
+    abandoned: Allowance,
+    abandoned_beyond: Allowance,
+}
+
+/// What a client that abandons one request after the other is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Nothing.
+    Left,
+    /// To go.
+    Over,
+    /// Nothing more.
+    LongOver,
+}
+
+/// What is in the payload of the frame that is being read, where it is a part of a field block.
+#[derive(Debug, Default)]
+struct Payload {
+    is_block: bool,
+    /// Whether its first byte says how much padding there is.
+    is_padded: bool,
+    /// What comes before the block.
+    lead: usize,
+    /// What comes after it.
+    padding: usize,
 }
 
 impl Frames {
@@ -57,7 +101,14 @@ impl Frames {
             left: 0,
             is_head_open: false,
             heads: 0,
-            idle: Allowance { left: BURST, since: now },
+            trailers: 0,
+            newest: 0,
+            payload: Payload::default(),
+            block: FieldBlock::default(),
+            malformed: None,
+            idle: Allowance::new(BURST, A_SECOND, now),
+            abandoned: Allowance::new(ABANDONED, ABANDONED_A_SECOND, now),
+            abandoned_beyond: Allowance::new(ABANDONED + ABANDONED_BEYOND, ABANDONED_A_SECOND, now),
         }
     }
 
@@ -68,7 +119,10 @@ impl Frames {
     pub fn look(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         skip(&mut self.preface, &mut bytes);
         while !bytes.is_empty() {
-            skip(&mut self.left, &mut bytes);
+            let (payload, rest) = bytes.split_at(self.left.min(bytes.len()));
+            self.left -= payload.len();
+            self.look_within(payload);
+            bytes = rest;
             let wanted = (HEAD - self.known).min(bytes.len());
             let (head, rest) = bytes.split_at(wanted);
             if let Some(room) = self.head.get_mut(self.known..self.known + wanted) {
@@ -98,14 +152,63 @@ impl Frames {
         self.heads
     }
 
+    /// A request has ended before its answer was complete, and not by our fault.
+    pub fn abandon(&mut self, now: Instant) -> Patience {
+        let (first, last) = (self.abandoned.take(now), self.abandoned_beyond.take(now));
+        match (first, last) {
+            (Ok(()), _) => Patience::Left,
+            (Err(Flood), Ok(())) => Patience::Over,
+            (Err(Flood), Err(Flood)) => Patience::LongOver,
+        }
+    }
+
+    /// What a request has in it that the library would take, if one has.
+    #[must_use]
+    pub fn malformed(&self) -> Option<Malformed> {
+        self.malformed
+    }
+
+    /// Looks at a part of a frame's payload, of which `left` is what comes after.
+    fn look_within(&mut self, mut bytes: &[u8]) {
+        let payload = &mut self.payload;
+        if !payload.is_block || self.malformed.is_some() {
+            return;
+        }
+        if let (true, Some((&padding, rest))) = (payload.is_padded, bytes.split_first()) {
+            payload.is_padded = false;
+            payload.padding = usize::from(padding);
+            bytes = rest;
+        }
+        skip(&mut payload.lead, &mut bytes);
+        let padding = payload.padding.saturating_sub(self.left);
+        let block = bytes.get(..bytes.len().saturating_sub(padding)).unwrap_or_default();
+        self.malformed = self.block.look(block).err();
+    }
+
     /// All of a frame's head is known.
     fn begin(&mut self, now: Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         self.left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        self.payload = Payload { is_block: kind == CONTINUATION, ..Payload::default() };
         match kind {
             HEADERS => {
                 self.heads += 1;
                 self.is_head_open = flags & END_HEADERS == 0;
+                let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+                let is_trailers = stream <= self.newest;
+                self.block.begin(is_trailers);
+                self.newest = self.newest.max(stream);
+                self.payload = Payload {
+                    is_block: true,
+                    is_padded: flags & PADDED != 0,
+                    lead: if flags & PRIORITY != 0 { 5 } else { 0 },
+                    padding: 0,
+                };
+                self.trailers += u64::from(is_trailers);
+                // One for each request at most.
+                if 2 * self.trailers > self.heads {
+                    self.idle.take(now)?;
+                }
             }
             CONTINUATION if flags & END_HEADERS != 0 => self.is_head_open = false,
             // The library counts these where they do harm, and honest clients send many.
@@ -122,15 +225,21 @@ impl Frames {
 #[derive(Debug)]
 struct Allowance {
     left: u32,
+    most: u32,
+    a_second: u32,
     since: Instant,
 }
 
 impl Allowance {
+    fn new(most: u32, a_second: u32, now: Instant) -> Self {
+        Self { left: most, most, a_second, since: now }
+    }
+
     fn take(&mut self, now: Instant) -> Result<(), Flood> {
         let seconds = now.saturating_duration_since(self.since).as_secs();
         if seconds > 0 {
-            let more = u32::try_from(seconds).unwrap_or(BURST).saturating_mul(A_SECOND);
-            self.left = self.left.saturating_add(more).min(BURST);
+            let more = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(self.a_second);
+            self.left = self.left.saturating_add(more).min(self.most);
             self.since = now;
         }
         self.left = self.left.checked_sub(1).ok_or(Flood)?;
@@ -207,7 +316,9 @@ mod tests {
     fn any_cut_gives_the_same() {
         let mut bytes = Vec::new();
         for n in 1..=20 {
-            bytes.extend(frame(HEADERS, END_HEADERS, n));
+            let mut head = frame(HEADERS, END_HEADERS, n);
+            head[8] = u8::try_from(n).unwrap() * 2 - 1;
+            bytes.extend(head);
             bytes.extend(frame(DATA, 0, n * 7));
             bytes.extend(frame(PING, 0, 8));
         }
@@ -237,11 +348,41 @@ mod tests {
         }
     }
 
+    /// Trailers on a stream that had ended went on for ever.
+    #[test]
+    fn who_sends_more_trailers_than_requests_is_given_up() {
+        let mut frames = opened();
+        for _ in 0..=BURST {
+            look(&mut frames, &frame(HEADERS, END_HEADERS, 0));
+        }
+        let now = Instant::now();
+        let flood = (0..=BURST).find_map(|_| frames.look(&frame(HEADERS, 4, 0), now).err());
+        assert_eq!(flood, Some(Flood));
+    }
+
+    #[test]
+    fn who_abandons_every_request_is_told_to_go_and_then_left() {
+        let now = Instant::now();
+        let mut frames = Frames::new(now);
+        let mut told = |count: u32, now| {
+            let last = (0..count).map(|_| frames.abandon(now)).last();
+            last.unwrap()
+        };
+        assert_eq!(told(ABANDONED, now), Patience::Left);
+        assert_eq!(told(1, now), Patience::Over);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(told(ABANDONED_A_SECOND, later), Patience::Left);
+        assert_eq!(told(ABANDONED_BEYOND - 1, later), Patience::Over);
+        assert_eq!(told(1, later), Patience::LongOver);
+    }
+
     #[test]
     fn who_asks_or_sends_is_not() {
         let mut frames = opened();
-        for _ in 0..10 * BURST {
-            look(&mut frames, &frame(HEADERS, END_HEADERS, 20));
+        for n in 0..10 * u32::from(u16::MAX >> 6) {
+            let mut head = frame(HEADERS, END_HEADERS, 20);
+            head[5..9].copy_from_slice(&(2 * n + 1).to_be_bytes());
+            look(&mut frames, &head);
             look(&mut frames, &frame(DATA, 0, 1));
             look(&mut frames, &frame(DATA, END_STREAM, 0));
             look(&mut frames, &frame(WINDOW_UPDATE, 0, 4));
@@ -304,7 +445,7 @@ mod tests {
             pauses in prop::collection::vec((0..3000_u64, 1..200_u32), 1..40),
         ) {
             let start = Instant::now();
-            let mut allowance = Allowance { left: BURST, since: start };
+            let mut allowance = Allowance::new(BURST, A_SECOND, start);
             let (mut now, mut taken) = (start, 0);
             for (pause, wanted) in pauses {
                 now += Duration::from_millis(pause);

@@ -252,7 +252,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
     if size.is_empty() || size.len() > SIZE_DIGITS {
         return Err(Ambiguous("a chunk whose size is no sensible number"));
     }
-    // White space may stand before a semicolon only: `5 ` alone is a size to some, and none to others.
+    // White space may stand before a semicolon only: `5 ` is a size to some, and none to others.
     let is_extension = extension.is_empty() || extension.trim_ascii_start().starts_with(b";");
     if !is_extension || extension.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return Err(Ambiguous("a chunk whose size is followed by something else"));

@@ -61,13 +61,17 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                 return Poll::Ready(Ending::Orderly);
             }
             if stream.inspection().is_flooded() {
-                tracing::debug!("an HTTP/2 client sent frame after frame and asked for nothing");
+                tracing::debug!(
+                    "an HTTP/2 client sent frames without end and had no use for answers"
+                );
                 return Poll::Ready(Ending::Abrupt);
             }
             let phase = phase_of(connection, is_told);
             let is_draining = connection.worker.draining.get();
-            // A stop sets the deadline to now, to be seen; then it is set anew as well.
-            if armed.replace((phase, is_draining)) != Some((phase, is_draining)) {
+            let is_unwelcome = stream.inspection().is_unwelcome();
+            // Both set the deadline to now, to be seen; then it is set anew as well.
+            let state = (phase, is_draining, is_unwelcome);
+            if armed.replace(state) != Some(state) {
                 match phase {
                     Phase::Preface | Phase::Head(_) => {
                         connection.deadline.set(limits.request_header_timeout);
@@ -81,7 +85,9 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             }
             let is_overdue = connection.deadline.poll(cx).is_ready();
             let is_over = is_overdue && matches!(phase, Phase::Idle(_));
-            if (is_draining || is_over) && !is_told {
+            // Who sends what means something else to somebody behind us may start anew.
+            let is_condemned = connection.malformed().is_some();
+            if (is_draining || is_over || is_condemned || is_unwelcome) && !is_told {
                 is_told = true;
                 Pin::new(&mut http).graceful_shutdown();
                 continue;

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::time::Instant;
 
-use super::frames::Frames;
+use super::field_block::Malformed;
+use super::frames::{Frames, Patience};
 use super::guard::{Ambiguous, Guard};
 
 /// The scanners of one connection, and what they have found.
@@ -18,6 +19,8 @@ pub struct Inspection {
     /// Over HTTP/2.
     frames: RefCell<Option<Box<Frames>>>,
     is_flooded: Cell<bool>,
+    is_unwelcome: Cell<bool>,
+    malformed: Cell<Option<Malformed>>,
 }
 
 impl Inspection {
@@ -53,6 +56,30 @@ impl Inspection {
         self.is_flooded.get()
     }
 
+    /// A request over HTTP/2 has ended before its answer was complete. Whether that was one too
+    /// many now, so that the driver is to look around.
+    pub(super) fn abandon(&self) -> bool {
+        let patience = match &mut *self.frames.borrow_mut() {
+            Some(frames) => frames.abandon(Instant::now()),
+            None => Patience::Left,
+        };
+        match patience {
+            Patience::Left => false,
+            Patience::Over => !self.is_unwelcome.replace(true),
+            Patience::LongOver => !self.is_flooded.replace(true),
+        }
+    }
+
+    /// Whether the peer has abandoned so many requests that it is asked to go.
+    pub(super) fn is_unwelcome(&self) -> bool {
+        self.is_unwelcome.get()
+    }
+
+    /// What one of the requests over HTTP/2 has in it that the library takes and we do not.
+    pub(super) fn malformed(&self) -> Option<Malformed> {
+        self.malformed.get()
+    }
+
     /// Whether the library is given nothing more.
     pub fn is_over(&self) -> bool {
         self.is_flooded() || self.refused().is_some()
@@ -72,7 +99,10 @@ impl Inspection {
     /// Looks at the next bytes; how many of them the library may have now.
     pub fn look(&self, bytes: &[u8]) -> usize {
         if let Some(frames) = &mut *self.frames.borrow_mut() {
-            self.is_flooded.set(frames.look(bytes, Instant::now()).is_err());
+            if frames.look(bytes, Instant::now()).is_err() {
+                self.is_flooded.set(true);
+            }
+            self.malformed.set(frames.malformed());
             return bytes.len();
         }
         match self.guard.borrow_mut().look(bytes) {

@@ -12,6 +12,7 @@ pub mod stream;
 mod sealed;
 pub mod guard;
 pub mod frames;
+pub mod field_block;
 pub mod inspection;
 pub mod budget;
 pub mod connection;

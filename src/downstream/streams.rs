@@ -8,10 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::connection::Connection;
-use crate::observe::metrics::Limit;
+use crate::observe::metrics::{Limit, WorkerMetrics};
 use crate::worker::deadline::Deadline;
 
 thread_local! {
@@ -20,14 +21,25 @@ thread_local! {
 }
 
 /// Runs the streams of a worker's clients.
-#[derive(Clone, Copy, Debug)]
-pub struct Streams;
+#[derive(Clone, Debug)]
+pub struct Streams {
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl Streams {
+    /// Those of the worker that counts here.
+    #[must_use]
+    pub fn new(metrics: &Arc<WorkerMetrics>) -> Self {
+        Self { metrics: Arc::clone(metrics) }
+    }
+}
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
+        let panics = CountPanics(Arc::clone(&self.metrics));
         tokio::task::spawn_local(async move {
+            let _panics = panics;
             let watch = Rc::new(Watch::default());
-            let _panics = CountPanics(&watch);
             let mut future = pin!(future);
             poll_fn(|cx| {
                 CURRENT.set(Some(Rc::clone(&watch)));
@@ -100,14 +112,36 @@ impl Watch {
 }
 
 /// Notices that the task is unwinding.
-struct CountPanics<'a>(&'a Watch);
+struct CountPanics(Arc<WorkerMetrics>);
 
-impl Drop for CountPanics<'_> {
+impl Drop for CountPanics {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(connection) = &*self.0.connection.borrow()
-        {
-            connection.worker.metrics.panics.add(1);
+        if std::thread::panicking() {
+            self.0.panics.add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::Executor;
+
+    use super::*;
+
+    /// Only streams whose answer had begun to come from an application were counted.
+    #[tokio::test]
+    async fn a_panic_before_there_is_an_answer_is_counted() {
+        let metrics = Arc::new(WorkerMetrics::default());
+        let streams = Streams::new(&metrics);
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                streams.execute(async { panic!("a defect, for the test") });
+                streams.execute(async {});
+                tokio::task::yield_now().await;
+            })
+            .await;
+        local.await;
+        assert_eq!(metrics.panics.get(), 1);
     }
 }

@@ -93,7 +93,11 @@ pub fn set_level(level: LevelFilter) {
 /// Libraries have their say from warnings on; all of it only at the finest level.
 fn targets(level: LevelFilter) -> Targets {
     let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    Targets::new().with_default(others).with_target(env!("CARGO_CRATE_NAME"), level)
+    Targets::new()
+        .with_default(others)
+        // It warns of frames, each of which a stranger may send a million times.
+        .with_target("h2", if level == LevelFilter::TRACE { level } else { LevelFilter::OFF })
+        .with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 /// How lines begin.
@@ -319,12 +323,20 @@ mod tests {
     fn libraries_are_quiet_below_warnings() {
         let say = || {
             tracing::debug!("ours");
-            tracing::debug!(target: "h2::codec", "theirs");
-            tracing::warn!(target: "h2::codec", "their warning");
+            tracing::debug!(target: "rustls::conn", "theirs");
+            tracing::warn!(target: "rustls::conn", "their warning");
         };
         let lines = said(Style::Journal, LevelFilter::DEBUG, say);
         assert_eq!(lines, "<7>DEBUG ours\n<4>WARN their warning\n");
         assert_eq!(said(Style::Journal, LevelFilter::OFF, say), "");
         assert_eq!(said(Style::Journal, LevelFilter::TRACE, say).lines().count(), 3);
+    }
+
+    /// Each of them was a line in the log, and a client sent a hundred thousand.
+    #[test]
+    fn frames_that_http2_wonders_about_are_no_news() {
+        let say = || tracing::warn!(target: "h2::proto::ping_pong", "recv PING ack");
+        assert_eq!(said(Style::Journal, LevelFilter::DEBUG, say), "");
+        assert_eq!(said(Style::Journal, LevelFilter::TRACE, say).lines().count(), 1);
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn start(
     behind: impl Fn(u64) -> Vec<u8> + Send + 'static,
 ) -> io::Result<SyncSender<Line>> {
     let (queue, waiting) = sync_channel(WAITING);
-    let write = move || write_all_that_comes(&waiting, out, &lost, behind);
+    // Read here: what is lost before the thread first runs is to be told as well.
+    let told = lost.get();
+    let write = move || write_all_that_comes(&waiting, out, &lost, told, behind);
     thread::Builder::new().name("program-log".to_owned()).spawn(write)?;
     Ok(queue)
 }
@@ -63,9 +65,10 @@ fn write_all_that_comes(
     waiting: &Receiver<Line>,
     mut out: impl Write,
     lost: &SharedCounter,
+    mut told: u64,
     behind: impl Fn(u64) -> Vec<u8>,
 ) {
-    let (mut told, mut torn) = (lost.get(), false);
+    let mut torn = false;
     while let Ok(line) = waiting.recv() {
         if let Line::Text(text) = &line
             && write_whole(&mut out, text, &mut torn).is_err()

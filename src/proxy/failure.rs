@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::headers::authority::HostError;
 use super::path::PathError;
 use super::request_body::RequestBodyError;
+use crate::downstream::field_block::Malformed;
 use crate::downstream::redirect::InvalidTarget;
 use crate::observe::metrics::Limit;
 use crate::upstream::send::SendError;
@@ -16,6 +17,8 @@ use crate::upstream::send::SendError;
 pub enum Failure {
     /// It does not say which host it is for.
     Host(HostError),
+    /// It breaks a rule of HTTP/2.
+    Malformed(Malformed),
     /// No site has its host.
     NoSite,
     /// Its host belongs to another site than the name that the TLS handshake asked for.
@@ -53,9 +56,11 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Failure::Host(_) | Failure::Path(_) | Failure::Target(_) | Failure::Lengths => {
-                StatusCode::BAD_REQUEST
-            }
+            Failure::Host(_)
+            | Failure::Malformed(_)
+            | Failure::Path(_)
+            | Failure::Target(_)
+            | Failure::Lengths => StatusCode::BAD_REQUEST,
             Failure::NoSite | Failure::NoRoute => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::Limit(_, status) => *status,
@@ -102,6 +107,7 @@ impl Failure {
     pub fn reason(&self) -> Cow<'static, str> {
         match self {
             Failure::Host(error) => error.to_string().into(),
+            Failure::Malformed(Malformed(why)) => (*why).into(),
             Failure::NoSite => "no site has this host".into(),
             Failure::Misdirected => "the TLS handshake asked for another site's name".into(),
             Failure::NoRoute => "no route of the site has this path".into(),
@@ -137,6 +143,12 @@ impl Failure {
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         Failure::Host(error)
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Failure::Malformed(malformed)
     }
 }
 

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::forward;
 use super::headers::authority::{AuthorityRef, request_authority};
 use super::headers::forwarded::X_FORWARDED_PROTO;
-use super::headers::passes;
+use super::headers::{over_http2, passes};
 use super::path::PathError;
 use super::record::Record;
 use super::response_body::Body;
@@ -130,6 +130,10 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     let connection = Rc::clone(record.connection());
     let parts = &record.parts;
     let size = within_limits(view.limits(), parts)?;
+    if connection.is_http2() {
+        connection.malformed().map_or(Ok(()), Err)?;
+        over_http2::well_formed(parts)?;
+    }
     if let Some(budget) = &connection.budget {
         record.head = Some(budget.hold_head(size).ok_or(Failure::Crowded)?);
     }
@@ -195,8 +199,8 @@ fn within_limits(limits: &Limits, parts: &Parts) -> Result<usize, Failure> {
     Ok(size)
 }
 
-/// Methods and expectations that mean something else to a proxy than to an application, and what the
-/// library lets pass over HTTP/2 alone.
+/// Methods and expectations that mean something else to a proxy than to an application, and what
+/// the library lets pass over HTTP/2 alone.
 fn acceptable(parts: &Parts) -> Result<(), Failure> {
     let websocket =
         || parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == "websocket");

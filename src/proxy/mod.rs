@@ -18,4 +18,6 @@ pub mod respond;
 pub mod answer;
 pub mod record;
 #[cfg(test)]
+mod invariant;
+#[cfg(test)]
 pub(crate) mod testing;

@@ -173,6 +173,9 @@ impl Drop for Record {
             self.take_headers();
         }
         let connection = Rc::clone(self.connection());
+        if !self.is_complete {
+            connection.abandon();
+        }
         let worker = &connection.worker;
         let status = match self.status {
             Some(status) if self.is_complete => status.as_u16(),

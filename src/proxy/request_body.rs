@@ -10,18 +10,24 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::headers::hop;
+use super::headers::{hop, over_http2};
 use super::patience::Patience;
 use crate::downstream::connection::Connection;
+use crate::downstream::field_block::Malformed;
 use crate::worker::deadline::Deadline;
 
 /// A request's body, counted and limited.
 #[derive(Debug, Default)]
 pub struct RequestBody {
     source: Option<Incoming>,
+    /// The end of a counted body over HTTP/2, while the client's stream has not ended.
+    held: Option<Bytes>,
+    /// Trailers behind it.
+    behind: Option<HeaderMap>,
     limit: Option<u64>,
     /// Who counts.
     seen: Option<Rc<Cell<u64>>>,
@@ -100,6 +106,8 @@ pub enum RequestBodyError {
     Abandoned,
     /// It is not as long as its head said.
     Miscounted,
+    /// Its trailers, or something else on the same connection, break a rule of HTTP/2.
+    Malformed(Malformed),
     /// It broke the protocol, or the client went away.
     Broken(Arc<hyper::Error>),
 }
@@ -114,6 +122,7 @@ impl fmt::Display for RequestBodyError {
             RequestBodyError::Miscounted => {
                 f.write_str("the request body is not as long as its head says")
             }
+            RequestBodyError::Malformed(Malformed(why)) => f.write_str(why),
             RequestBodyError::Broken(error) => write!(f, "the request body broke off: {error}"),
         }
     }
@@ -137,14 +146,21 @@ impl RequestBody {
         seen: Rc<Cell<u64>>,
         connection: &Rc<Connection>,
     ) -> Self {
-        let connection = Some(Rc::clone(connection));
-        Self { source: Some(source), limit, seen: Some(seen), connection, watch: None }
+        let mut body = Self::of(source, limit, seen);
+        body.connection = Some(Rc::clone(connection));
+        body
     }
 
     /// The same without a connection to tell.
     #[cfg(test)]
     pub(crate) fn detached(source: Incoming, limit: Option<u64>, seen: Rc<Cell<u64>>) -> Self {
-        Self { source: Some(source), limit, seen: Some(seen), connection: None, watch: None }
+        Self::of(source, limit, seen)
+    }
+
+    fn of(source: Incoming, limit: Option<u64>, seen: Rc<Cell<u64>>) -> Self {
+        let mut body = Self::default();
+        (body.source, body.limit, body.seen) = (Some(source), limit, Some(seen));
+        body
     }
 
     /// Fails when the client is waited for beyond `patience`; what becomes of it is told.
@@ -169,34 +185,82 @@ impl RequestBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Some(source) = &mut self.source else { return Poll::Ready(None) };
-        let frame = match ready!(Pin::new(source).poll_frame(cx)) {
-            None => {
-                let is_http2 = self.connection.as_ref().is_some_and(|own| own.is_http2());
-                let is_whole = !is_http2 || self.is_end_stream();
-                self.source = None;
-                return Poll::Ready((!is_whole).then_some(Err(RequestBodyError::Abandoned)));
+        loop {
+            if let Some(trailers) = self.behind.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
-            Some(Err(error)) => {
-                let error = RequestBodyError::Broken(Arc::new(error));
-                return Poll::Ready(Some(Err(error)));
+            let Some(source) = &mut self.source else {
+                return Poll::Ready(self.held.take().map(|data| Ok(Frame::data(data))));
+            };
+            let frame = ready!(Pin::new(source).poll_frame(cx));
+            let is_http2 = self.connection.as_ref().is_some_and(|own| own.is_http2());
+            if let (true, Some(malformed)) = (is_http2, self.malformed()) {
+                return self.give_up(RequestBodyError::Malformed(malformed));
             }
-            Some(Ok(frame)) => frame,
-        };
-        let frame = match frame.into_trailers() {
-            Ok(trailers) => Frame::trailers(hop::kept_trailers(trailers)),
-            Err(frame) => {
-                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                if let Some(seen) = &self.seen {
-                    seen.set(seen.get() + length);
-                    if self.limit.is_some_and(|limit| seen.get() > limit) {
-                        return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+            let frame = match frame {
+                None if is_http2 && !self.source.as_ref().is_none_or(HttpBody::is_end_stream) => {
+                    return self.give_up(RequestBodyError::Abandoned);
+                }
+                None => {
+                    self.source = None;
+                    continue;
+                }
+                Some(Err(error)) => {
+                    return self.give_up(RequestBodyError::Broken(Arc::new(error)));
+                }
+                Some(Ok(frame)) => frame,
+            };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    if is_http2 && over_http2::has_outer_space(&trailers) {
+                        return self.give_up(RequestBodyError::Malformed(over_http2::OUTER_SPACE));
+                    }
+                    self.behind = Some(hop::kept_trailers(trailers));
+                    match self.held.take() {
+                        Some(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                        None => continue,
                     }
                 }
-                frame
+            };
+            if !self.count(data.len() as u64) {
+                return self.give_up(RequestBodyError::TooLarge);
             }
-        };
-        Poll::Ready(Some(Ok(frame)))
+            if !is_http2 || !self.is_to_be_held() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if self.held.is_none() {
+                self.held = Some(data);
+            }
+        }
+    }
+
+    /// Whether all has come that the head has spoken of, and the stream has not ended: what comes
+    /// next may make the request a lie, so that the application must not have the whole of it.
+    fn is_to_be_held(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|own| own.size_hint().exact() == Some(0) && !own.is_end_stream())
+    }
+
+    fn malformed(&self) -> Option<Malformed> {
+        self.connection.as_ref().and_then(|connection| connection.malformed())
+    }
+
+    /// Counts what has come; whether that is within the limit.
+    fn count(&self, length: u64) -> bool {
+        let Some(seen) = &self.seen else { return true };
+        seen.set(seen.get() + length);
+        self.limit.is_none_or(|limit| seen.get() <= limit)
+    }
+
+    /// Nothing more comes, and least of all what was held back.
+    fn give_up(
+        &mut self,
+        error: RequestBodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        (self.held, self.behind) = (None, None);
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -232,10 +296,14 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(HttpBody::is_end_stream)
+        let is_nothing_held = self.held.is_none() && self.behind.is_none();
+        is_nothing_held && self.source.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(held) = &self.held {
+            return SizeHint::with_exact(held.len() as u64);
+        }
         self.source.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }

@@ -185,9 +185,6 @@ fn shape(path: &[u8]) -> Shape {
 }
 
 #[cfg(test)]
-mod invariant;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::proxy::headers::host::Host;

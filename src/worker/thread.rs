@@ -97,8 +97,8 @@ impl Worker {
         helper: Option<Line>,
     ) -> Result<Rc<Self>, String> {
         let mut backends = Backends::new(helper);
-        let view =
-            View::new(first.state, tickets, &mut backends).map_err(|error| error.to_string())?;
+        let view = View::new(first.state, tickets, &mut backends, &metrics)
+            .map_err(|error| error.to_string())?;
         Ok(Rc::new(Self {
             index,
             wheel: Wheel::new(Instant::now()),
@@ -138,7 +138,9 @@ impl Worker {
     }
 
     fn publish(&self, publication: Publication, tickets: &Arc<Tickets>) {
-        let view = View::new(publication.state, tickets, &mut self.backends.borrow_mut());
+        let mut backends = self.backends.borrow_mut();
+        let view = View::new(publication.state, tickets, &mut backends, &self.metrics);
+        drop(backends);
         match view {
             Ok(view) => {
                 *self.view.borrow_mut() = Rc::new(view);

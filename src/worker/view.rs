@@ -10,6 +10,7 @@ use super::Protocols;
 use crate::config::Limits;
 use crate::control::state::{Service, State};
 use crate::downstream::streams::Streams;
+use crate::observe::metrics::WorkerMetrics;
 use crate::tls::{ServerConfigs, Tickets};
 use crate::upstream::pool::{Backend, Backends};
 
@@ -48,7 +49,7 @@ pub struct RouteView {
 }
 
 impl View {
-    /// A view of `state` that uses and extends the worker's `backends`.
+    /// A view of `state` that uses and extends the worker's `backends` and counts in its `metrics`.
     ///
     /// # Errors
     /// When the cryptography lacks what is asked for: never in a build that passes its tests.
@@ -56,6 +57,7 @@ impl View {
         state: Arc<State>,
         tickets: &Arc<Tickets>,
         backends: &mut Backends,
+        metrics: &Arc<WorkerMetrics>,
     ) -> Result<Self, rustls::Error> {
         let client_tls = state.client_tls.as_ref();
         let mut route = |route: &crate::config::Route| RouteView {
@@ -67,7 +69,7 @@ impl View {
         Ok(Self {
             routes: routes.collect(),
             tls: ServerConfigs::new(&state.certificates, tickets)?,
-            protocols: protocols(&state.config.limits),
+            protocols: protocols(&state.config.limits, metrics),
             state,
         })
     }
@@ -97,7 +99,7 @@ impl View {
     }
 }
 
-fn protocols(limits: &Limits) -> Protocols {
+fn protocols(limits: &Limits, metrics: &Arc<WorkerMetrics>) -> Protocols {
     let mut http1 = http1::Builder::new();
     http1
         .header_read_timeout(None)
@@ -107,9 +109,11 @@ fn protocols(limits: &Limits) -> Protocols {
     if limits.header_count != 100 {
         http1.max_headers(limits.header_count);
     }
-    let mut http2 = http2::Builder::new(Streams);
+    let mut http2 = http2::Builder::new(Streams::new(metrics));
     http2
         .max_concurrent_streams(STREAMS)
+        // Errors of the client's, for which the library resets a stream, in a connection's life.
+        .max_local_error_reset_streams(usize::try_from(STREAMS).ok())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(STREAM_BUFFER)

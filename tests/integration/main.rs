@@ -18,6 +18,7 @@ mod routing;
 mod headers;
 mod bodies;
 mod http2;
+mod http2_conformance;
 mod websocket;
 mod grpc;
 mod timeouts;

@@ -60,6 +60,15 @@ fn a_list_that_is_not_closed_is_told_where_it_begins() {
     assert!(found.iter().any(|found| found.starts_with("6:1 unknown key `y`")), "{found:#?}");
 }
 
+/// What is not closed stands in a section before the header; before the first line there is none.
+#[test]
+fn a_text_that_is_not_closed_in_a_header_on_the_first_line() {
+    for text in ["[\"\"\"server]\np = 80\n", "[\"\"\"", "['''a]\n[server]\n"] {
+        let found = errors(text);
+        assert!(found[0].starts_with("1:"), "{found:#?}");
+    }
+}
+
 #[test]
 fn a_key_or_section_that_is_set_twice() {
     let found = errors(

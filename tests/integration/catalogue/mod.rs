@@ -14,6 +14,8 @@ mod syntax;
 mod host_and_target;
 mod fields;
 mod paths;
+mod downgrade;
+mod floods;
 mod slow_and_many;
 mod strangers;
 mod hostile_backends;
@@ -116,6 +118,40 @@ const ROWS: &[(&str, &[Row], &[&str])] = &[
         ],
     ),
     ("paths", paths::ROWS, &["readings", "no path at all"]),
+    (
+        "HTTP/2 to HTTP/1",
+        downgrade::ROWS,
+        &[
+            "control characters, names",
+            "spaces around values",
+            "connection fields and te",
+            "content-length against DATA",
+            "path",
+            "method and scheme",
+            "authority",
+            "pseudo-field rules",
+            "trailers",
+            "cookies",
+            "CONNECT",
+        ],
+    ),
+    (
+        "HTTP/2 floods and memory",
+        floods::ROWS,
+        &[
+            "rapid reset",
+            "MadeYouReset",
+            "CONTINUATION flood",
+            "HPACK bomb",
+            "HTTP/2 bomb",
+            "unique-header panic",
+            "SETTINGS, PING, PRIORITY flood",
+            "empty frames",
+            "dribble, zero window, internal buffering",
+            "0-length names",
+            "padding, unknown and oversize frames, ids, GOAWAY",
+        ],
+    ),
     (
         "slow and many",
         slow_and_many::ROWS,

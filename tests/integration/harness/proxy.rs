@@ -1,8 +1,9 @@
 //! The program under test, as a process of its own.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -286,6 +287,17 @@ impl Proxy {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Connections of clients that are open, as it tells over its control socket.
+    #[track_caller]
+    pub fn connections_open(&self) -> u64 {
+        let mut socket = UnixStream::connect(self.path("control.sock")).unwrap();
+        socket.write_all(b"{\"command\":\"status\"}\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        answer["status"]["connections"].as_u64().unwrap()
     }
 
     /// Changes the file; nothing happens until [`reload`](Self::reload) or a HUP.

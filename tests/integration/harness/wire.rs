@@ -148,6 +148,19 @@ impl Wire {
         self.ahead.drain(..count).collect()
     }
 
+    /// So many bytes, if they come while something comes within `patience`; how it ended, else.
+    pub fn try_read_exactly(&mut self, count: usize, patience: Duration) -> Result<Vec<u8>, End> {
+        while self.ahead.len() < count {
+            match self.read_more(patience) {
+                Ok(0) => return Err(End::Closed),
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => return Err(End::Open),
+                Err(_) => return Err(End::Cut),
+            }
+        }
+        Ok(self.ahead.drain(..count).collect())
+    }
+
     /// Everything up to and with `mark`; `None` when the peer ends before, or is silent for
     /// `patience`.
     pub fn try_read_until(&mut self, mark: &str, patience: Duration) -> Option<String> {

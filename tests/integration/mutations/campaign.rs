@@ -16,6 +16,12 @@ const CLIENTS: usize = 6;
 /// As many complaints are shown.
 const SHOWN: usize = 12;
 
+/// Plays a case of a seed; it is given what connects, over TLS or not.
+pub type Player = dyn Fn(&Campaign, &mut dyn FnMut(bool) -> Wire, u64, u32) -> Play + Sync;
+
+/// Tells what is wrong with a case whose requests were seen so.
+pub type Judge = dyn FnOnce(&[Seen]) -> Vec<String> + Send;
+
 /// What is played.
 pub struct Trial<'a> {
     /// What is spoken.
@@ -25,7 +31,7 @@ pub struct Trial<'a> {
     /// Bent requests that have to be looked at by the proxy in all.
     pub wanted: usize,
     /// Plays a case over a connection, in the clear or over TLS.
-    pub play: &'a (dyn Fn(&Campaign, &mut dyn FnMut(bool) -> Wire, u64, u32) -> Play + Sync),
+    pub play: &'a Player,
 }
 
 /// A case that was played.
@@ -33,7 +39,7 @@ pub struct Play {
     /// What was sent.
     pub shown: String,
     /// What is wrong, once it is known what the application has seen of it.
-    pub judge: Box<dyn FnOnce(&[Seen]) -> Vec<String> + Send>,
+    pub judge: Box<Judge>,
 }
 
 /// The figures of a run.
@@ -97,7 +103,7 @@ pub fn run(trial: &Trial<'_>) {
     let shown = complaints[..complaints.len().min(SHOWN)].join("\n");
     assert!(complaints.is_empty(), "{} complaints\n{shown}", complaints.len());
     assert!(plan.is_partial || bent >= trial.wanted, "only {bent} bent requests");
-    assert!(plan.is_partial || passed as usize > bent / 5, "only {passed} requests passed");
+    assert!(plan.is_partial || passed as usize > bent / 10, "only {passed} requests passed");
 }
 
 /// Which cases are played.

@@ -224,7 +224,7 @@ fn chunk_size(draft: &mut Draft, dice: &mut Dice) {
     let (chunks, last) = draft.chunks(dice);
     let size = dice.pick(SIZES);
     match chunks.is_empty() {
-        true => last.splice(0..1, size.iter().copied()).for_each(drop),
+        true => last.splice(0..last.len().min(1), size.iter().copied()).for_each(drop),
         false => {
             let at = dice.below(chunks.len());
             chunks[at][0] = size.to_vec();
@@ -281,7 +281,11 @@ fn bad_extension(draft: &mut Draft, dice: &mut Dice) {
         b"\x0b;a",
     ]);
     match chunks.len() {
-        0 => last.splice(1..1, extension.iter().copied()).for_each(drop),
+        // Another trick may have left nothing of it.
+        0 => {
+            let place = last.len().min(1);
+            last.splice(place..place, extension.iter().copied()).for_each(drop);
+        }
         count => chunks[dice.below(count)][0].extend(extension),
     }
 }
@@ -341,7 +345,11 @@ fn extension(draft: &mut Draft, dice: &mut Dice) {
         &long,
     ]);
     match chunks.len() {
-        0 => last.splice(1..1, extension.iter().copied()).for_each(drop),
+        // Another trick may have left nothing of it.
+        0 => {
+            let place = last.len().min(1);
+            last.splice(place..place, extension.iter().copied()).for_each(drop);
+        }
         count => chunks[dice.below(count)][0].extend(extension),
     }
 }

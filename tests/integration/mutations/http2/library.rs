@@ -4,6 +4,7 @@
 //! have: what is cut or dropped is gone. The reading of a stream allows for these and no more:
 //!
 //! - a fragment is cut off a path;
+//! - a quote is taken for a letter of a name: the proxy drops such a field;
 //! - a scheme without an authority beside it is dropped;
 //! - pseudo-header fields are dropped from trailers;
 //! - a header block is judged piece by piece where CONTINUATION cuts it: what is wrong in the first
@@ -21,6 +22,9 @@ pub fn mended(asked: &Asked) -> Asked {
     }
     for (_, path) in mended.fields.iter_mut().filter(|(name, _)| name == b":path") {
         path.truncate(path.iter().position(|byte| *byte == b'#').unwrap_or(path.len()));
+    }
+    for fields in [Some(&mut mended.fields), mended.trailers.as_mut()].into_iter().flatten() {
+        fields.retain(|(name, _)| name.starts_with(b":") || !name.contains(&b'"'));
     }
     if mended.fields.iter().all(|(name, _)| name != b":authority") {
         let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);

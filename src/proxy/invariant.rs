@@ -1,13 +1,14 @@
 //! The invariant of paths, over route tables and paths that a generator makes: whoever reads what
 //! was forwarded, in whatever way, finds it under the route by which it came.
 //!
-//! The second reader is written from the RFC, without a look at [`super::super::view`].
+//! The second reader is written from the RFC, without a look at [`super::view`].
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{PathError, PathPrefix, RouteTable};
+use super::path::PathError;
+use super::route::{PathPrefix, RouteTable};
 
 const TABLES: usize = 250;
 const PATHS: usize = 16;
