@@ -332,13 +332,10 @@ section! {
         /// For how long.
         max_age: MaxAge,
         /// In steps, from five minutes to a year, instead of `max_age`.
-        #[schemars(extend("default" = false))]
         ramp: bool,
         /// Every name below the site's names too.
-        #[schemars(extend("default" = false))]
         include_subdomains: bool,
         /// To stand in the list that browsers are delivered with.
-        #[schemars(extend("default" = false))]
         preload: bool,
     }
 }

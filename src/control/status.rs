@@ -1,6 +1,6 @@
 //! What the server says of itself.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -9,6 +9,10 @@ use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
 use crate::tls::acme::Standing;
 use crate::tls::certificates::Source;
+use crate::tls::facts::date;
+
+/// What clients' certificates are held against is renewed long before, by whoever writes it.
+const LAST_HOUR: Duration = Duration::from_secs(3600);
 
 impl Plane {
     /// For `portcullis status`; `needs_a_person` lists what is wrong.
@@ -121,6 +125,18 @@ impl Plane {
             }
         }
         needs.extend(self.acme.standings().iter().filter_map(|standing| standing.call(now)));
+        for (index, site) in self.state.config.sites.iter().enumerate() {
+            let policy = self.state.certificates.policy_of(index);
+            let end = policy.and_then(|policy| policy.runs_out());
+            if let Some(end) = end.filter(|end| *end < now + LAST_HOUR) {
+                needs.push(format!(
+                    "the clients of site {} cannot be let in after {}: renew client_ca or \
+                     client_crl",
+                    site.name(),
+                    date(end)
+                ));
+            }
+        }
         let dead = self.dead_workers();
         if dead > 0 {
             needs.push(format!("{dead} workers have died: restart"));

@@ -102,7 +102,10 @@ async fn shake(
     let shown: Box<[_]> = connection.peer_certificates().unwrap_or_default().into();
     // A ticket lives for hours; a certificate may have been revoked or have expired since.
     let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-    if is_resumed && !policy.admits(version, &shown, SystemTime::now()) {
+    let now = SystemTime::now();
+    if (is_resumed && !policy.admits(version, &shown, now))
+        || (!shown.is_empty() && policy.is_over(now))
+    {
         return Err(HandshakeFailure::ClientCertificate);
     }
     // Who offers no protocol speaks HTTP/1.1.

@@ -14,9 +14,9 @@ use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{date, days_between, renew_at};
 use super::files::{self, FilesError, Pair};
-use super::key_log::{self, KeyFile};
+use super::key_log;
 use super::local_ca::LocalError;
-use super::policy::Policy;
+use super::policy::{self, Policy};
 use super::store::Table;
 use super::wanted::{From, Obtained, Want, wanted};
 use crate::config::Config;
@@ -86,14 +86,15 @@ impl Certificates {
         keeps: bool,
     ) -> (Self, Vec<CertificateError>) {
         let mut errors = Vec::new();
-        let (policies, of_sites) = policies(config, now, before, keeps, &mut errors);
+        let rules = before.map_or(&[][..], |before| &before.policies);
+        let (policies, of_sites) = policy::of_sites(config, now, rules, keeps, &mut errors);
         let mut all = Self {
             table: Arc::default(),
             inventory: Vec::new(),
             loaded: now,
             pairs: Vec::new(),
             issued: HashMap::new(),
-            key_log: key_log(config, before),
+            key_log: key_log::asked_for(config, before.and_then(|before| before.key_log.as_ref())),
             policies,
             of_sites,
         };
@@ -253,72 +254,6 @@ impl Certificates {
 
     pub(super) fn table(&self) -> &Arc<Table> {
         &self.table
-    }
-}
-
-/// The rules of every site; equal ones are one. Files that may not be read any more and seem not to
-/// have changed are as they were, and with `keeps` so is everything that cannot be used.
-fn policies(
-    config: &Config,
-    now: SystemTime,
-    before: Option<&Certificates>,
-    keeps: bool,
-    errors: &mut Vec<CertificateError>,
-) -> (Vec<Arc<Policy>>, Vec<usize>) {
-    let mut policies: Vec<Arc<Policy>> = Vec::new();
-    let mut of_sites = Vec::new();
-    if config.server.https.is_empty() {
-        return (policies, of_sites);
-    }
-    for site in &config.sites {
-        let known = policies.iter().position(|policy| policy.rules == site.policy);
-        let place = known.unwrap_or_else(|| {
-            let read = Policy::load(&site.policy, now).map(Arc::new).or_else(|error| {
-                let mut old = before.into_iter().flat_map(|before| &before.policies);
-                let hidden = error.is_unreadable();
-                let old = old.find(|old| match (hidden, keeps) {
-                    (true, _) if old.may_still_hold(&site.policy) => true,
-                    (_, keeps) => keeps && old.rules == site.policy,
-                });
-                if !hidden || !keeps {
-                    let reason = Reason::Clients(error);
-                    errors.push(CertificateError { site: site.name(), reason });
-                }
-                old.cloned().ok_or(())
-            });
-            // Without rules there is an error, and nothing is served.
-            policies.extend(read.ok());
-            policies.len().saturating_sub(1)
-        });
-        of_sites.push(place);
-    }
-    (policies, of_sites)
-}
-
-/// The file for the secrets of sessions, opened once: the sandbox lets nobody open it later.
-fn key_log(config: &Config, before: Option<&Certificates>) -> Option<Arc<dyn KeyLog>> {
-    if !config.server.key_log {
-        return None;
-    }
-    if let Some(open) = before.and_then(|before| before.key_log.clone()) {
-        return Some(open);
-    }
-    let Some(path) = key_log::named() else {
-        tracing::warn!("server.key_log does nothing: SSLKEYLOGFILE is not in the environment");
-        return None;
-    };
-    match KeyFile::open(&path) {
-        Ok(file) => {
-            tracing::warn!(
-                "the secrets of all TLS sessions are written to {}: who reads it reads the traffic",
-                path.display()
-            );
-            Some(Arc::new(file))
-        }
-        Err(error) => {
-            tracing::error!("server.key_log does nothing: {}: {error}", path.display());
-            None
-        }
     }
 }
 

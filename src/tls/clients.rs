@@ -20,6 +20,10 @@ use crate::config::ClientCertificates;
 pub struct Authorities {
     /// The rules as rustls asks for them; a certificate may be missing where it is not required.
     pub verifier: Arc<dyn ClientCertVerifier>,
+    /// When the last of the authorities expires.
+    pub ends: SystemTime,
+    /// When the first of the lists is over; nobody is let in then.
+    pub lists_end: Option<SystemTime>,
     /// What the rules were made from, to tell one set of them from another.
     pub(super) content: Vec<u8>,
 }
@@ -38,6 +42,7 @@ pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities
     let mut subjects = Vec::new();
     let mut content = Vec::new();
     let mut ended = None;
+    let mut ends = now;
     for authority in files::certificates(&clients.ca)? {
         content.extend_from_slice(&authority);
         let facts = Facts::of(&authority).map_err(|error| wrong(error.to_string()))?;
@@ -45,6 +50,7 @@ pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities
             ended = Some(facts.not_after);
             continue;
         }
+        ends = ends.max(facts.not_after);
         subjects.push(subject(&authority).map_err(&wrong)?);
         roots.add(authority).map_err(|error| {
             wrong(format!("it holds a certificate that is no authority: {error}"))
@@ -54,7 +60,7 @@ pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities
         let why = format!("the authority of the clients expired on {}", date(ended));
         return Err(wrong(why));
     }
-    let lists = revoked(clients, &subjects, now, &mut content)?;
+    let (lists, lists_end) = revoked(clients, &subjects, now, &mut content)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .with_crls(lists)
@@ -66,7 +72,7 @@ pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities
         let path = clients.crl.as_ref().unwrap_or(&clients.ca);
         FilesError::of_clients(path, error.to_string())
     })?;
-    Ok(Authorities { verifier, content })
+    Ok(Authorities { verifier, ends, lists_end, content })
 }
 
 fn revoked(
@@ -74,8 +80,8 @@ fn revoked(
     subjects: &[Vec<u8>],
     now: SystemTime,
     content: &mut Vec<u8>,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, FilesError> {
-    let Some(path) = &clients.crl else { return Ok(Vec::new()) };
+) -> Result<(Vec<CertificateRevocationListDer<'static>>, Option<SystemTime>), FilesError> {
+    let Some(path) = &clients.crl else { return Ok((Vec::new(), None)) };
     let wrong = |why: String| FilesError::of_clients(path, why);
     let text = files::content(path)?;
     let lists = CertificateRevocationListDer::pem_slice_iter(&text)
@@ -85,6 +91,7 @@ fn revoked(
         return Err(wrong("it holds no revocation list (-----BEGIN X509 CRL-----)".to_owned()));
     }
     let mut is_of_ours = false;
+    let mut first = None;
     for list in &lists {
         content.extend_from_slice(list);
         let (_, list) = CertificateRevocationList::from_der(list)
@@ -94,6 +101,7 @@ fn revoked(
             return Err(wrong("it does not say until when it holds (nextUpdate)".to_owned()));
         };
         let next = moment(next.timestamp());
+        first = Some(first.map_or(next, |first: SystemTime| first.min(next)));
         if next < now {
             let on = date(next);
             return Err(wrong(format!("the revocation list was to be replaced until {on}")));
@@ -103,7 +111,7 @@ fn revoked(
         let why = format!("it is of none of the authorities in {}", clients.ca.display());
         return Err(wrong(why));
     }
-    Ok(lists)
+    Ok((lists, first))
 }
 
 fn subject(authority: &CertificateDer<'_>) -> Result<Vec<u8>, String> {

@@ -6,9 +6,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::KeyLog;
+
+use crate::config::Config;
 
 /// The variable that names the file, as in other programs.
 pub const VARIABLE: &str = "SSLKEYLOGFILE";
@@ -17,6 +19,36 @@ pub const VARIABLE: &str = "SSLKEYLOGFILE";
 #[must_use]
 pub fn named() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
+}
+
+/// The file for the secrets of sessions, opened once: the sandbox lets nobody open it later.
+pub(super) fn asked_for(
+    config: &Config,
+    before: Option<&Arc<dyn KeyLog>>,
+) -> Option<Arc<dyn KeyLog>> {
+    if !config.server.key_log {
+        return None;
+    }
+    if let Some(open) = before {
+        return Some(Arc::clone(open));
+    }
+    let Some(path) = named() else {
+        tracing::warn!("server.key_log does nothing: SSLKEYLOGFILE is not in the environment");
+        return None;
+    };
+    match KeyFile::open(&path) {
+        Ok(file) => {
+            tracing::warn!(
+                "the secrets of all TLS sessions are written to {}: who reads it reads the traffic",
+                path.display()
+            );
+            Some(Arc::new(file))
+        }
+        Err(error) => {
+            tracing::error!("server.key_log does nothing: {}: {error}", path.display());
+            None
+        }
+    }
 }
 
 /// A file in the format that Wireshark reads, mode 0600 where it is made.

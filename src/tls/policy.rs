@@ -10,9 +10,10 @@ use rustls::ProtocolVersion;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
+use super::certificates::{CertificateError, Reason};
 use super::clients;
 use super::files::{FilesError, Look};
-use crate::config::TlsPolicy;
+use crate::config::{Config, TlsPolicy};
 
 /// What tells one set of rules from another, the content of its files counted.
 pub type Tag = [u8; 16];
@@ -27,6 +28,9 @@ pub struct Policy {
     /// What tells it from others: a session, and a connection, is good under the rules that it was
     /// begun under.
     pub tag: Tag,
+    /// When the last of the clients' authorities expires, and when the first of their lists is over.
+    ends: Option<SystemTime>,
+    lists_end: Option<SystemTime>,
     /// What its files looked like before they were read.
     looks: Vec<(PathBuf, Look)>,
 }
@@ -47,6 +51,8 @@ impl Policy {
             rules: rules.clone(),
             tag: tag(rules, &authorities.content),
             verifier: Some(authorities.verifier),
+            ends: Some(authorities.ends),
+            lists_end: authorities.lists_end,
             looks,
         })
     }
@@ -58,7 +64,14 @@ impl Policy {
     }
 
     fn without_files(rules: &TlsPolicy) -> Self {
-        Self { rules: rules.clone(), tag: tag(rules, &[]), verifier: None, looks: Vec::new() }
+        Self {
+            rules: rules.clone(),
+            tag: tag(rules, &[]),
+            verifier: None,
+            ends: None,
+            lists_end: None,
+            looks: Vec::new(),
+        }
     }
 
     /// Whether `rules` name the same files, which may still be what they were when these were read.
@@ -66,6 +79,19 @@ impl Policy {
     pub(super) fn may_still_hold(&self, rules: &TlsPolicy) -> bool {
         let unchanged = |(path, look): &(PathBuf, Look)| Look::of(path).has_content_of(*look);
         self.rules == *rules && self.looks.iter().all(unchanged)
+    }
+
+    /// Whether every authority of the clients has expired since it was read; the library does not
+    /// look.
+    #[must_use]
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        self.ends.is_some_and(|ends| ends < now)
+    }
+
+    /// When nobody can be let in any more unless the files are renewed.
+    #[must_use]
+    pub fn runs_out(&self) -> Option<SystemTime> {
+        self.ends.into_iter().chain(self.lists_end).min()
     }
 
     /// Whether a connection that was made under other rules, or a session that was begun long ago,
@@ -84,9 +110,61 @@ impl Policy {
         let Some((own, between)) = shown.split_first() else {
             return !verifier.client_auth_mandatory();
         };
+        if self.is_over(now) {
+            return false;
+        }
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(since);
         verifier.verify_client_cert(own, between, now).is_ok()
+    }
+}
+
+/// The rules of every site; equal ones are one. Files that may not be read any more and seem not to
+/// have changed are as they were, and with `keeps` so is everything that cannot be used.
+pub(super) fn of_sites(
+    config: &Config,
+    now: SystemTime,
+    before: &[Arc<Policy>],
+    keeps: bool,
+    errors: &mut Vec<CertificateError>,
+) -> (Vec<Arc<Policy>>, Vec<usize>) {
+    let mut policies: Vec<Arc<Policy>> = Vec::new();
+    let mut of_sites = Vec::new();
+    if config.server.https.is_empty() {
+        return (policies, of_sites);
+    }
+    for site in &config.sites {
+        let known = policies.iter().position(|policy| policy.rules == site.policy);
+        let place = known.unwrap_or_else(|| {
+            let (policy, error) = policy(&site.policy, now, before, keeps);
+            errors.extend(error.map(|reason| CertificateError { site: site.name(), reason }));
+            let Some(policy) = policy else { return NO_POLICY };
+            policies.push(policy);
+            policies.len() - 1
+        });
+        of_sites.push(place);
+    }
+    (policies, of_sites)
+}
+
+/// The place of no rules: nothing is served under them.
+const NO_POLICY: usize = usize::MAX;
+
+/// The rules of a site, and what is wrong with the files that they were to come from.
+fn policy(
+    rules: &TlsPolicy,
+    now: SystemTime,
+    before: &[Arc<Policy>],
+    keeps: bool,
+) -> (Option<Arc<Policy>>, Option<Reason>) {
+    let error = match Policy::load(rules, now) {
+        Ok(policy) => return (Some(Arc::new(policy)), None),
+        Err(error) => error,
+    };
+    let old = before.iter().find(|old| old.rules == *rules).cloned();
+    match old {
+        Some(old) if error.is_unreadable() && old.may_still_hold(rules) => (Some(old), None),
+        old => (old.filter(|_| keeps), Some(Reason::Clients(error))),
     }
 }
 

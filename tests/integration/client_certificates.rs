@@ -230,6 +230,37 @@ fn another_sites_name_leads_nobody_around_it() {
 }
 
 #[test]
+fn a_client_that_names_no_server_is_under_the_rules_of_the_address() {
+    let (origin, clients) = (app(), Clients::new("Ours"));
+    let proxy = Setup::new()
+        .site(Site::named("open.test").to(&origin))
+        .site(clients.of(Site::named("127.0.0.1").to(&origin)))
+        .site(clients.of(Site::named("*.closed.test").to(&origin)))
+        .start();
+    let nobody = settings(None, rustls::ALL_VERSIONS);
+    let place = proxy.https().to_string();
+    assert_eq!(ask(&proxy, &nobody, "127.0.0.1", &place), None);
+    assert_eq!(ask(&proxy, &nobody, "127.0.0.1", "open.test"), None);
+    assert_eq!(ask(&proxy, &nobody, "open.test", &place), Some(421));
+    let alice = with(&clients.issue("alice", 1));
+    assert_eq!(ask(&proxy, &alice, "127.0.0.1", &place), Some(200));
+    assert_eq!(ask(&proxy, &alice, "127.0.0.1", "open.test"), Some(421));
+}
+
+#[test]
+fn an_application_over_http_2_is_told_too() {
+    let (origin, clients) = (Origin::start_h2c(), Clients::new("Ours"));
+    origin.route("*", "ok");
+    let target = format!("h2c://127.0.0.1:{}", origin.port());
+    let proxy = Setup::new().site(clients.of(Site::named("app.test").to(&target))).start();
+    let alice = with(&clients.issue("alice", 1));
+    let forged = "X-Client-Cert-Subject: CN=root\r\nClient-Cert: :AA==:\r\n";
+    assert_eq!(ask_with(&proxy, &alice, "app.test", "app.test", forged).unwrap().0, 200);
+    assert_eq!(origin.last().header("x-client-cert-subject").as_deref(), Some("CN=alice"));
+    assert!(origin.last().header("client-cert").unwrap().starts_with(":MII"));
+}
+
+#[test]
 fn a_session_of_another_site_or_of_other_authorities_is_not_resumed() {
     let (origin, clients) = (app(), Clients::new("Ours"));
     let proxy = open_and_closed(&origin, &clients).start();

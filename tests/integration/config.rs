@@ -300,6 +300,7 @@ fn the_reference_has_every_key_with_the_schema_s_default() {
         ("CertFiles", &Value::Null),
         ("Authority", &Value::Null),
         ("Eab", &Value::Null),
+        ("HstsTable", &Value::Null),
     ];
     let keys = keys_of_the_schema();
     assert!(keys.len() > 40, "{}", keys.len());

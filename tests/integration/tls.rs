@@ -368,3 +368,63 @@ fn serial(proxy: &Proxy) -> Vec<u8> {
     let wire = Wire::try_tls(proxy.https(), pki::trusting(&[]), "app.test").unwrap();
     wire.session().peer_certificates().unwrap()[0].to_vec()
 }
+
+#[test]
+fn each_site_has_its_own_rules() {
+    let origin = app();
+    let proxy = Setup::new()
+        .site(Site::named("old.test").to(&origin))
+        .site(Site::named("new.test").to(&origin).key("tls_min = '1.3'"))
+        .site(Site::named("one.test").to(&origin).key("alpn = 'http/1.1'"))
+        .site(Site::named("two.test").to(&origin).key("alpn = ['h2']"))
+        .start();
+    let agreed = |name: &str, alpn: &[&str], version| {
+        let settings = pki::trusting_pem(&pki::root_pem(), alpn, &[version]);
+        let wire =
+            Wire::try_tls(proxy.https(), settings, name).map_err(|error| error.to_string())?;
+        let alpn = wire.session().alpn_protocol().unwrap_or_default();
+        Ok::<_, String>(String::from_utf8_lossy(alpn).into_owned())
+    };
+    let (old, new) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    let both = &["h2", "http/1.1"];
+    assert_eq!(agreed("old.test", both, old).unwrap(), "h2");
+    assert!(agreed("new.test", both, old).unwrap_err().contains("ProtocolVersion"));
+    assert_eq!(agreed("new.test", both, new).unwrap(), "h2");
+    assert_eq!(agreed("one.test", both, new).unwrap(), "http/1.1");
+    assert!(agreed("one.test", &["h2"], new).unwrap_err().contains("NoApplicationProtocol"));
+    assert_eq!(agreed("two.test", both, new).unwrap(), "h2");
+    assert!(agreed("two.test", &["http/1.1"], new).unwrap_err().contains("NoApplicationProtocol"));
+    // Who offers nothing would speak HTTP/1.1.
+    let silent = pki::trusting_pem(&pki::root_pem(), &[], &[old]);
+    let mut wire = Wire::try_tls(proxy.https(), silent, "two.test").unwrap();
+    let _ = wire.try_send("GET / HTTP/1.1\r\nHost: two.test\r\n\r\n");
+    assert_eq!(wire.try_read_until("\r\n", crate::PATIENCE), None);
+}
+
+#[test]
+fn secrets_are_written_down_only_when_both_the_file_and_the_environment_say_so() {
+    let origin = app();
+    let folder = crate::harness::proxy::folder();
+    let log = folder.path().join("keys.log");
+    let environment = log.to_str().unwrap().to_owned();
+    let proxy = Proxy::to(&origin).environment("SSLKEYLOGFILE", &environment).start();
+    assert_eq!(proxy.client().get("/").text(), "ok");
+    assert!(!log.exists(), "the environment alone does nothing");
+    drop(proxy);
+    let proxy = Proxy::to(&origin).server("key_log = true").start();
+    proxy.expect_words("SSLKEYLOGFILE is not in the environment");
+    drop(proxy);
+    let proxy =
+        Proxy::to(&origin).server("key_log = true").environment("SSLKEYLOGFILE", &environment);
+    let proxy = proxy.start();
+    proxy.expect_words("who reads it reads the traffic");
+    assert_eq!(proxy.client().get("/").text(), "ok");
+    let written = || std::fs::read_to_string(&log).unwrap();
+    eventually("the secrets", || written().contains("SERVER_TRAFFIC_SECRET_0 "));
+    let mode = std::fs::metadata(&log).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(proxy.reload(&[]).status.success());
+    let before = written().len();
+    assert_eq!(proxy.client().get("/").text(), "ok");
+    eventually("more of them after a reload", || written().len() > before);
+}
