@@ -110,8 +110,8 @@ impl Upgrade {
         context.update(self.key.as_bytes());
         context.update(GUID);
         let expected = BASE64_STANDARD.encode(context.finish());
-        let accepted = headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
-        if accepted != Some(expected.as_bytes()) {
+        let mut accepted = headers.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+        if accepted.next().is_none_or(|it| it != expected.as_str()) || accepted.next().is_some() {
             return Err("its Sec-WebSocket-Accept does not fit the key");
         }
         hop::strip_response(headers);

@@ -32,6 +32,10 @@ const CONTINUE: Duration = Duration::from_secs(1);
 /// peer that vanished must not hold a connection for ever.
 pub(super) const SILENCE: Duration = Duration::from_secs(3600);
 
+/// So many exchanges of a connection are acknowledged at their end, and those of requests with a
+/// body, which an application may take for a request of its own. It costs a system call and a packet.
+const WATCHED: u32 = 16;
+
 /// Interim answers before the final one; more is an application gone mad.
 const INTERIM: u32 = 16;
 
@@ -51,6 +55,8 @@ pub struct Connection {
     pub reused: bool,
     /// How often the worker has tidied up since it was last put back.
     pub rested: u32,
+    /// How many exchanges have ended such that another could follow.
+    exchanges: u32,
 }
 
 /// What is sent.
@@ -111,6 +117,7 @@ impl Connection {
             keep_alive: true,
             reused: false,
             rested: 0,
+            exchanges: 0,
         }
     }
 
@@ -135,6 +142,10 @@ impl Connection {
     /// Makes it ready to wait for its next use.
     pub fn rest(&mut self) {
         self.deadline.clear();
+        if self.exchanges < WATCHED || self.upload.taken() > 0 {
+            self.io.acknowledge();
+        }
+        self.exchanges = self.exchanges.saturating_add(1);
         // Even empty, they hold the buffers that they were cut from.
         self.upload = Upload::default();
         self.download = Download::default();

@@ -19,6 +19,21 @@ pub enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Io {
+    /// Acknowledges what has come, at once. What the application says beyond its answer may wait in
+    /// its system until then (RFC 9293 §3.7.4), and our acknowledgement would wait for the next
+    /// request to go with: behind that it would pass for its answer.
+    pub fn acknowledge(&self) {
+        let stream = match self {
+            Io::Tcp(stream) => stream,
+            Io::Tls(stream) => stream.get_ref().0,
+            Io::Unix(_) => return,
+        };
+        // Best effort: a connection that has ended is found out when it is used.
+        let _ = rustix::net::sockopt::set_tcp_quickack(stream, true);
+    }
+}
+
 /// Does the same with whichever stream it is.
 macro_rules! each {
     ($io:expr, $stream:ident => $call:expr) => {

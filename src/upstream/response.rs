@@ -76,6 +76,15 @@ pub fn parse(
         }
         Err(_) => return Err(Malformed("its head is not HTTP/1")),
     };
+    let head = input.get(..length).unwrap_or_default();
+    if head.len() > HEAD {
+        return Err(Malformed("its head is over 64 KiB"));
+    }
+    // The parser takes it for the end of a line; others may not, and see one field where it sees two.
+    let mut ends = memchr::memchr_iter(b'\n', head);
+    if ends.any(|end| !head.get(..end).is_some_and(|line| line.ends_with(b"\r"))) {
+        return Err(Malformed("a line of its head ends without CR"));
+    }
     let status = response
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
@@ -312,6 +321,26 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_line_without_cr_is_malformed() {
+        for text in [
+            "HTTP/1.1 200 OK\nContent-Length: 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\nX-Evil: 1\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nA: b\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n\n",
+        ] {
+            assert!(parse_to(&Method::GET, text).is_err(), "{text:?}");
+        }
+    }
+
+    /// The limit held only where the head came in pieces.
+    #[test]
+    fn a_head_that_comes_whole_is_measured_too() {
+        let of = |length| format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(length));
+        assert!(parse_to(&Method::GET, &of(HEAD - 100)).unwrap().is_some());
+        assert!(parse_to(&Method::GET, &of(HEAD)).is_err());
     }
 
     #[test]

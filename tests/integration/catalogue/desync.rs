@@ -336,8 +336,9 @@ fn h2c(stage: &Stage) {
 
 fn extra_bytes(stage: &Stage) {
     const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON";
-    let hosts = ["behind", "idle", "chunked"];
+    let hosts = ["behind", "idle", "apart", "chunked"];
     let origin = Script::play(|scene| {
+        scene.wire.hold_back();
         loop {
             let head = scene.hear_head();
             let target = head.split(' ').nth(1).unwrap_or_default();
@@ -353,6 +354,10 @@ fn extra_bytes(stage: &Stage) {
             }
             if scene.wire.try_send(answer).is_err() {
                 return;
+            }
+            // Its system holds this back until the answer is acknowledged.
+            if head.contains("host: apart.test") {
+                let _ = scene.wire.try_send(POISON);
             }
             if head.contains("host: idle.test") {
                 std::thread::park_timeout(Duration::from_millis(20));
@@ -371,9 +376,11 @@ fn extra_bytes(stage: &Stage) {
                 let target = format!("/probe/{number}");
                 let client = proxy.plain_client().host(&format!("{host}.test"));
                 assert_eq!(client.get(&target).text(), target);
-                if host == "idle" {
-                    // Until the answer that nobody asked for is here.
-                    std::thread::park_timeout(Duration::from_millis(60));
+                // Until the answer that nobody asked for is here.
+                match host {
+                    "idle" => std::thread::park_timeout(Duration::from_millis(60)),
+                    "apart" => std::thread::park_timeout(Duration::from_millis(20)),
+                    _ => {}
                 }
             }
         });

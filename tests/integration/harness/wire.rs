@@ -64,6 +64,15 @@ impl Wire {
         Self { io: Io::Plain(stream), ahead: Vec::new() }
     }
 
+    /// From now on the system holds back what is written while it waits for an acknowledgement, as
+    /// it does for programs that ask for nothing else (Nagle, RFC 9293 §3.7.4).
+    pub fn hold_back(&self) {
+        match &self.io {
+            Io::Plain(stream) => stream.set_nodelay(false).unwrap(),
+            Io::Tls(_) => unreachable!("only in the clear"),
+        }
+    }
+
     /// Connects and shakes hands over TLS; an error is the peer's alert or its silence.
     pub fn try_tls(to: SocketAddr, config: Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
