@@ -33,8 +33,9 @@ const CONTINUE: Duration = Duration::from_secs(1);
 pub(super) const SILENCE: Duration = Duration::from_secs(3600);
 
 /// So many exchanges of a connection are acknowledged at their end, and those of requests with a
-/// body, which an application may take for a request of its own. It costs a system call and a packet.
-const WATCHED: u32 = 16;
+/// body, which an application may take for a request of its own. It costs a system call and a
+/// packet: one that has said nothing out of turn in so many is spared them.
+const WATCHED: u32 = 1000;
 
 /// Interim answers before the final one; more is an application gone mad.
 const INTERIM: u32 = 16;
