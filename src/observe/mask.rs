@@ -40,15 +40,21 @@ impl Mask {
     /// Where the value begins that must not be shown.
     ///
     /// Some applications also part parameters at `;`, and a URL in a URL has a second `?`; a name
-    /// is looked for behind both. What is hidden goes on to the next `&`, which all agree on.
+    /// is looked for behind both, and in all that others take for it. What is hidden goes on to the
+    /// next `&`, which all agree on.
     fn value(&self, parameter: &[u8]) -> Option<usize> {
+        let value_in = |text: &[u8]| {
+            let equals = memchr::memchr(b'=', text)?;
+            let name = text.get(..equals)?;
+            self.0.iter().any(|wanted| spells(name, wanted)).then_some(equals + 1)
+        };
+        if let Some(at) = value_in(parameter) {
+            return Some(at);
+        }
         let mut start = 0;
         for piece in parameter.split_inclusive(|byte| matches!(byte, b';' | b'?')) {
-            if let Some(equals) = memchr::memchr(b'=', piece)
-                && let Some(name) = piece.get(..equals)
-                && self.0.iter().any(|wanted| spells(name, wanted))
-            {
-                return Some(start + equals + 1);
+            if let Some(at) = value_in(piece) {
+                return Some(start + at);
             }
             start += piece.len();
         }
@@ -112,6 +118,8 @@ mod tests {
             ("/?token=a;b&x=1", "/?token=***&x=1"),
             ("/?x=1;token=a;b=c&y=2", "/?x=1;token=***&y=2"),
             ("/?next=/login?token=a&y=2", "/?next=/login?token=***&y=2"),
+            // A subscript may have any byte in it.
+            ("/?token[]/login?=a&y=2", "/?token[]/login?=***&y=2"),
         ] {
             assert_eq!(masked(target), expected, "{target}");
         }
