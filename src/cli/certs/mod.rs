@@ -1,6 +1,8 @@
 //! `portcullis certs`: what certificates there are, and trust in the local authority.
 
 mod list;
+mod outlook;
+mod renew;
 mod trust;
 
 use std::io::{self, Write};
@@ -15,6 +17,7 @@ use crate::exit;
 use crate::tls::local_ca::LocalError;
 use crate::tls::trust::TrustStore;
 use list::ListArgs;
+use renew::RenewArgs;
 use trust::{TrustArgs, UntrustArgs};
 
 /// Certificates: list them, trust the local authority
@@ -29,8 +32,10 @@ pub struct CertsArgs {
 
 #[derive(Debug, Subcommand)]
 enum CertsVerb {
-    /// Show every certificate: names, site, issuer, expiry, where from
+    /// Show every certificate: names, issuer, key, expiry, where from, renewal, last error
     List(ListArgs),
+    /// Have the running server ask for certificates by ACME now: what is due or has failed
+    Renew(RenewArgs),
     /// What sites tell browsers by Strict-Transport-Security, and the way back down
     Hsts(HstsArgs),
     /// Make this host trust the local authority (as root; makes the authority where there is none)
@@ -46,6 +51,7 @@ pub fn run(args: &CertsArgs) -> u8 {
     let done = match &args.verb {
         None => list::list(&args.list, now),
         Some(CertsVerb::List(args)) => list::list(args, now),
+        Some(CertsVerb::Renew(args)) => renew::renew(args, now),
         Some(CertsVerb::Hsts(args)) => hsts(args),
         Some(CertsVerb::Trust(args)) => trust::trust(args, &TrustStore::system(), now),
         Some(CertsVerb::Untrust(args)) => trust::untrust(args, &TrustStore::system(), now),
