@@ -1,8 +1,10 @@
-//! `portcullis certs`: what certificates there are, and trust in the local authority.
+//! `portcullis certs`: what certificates there are, and what can be done with them.
 
 mod list;
 mod outlook;
 mod renew;
+mod show;
+mod export;
 mod trust;
 
 use std::io::{self, Write};
@@ -16,11 +18,13 @@ use crate::config::{self, Config};
 use crate::exit;
 use crate::tls::local_ca::LocalError;
 use crate::tls::trust::TrustStore;
+use export::ExportArgs;
 use list::ListArgs;
 use renew::RenewArgs;
+use show::ShowArgs;
 use trust::{TrustArgs, UntrustArgs};
 
-/// Certificates: list them, trust the local authority
+/// Certificates: list, show, export and renew them, trust the local authority
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CertsArgs {
@@ -34,6 +38,10 @@ pub struct CertsArgs {
 enum CertsVerb {
     /// Show every certificate: names, issuer, key, expiry, where from, renewal, last error
     List(ListArgs),
+    /// Show everything that a certificate and its chain say, and where they lie
+    Show(ShowArgs),
+    /// Print a certificate and its chain in PEM; the private key goes to a file of its own
+    Export(ExportArgs),
     /// Have the running server ask for certificates by ACME now: what is due or has failed
     Renew(RenewArgs),
     /// What sites tell browsers by Strict-Transport-Security, and the way back down
@@ -51,6 +59,8 @@ pub fn run(args: &CertsArgs) -> u8 {
     let done = match &args.verb {
         None => list::list(&args.list, now),
         Some(CertsVerb::List(args)) => list::list(args, now),
+        Some(CertsVerb::Show(args)) => show::show(args, now),
+        Some(CertsVerb::Export(args)) => export::export(args, now),
         Some(CertsVerb::Renew(args)) => renew::renew(args, now),
         Some(CertsVerb::Hsts(args)) => hsts(args),
         Some(CertsVerb::Trust(args)) => trust::trust(args, &TrustStore::system(), now),

@@ -108,3 +108,44 @@ fn certs_renew_asks_for_what_is_due_and_for_the_rest_when_forced() {
     let text = told(&file, &["renew", "--force"], 1);
     assert!(text.contains("no server is running") && text.contains("the next start"), "{text}");
 }
+
+#[test]
+fn certs_show_tells_all_of_a_certificate_and_where_it_lies() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    expect_issued(&proxy, &pebble);
+    let file = file(&proxy);
+    let text = told(&file, &["show", NAME], 0);
+    for words in ["site shop.test, from acme", "P-256", "acme/shop.test.pem", "Pebble", "SHA-256"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let json = told(&file, &["show", NAME, "--json"], 0);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let leaf = &json["certificates"][0]["chain"][0];
+    assert_eq!(leaf["names"], serde_json::json!([NAME]));
+    assert_eq!(leaf["sha256"].as_str().unwrap().len(), 64);
+    assert!(told(&file, &["show", "other.test"], 1).contains("but for shop.test"));
+}
+
+#[test]
+fn certs_export_gives_the_chain_and_a_key_that_nobody_else_reads() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, folder) = (app(), storage());
+    let proxy = pebble.setup(site(&origin)).start();
+    expect_issued(&proxy, &pebble);
+    let file = file(&proxy);
+    let chain = told(&file, &["export", NAME], 0);
+    assert!(chain.starts_with("-----BEGIN CERTIFICATE-----") && !chain.contains("PRIVATE"));
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let both = ["export", NAME, "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    assert_eq!(told(&file, &both, 0), "");
+    assert_eq!(std::fs::read_to_string(&cert).unwrap(), chain);
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = std::fs::read_to_string(proxy.path("storage/acme/shop.test.pem")).unwrap();
+    let private = std::fs::read_to_string(&key).unwrap();
+    let plain = |text: &str| text.replace('\r', "");
+    assert!(plain(&kept).contains(plain(&private).trim()), "the key of the storage");
+    assert!(told(&file, &both, 1).contains("is there already; --force replaces it"));
+}
