@@ -92,7 +92,7 @@ enum Verb {
     Status(status::StatusArgs),
     /// May I bind here? If not: why, and the command that mends it
     Doctor(doctor::DoctorArgs),
-    /// Certificates: list them, trust the local authority
+    /// Certificates: list, show, export and renew them, trust the local authority
     Certs(certs::CertsArgs),
     /// Front one app, no file needed
     Up(up::UpArgs),

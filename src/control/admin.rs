@@ -47,6 +47,13 @@ pub enum Question {
         /// Whether down.
         reset: bool,
     },
+    /// Ask authorities for certificates now.
+    Renew {
+        /// A name of the certificate, or of its site; `None` for all.
+        name: Option<String>,
+        /// Whether for those too that are not due.
+        force: bool,
+    },
 }
 
 /// A question on its way to the control plane.
@@ -71,6 +78,10 @@ impl Plane {
                 Ok(site) => json!({ "ok": true, "site": site }),
                 Err(error) => json!({ "ok": false, "error": error }),
             },
+            Question::Renew { name, force } => {
+                let renewed = self.renew_by_acme(name.as_deref(), force);
+                renewed.unwrap_or_else(|error| json!({ "ok": false, "error": error }))
+            }
             Question::Metrics => json!({ "ok": true, "metrics": self.metrics() }),
         };
         // Who asked may have gone.

@@ -53,12 +53,18 @@ pub fn ask(socket: &Path, question: &Question) -> Result<Value, AskError> {
     ask_within(PATIENCE, socket, question)
 }
 
+/// What the server behind `socket` says of itself; `None` where nobody answers soon.
+#[must_use]
+pub fn status(socket: &Path) -> Option<Value> {
+    let mut answer = ask_within(SOON, socket, &Question::Status).ok()?;
+    answer.get_mut("status").map(Value::take)
+}
+
 /// Who serves behind the control socket of a configuration, which `file` is; `None` where nobody
 /// answers soon.
 #[must_use]
 pub fn serving(socket: &Path, file: Option<&Path>) -> Option<Serving> {
-    let answer = ask_within(SOON, socket, &Question::Status).ok()?;
-    let status = answer.get("status")?;
+    let status = status(socket)?;
     let pid = status.get("pid")?.as_u64()?.try_into().ok()?;
     let listeners = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
     let listeners = listeners.chain(status.get("metrics")).filter_map(Value::as_str);

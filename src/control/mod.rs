@@ -4,6 +4,7 @@ pub mod state;
 pub mod files;
 pub mod notify;
 pub mod hsts;
+mod renew;
 mod watch;
 mod logs;
 mod reload;

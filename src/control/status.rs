@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::{Plane, shown};
 use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
-use crate::tls::acme::Standing;
 use crate::tls::certificates::Source;
 use crate::tls::facts::date;
 
@@ -51,7 +50,7 @@ impl Plane {
             "privileges": self.privileges(),
             "sandbox": self.sandbox.status(),
             "certificates": certificates,
-            "acme": self.acme.standings().iter().map(|one| standing(one, now)).collect::<Vec<_>>(),
+            "acme": self.acme.standings().iter().map(|one| one.as_json(now)).collect::<Vec<_>>(),
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
                 "seconds_ago": seconds_since(self.configured, now),
@@ -188,29 +187,6 @@ impl Plane {
         };
         prometheus::render(&self.registry, &facts)
     }
-}
-
-/// How a certificate by ACME stands.
-fn standing(standing: &Standing, now: SystemTime) -> Value {
-    let stamp = |moment: SystemTime| jiff::Timestamp::try_from(moment).ok().map(|t| t.to_string());
-    let trouble = standing.trouble.as_ref().map(|trouble| {
-        json!({
-            "at": stamp(trouble.at()),
-            "directory": trouble.directory,
-            "error": trouble.words,
-        })
-    });
-    json!({
-        "site": standing.site,
-        "names": standing.names,
-        "directory": standing.directory,
-        "not_after": standing.not_after.and_then(stamp),
-        // What is overdue is done as soon as may be.
-        "next": standing.next.and_then(|next| stamp(next.max(now))),
-        "asking": standing.is_asking,
-        "failures": standing.failures,
-        "last_failure": trouble,
-    })
 }
 
 fn seconds_since(moment: SystemTime, now: SystemTime) -> u64 {

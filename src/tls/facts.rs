@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+use x509_parser::public_key::PublicKey;
 
 use crate::proxy::headers::host::HostPattern;
 
@@ -86,6 +87,24 @@ impl fmt::Display for UnreadableCertificate {
 
 impl std::error::Error for UnreadableCertificate {}
 
+/// The kind of a certificate's key: `P-256`, `RSA 2048`, `Ed25519`; an OID where it is another.
+///
+/// # Errors
+/// When the bytes are not an X.509 certificate.
+pub fn key_of(der: &CertificateDer<'_>) -> Result<String, UnreadableCertificate> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| UnreadableCertificate(error.to_string()))?;
+    let key = certificate.public_key();
+    let oid = key.algorithm.algorithm.to_id_string();
+    Ok(match key.parsed() {
+        Ok(PublicKey::EC(point)) => format!("P-{}", point.key_size()),
+        Ok(PublicKey::RSA(rsa)) => format!("RSA {}", rsa.key_size()),
+        // RFC 8410 §3
+        _ if oid == "1.3.101.112" => "Ed25519".to_owned(),
+        _ => oid,
+    })
+}
+
 /// The moment of a life from which only a third of it is left.
 #[must_use]
 pub fn renew_at(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
@@ -108,6 +127,31 @@ pub fn days_between(now: SystemTime, then: SystemTime) -> i64 {
 pub fn date(moment: SystemTime) -> String {
     jiff::Timestamp::try_from(moment)
         .map_or_else(|_| "an unknown date".to_owned(), |t| t.strftime("%Y-%m-%d").to_string())
+}
+
+/// A moment for people who look at it `now`: a date, with the time of the day where it is near.
+#[must_use]
+pub fn instant(moment: SystemTime, now: SystemTime) -> String {
+    let apart = moment.duration_since(now).unwrap_or_else(|past| past.duration());
+    if apart >= Duration::from_secs(2 * 86_400) {
+        return date(moment);
+    }
+    let told = jiff::Timestamp::try_from(moment);
+    told.map_or_else(|_| date(moment), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// What is left until `then`, in words: days, or hours and minutes where it is less than two of
+/// them.
+#[must_use]
+pub fn left(now: SystemTime, then: SystemTime) -> String {
+    let Ok(left) = then.duration_since(now) else { return "expired".to_owned() };
+    let minutes = left.as_secs() / 60;
+    match (minutes / 1440, minutes / 60, minutes) {
+        (days @ 2.., _, _) => format!("{days} days left"),
+        (_, hours @ 2.., _) => format!("{hours} hours left"),
+        (_, _, minutes @ 2..) => format!("{minutes} minutes left"),
+        _ => format!("{} seconds left", left.as_secs()),
+    }
 }
 
 fn server_name(name: &GeneralName<'_>) -> Option<String> {
@@ -136,4 +180,44 @@ pub(super) fn moment(seconds: i64) -> SystemTime {
         UNIX_EPOCH.checked_add(distance)
     };
     moment.unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::Pki;
+    use rustls::pki_types::pem::PemObject;
+
+    #[test]
+    fn what_is_left_is_told_in_what_fits() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for (seconds, words) in [
+            (90 * 86_400, "90 days left"),
+            (2 * 86_400, "2 days left"),
+            (2 * 86_400 - 1, "47 hours left"),
+            (7199, "119 minutes left"),
+            (119, "119 seconds left"),
+            (0, "0 seconds left"),
+        ] {
+            assert_eq!(left(now, now + Duration::from_secs(seconds)), words);
+        }
+        assert_eq!(left(now, now - Duration::from_secs(1)), "expired");
+    }
+
+    #[test]
+    fn a_key_is_told_as_people_call_it() {
+        for (algorithm, name) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, "P-256"),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, "P-384"),
+            (&rcgen::PKCS_ED25519, "Ed25519"),
+        ] {
+            let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
+            assert_eq!(key_of(params.self_signed(&key).unwrap().der()).unwrap(), name);
+        }
+        let pem = Pki::new().pair(&["a.test"]).cert;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        assert_eq!(key_of(&der).unwrap(), "P-256");
+        key_of(&CertificateDer::from(vec![1, 2])).unwrap_err();
+    }
 }

@@ -23,7 +23,7 @@ pub mod tickets;
 pub mod client;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use certificates::{CertificateError, CertificateInfo, Certificates, Source};
 pub use client::client_config;

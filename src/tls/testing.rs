@@ -27,7 +27,7 @@ use crate::proxy::headers::host::HostPattern;
 
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
-pub(super) fn hosts(names: &[&str]) -> Vec<HostPattern> {
+pub(crate) fn hosts(names: &[&str]) -> Vec<HostPattern> {
     names.iter().map(|name| HostPattern::parse(name).unwrap()).collect()
 }
 
@@ -200,7 +200,7 @@ pub(super) fn meet(
     })
 }
 
-pub(super) fn site(names: &[&str], tls: TlsSource) -> Site {
+pub(crate) fn site(names: &[&str], tls: TlsSource) -> Site {
     Site {
         hosts: hosts(names),
         tls,
@@ -212,7 +212,7 @@ pub(super) fn site(names: &[&str], tls: TlsSource) -> Site {
     }
 }
 
-pub(super) fn config(storage: &Path, sites: Vec<Site>) -> Config {
+pub(crate) fn config(storage: &Path, sites: Vec<Site>) -> Config {
     let time = Duration::from_secs(10);
     Config {
         server: Server {

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::acme::names::{MOST as MOST_NAMES, asked_for};
 use super::acme::stored::{self, Damage, Stored};
-use super::acme::vault::Files;
+use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Pair};
@@ -25,8 +26,14 @@ pub struct Found {
     pub hosts: Vec<String>,
     /// Where the certificate comes from.
     pub source: Source,
-    /// The certificate; `None` for a local one that the first start will make.
+    /// The certificate; `None` for a local one that the first start will make, and for one that no
+    /// authority has issued yet.
     pub certificate: Result<Option<CertificateInfo>, CertificateError>,
+    /// It and those of the authorities up to the root, as they are shown; empty where there is
+    /// none.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The files of the certificate and of its key; `None` where nothing is kept yet.
+    pub places: Option<(PathBuf, PathBuf)>,
     /// What is not right with it although it can be served.
     pub warnings: Vec<String>,
 }
@@ -193,7 +200,10 @@ impl Want {
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
         }
+        let chain = certified.as_ref().ok().and_then(Option::as_ref).map(|it| it.cert.clone());
         Found {
+            places: self.places(config, now).filter(|_| chain.is_some()),
+            chain: chain.unwrap_or_default(),
             hosts: self.hosts.iter().map(ToString::to_string).collect(),
             source: self.source(),
             certificate: certified
@@ -233,6 +243,22 @@ impl Want {
             not_after: facts.not_after,
             source,
         })
+    }
+
+    fn places(&self, config: &Config, now: SystemTime) -> Option<(PathBuf, PathBuf)> {
+        let both = |path: PathBuf| (path.clone(), path);
+        match &self.from {
+            From::Files { cert, key } => Some((cert.clone(), key.clone())),
+            From::LocalAuthority => {
+                let authority = LocalAuthority::open(&config.acme.storage, now).ok()??;
+                Some(both(authority.place(&names_for(&self.hosts))))
+            }
+            From::Acme => {
+                let names: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
+                let place = Files::at(&config.acme.storage).place(&stored::entry(&names));
+                Some(both(PathBuf::from(place)))
+            }
+        }
     }
 
     fn source(&self) -> Source {

@@ -19,7 +19,7 @@ use super::order;
 use super::renewal_info;
 use super::roots::Roots;
 use super::schedule;
-use super::standing::Standing;
+use super::standing::{self, Standing};
 use super::stored::{self, Damage, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
@@ -154,15 +154,7 @@ impl Keeper {
 
     /// When the certificate is to be asked for.
     fn due(&self, stored: Option<&Stored>, ledger: &Ledger) -> SystemTime {
-        let wanted = stored.filter(|stored| {
-            stored.covers(&self.wanted.names) && stored.is_of(self.wanted.key_type)
-        });
-        let renewal = wanted.map_or(SystemTime::UNIX_EPOCH, |stored| {
-            let dates = (stored.facts.not_before, stored.facts.not_after);
-            schedule::renewal(dates, ledger.window(), &stem(&self.wanted.names))
-        });
-        let is_free = ledger.trouble.as_ref().is_some_and(|trouble| trouble.is_free);
-        if self.is_eager && is_free { renewal } else { renewal.max(ledger.next_try()) }
+        standing::due(&self.wanted, stored, ledger, self.is_eager)
     }
 
     async fn attempt(

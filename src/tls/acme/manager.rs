@@ -1,6 +1,7 @@
 //! All certificates that are got by ACME: a task for each, in the control plane.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
@@ -97,20 +98,28 @@ impl Manager {
     /// How every certificate stands.
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {
-        let read =
-            |kept: &Kept| kept.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.kept.iter().map(read).collect()
+        self.kept.iter().map(Kept::standing).collect()
     }
 
-    /// Has the certificates with this name among theirs renewed now, or all; says how many.
+    /// Has the certificates with this name among theirs, or of this site, renewed now, or all;
+    /// without `force` only those that are due or have failed. Tells how each of them stood, and
+    /// whether it is asked for.
     #[must_use]
-    pub fn renew(&self, name: Option<&str>) -> usize {
+    pub fn renew(&self, name: Option<&str>, force: bool, now: SystemTime) -> Vec<(Standing, bool)> {
         let is_meant = |kept: &&Kept| {
             name.is_none_or(|name| {
                 kept.wanted.site == name || kept.wanted.names.iter().any(|other| other == name)
             })
         };
-        self.kept.iter().filter(is_meant).inspect(|kept| kept.bell.force()).count()
+        let ask = |kept: &Kept| {
+            let standing = kept.standing();
+            let is_asked = force || standing.is_wanting(now);
+            if is_asked {
+                kept.bell.force();
+            }
+            (standing, is_asked)
+        };
+        self.kept.iter().filter(is_meant).map(ask).collect()
     }
 
     /// Asks nobody any more. What is under way is gone on with by whoever comes next.
@@ -142,6 +151,10 @@ impl Kept {
         };
         let task = tokio::spawn(keeper.run()).abort_handle();
         Self { wanted: wanted.clone(), standing, bell, task }
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

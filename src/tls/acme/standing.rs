@@ -2,10 +2,14 @@
 
 use std::time::SystemTime;
 
+use serde_json::{Value, json};
+
 use super::ledger::{Ledger, Trouble};
-use super::names::Wanted;
+use super::names::{Wanted, stem};
 use super::schedule;
-use super::stored::Stored;
+use super::stored::{self, Stored};
+use super::vault::Vault;
+use crate::tls::storage::StorageError;
 
 /// How one certificate stands, for people.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +56,50 @@ impl Standing {
         }
     }
 
+    /// As it stands in the storage, where no server runs: `next` is when one that is started would
+    /// ask. A damaged certificate is none.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub fn read(vault: &dyn Vault, wanted: &Wanted) -> Result<Self, StorageError> {
+        let ledger = Ledger::read(vault, &wanted.names)?;
+        let stored = stored::read(vault, &wanted.names).ok().flatten();
+        let due = due(wanted, stored.as_ref(), &ledger, true);
+        Ok(Self::of(wanted, stored.as_ref(), &ledger, due))
+    }
+
+    /// Whether there is something to ask for now: it is due, has failed, or was never had.
+    #[must_use]
+    pub fn is_wanting(&self, now: SystemTime) -> bool {
+        self.failures > 0 || self.not_after.is_none() || self.next.is_none_or(|next| next <= now)
+    }
+
+    /// For programs, and for who asks by the control socket.
+    #[must_use]
+    pub fn as_json(&self, now: SystemTime) -> Value {
+        let stamp =
+            |moment: SystemTime| jiff::Timestamp::try_from(moment).ok().map(|t| t.to_string());
+        let trouble = self.trouble.as_ref().map(|trouble| {
+            json!({
+                "at": stamp(trouble.at()),
+                "directory": trouble.directory,
+                "error": trouble.words,
+            })
+        });
+        json!({
+            "site": self.site,
+            "names": self.names,
+            "directory": self.directory,
+            "not_after": self.not_after.and_then(stamp),
+            // What is overdue is done as soon as may be.
+            "next": self.next.and_then(|next| stamp(next.max(now))),
+            "asking": self.is_asking,
+            "failures": self.failures,
+            "last_failure": trouble,
+            "needs_a_person": self.call(now),
+        })
+    }
+
     /// What an operator is to know of a certificate that could not be got: at once where there is
     /// none, and for another in time before it ends.
     #[must_use]
@@ -68,5 +116,69 @@ impl Standing {
                 trouble.words
             )
         })
+    }
+}
+
+/// When a certificate is to be asked for. Who is eager does not wait out a failure that no authority
+/// has counted.
+pub(super) fn due(
+    wanted: &Wanted,
+    stored: Option<&Stored>,
+    ledger: &Ledger,
+    is_eager: bool,
+) -> SystemTime {
+    let fits = |stored: &&Stored| stored.covers(&wanted.names) && stored.is_of(wanted.key_type);
+    let renewal = stored.filter(fits).map_or(SystemTime::UNIX_EPOCH, |stored| {
+        let dates = (stored.facts.not_before, stored.facts.not_after);
+        schedule::renewal(dates, ledger.window(), &stem(&wanted.names))
+    });
+    let is_free = ledger.trouble.as_ref().is_some_and(|trouble| trouble.is_free);
+    if is_eager && is_free { renewal } else { renewal.max(ledger.next_try()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::config::KeyType;
+    use crate::tls::acme::schedule::Cost;
+    use crate::tls::acme::vault::Files;
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    #[test]
+    fn a_certificate_is_wanted_when_it_is_due_has_failed_or_was_never_had() {
+        let later = Some(now() + Duration::from_secs(60));
+        let calm = Standing { next: later, not_after: later, ..Standing::default() };
+        assert!(!calm.is_wanting(now()));
+        assert!(Standing { next: Some(now()), ..calm.clone() }.is_wanting(now()));
+        assert!(Standing { failures: 1, ..calm.clone() }.is_wanting(now()));
+        assert!(Standing { not_after: None, ..calm }.is_wanting(now()));
+    }
+
+    #[test]
+    fn without_a_server_the_storage_tells() {
+        let storage = tempfile::tempdir().unwrap();
+        let vault = Files::at(storage.path());
+        let wanted = Wanted {
+            site: "a.test".to_owned(),
+            names: vec!["a.test".to_owned()],
+            key_type: KeyType::P256,
+        };
+        let read = || Standing::read(&vault, &wanted).unwrap();
+        assert_eq!((read().failures, read().next), (0, Some(UNIX_EPOCH)));
+        let held = vault.lock("a.test").unwrap().unwrap();
+        let mut ledger = Ledger::default();
+        for (cost, waits) in [(Cost::Nothing, false), (Cost::Attempt, true)] {
+            ledger.fail(("https://ca.test/dir", "no"), cost, None, None, now());
+            ledger.write(&vault, &wanted.names, &held).unwrap();
+            assert_eq!(read().next > Some(now()), waits, "{cost:?}");
+        }
+        let json = read().as_json(now());
+        assert_eq!((&json["failures"], &json["last_failure"]["error"]), (&json!(2), &json!("no")));
+        assert!(json["needs_a_person"].as_str().unwrap().contains("2 failures"), "{json}");
     }
 }

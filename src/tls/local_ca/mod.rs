@@ -167,6 +167,12 @@ impl LocalAuthority {
         Ok(Some((Arc::new(leaf), facts)))
     }
 
+    /// Where the leaf for these names is kept.
+    #[must_use]
+    pub fn place(&self, names: &[String]) -> PathBuf {
+        self.folder.path(&leaf_file(names))
+    }
+
     /// A short-lived leaf for names that wait for another authority, kept nowhere.
     ///
     /// # Errors

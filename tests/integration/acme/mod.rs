@@ -7,6 +7,7 @@ mod kill;
 mod challenges;
 mod reload;
 mod between;
+mod verbs;
 
 use std::path::Path;
 use std::time::Duration;

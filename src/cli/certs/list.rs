@@ -1,0 +1,155 @@
+//! `portcullis certs list`: every certificate that a configuration needs.
+
+use std::time::SystemTime;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::outlook::{Outlook, Outlooks};
+use super::{Failure, load_config, say};
+use crate::cli::ConfigFile;
+use crate::exit;
+use crate::tls::facts::{instant, key_of, left, renew_at};
+use crate::tls::wanted::Found;
+use crate::tls::{CertificateError, Source, survey};
+
+#[derive(Args, Debug)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows it; 1 where something needs a person.
+pub(super) fn list(args: &ListArgs, now: SystemTime) -> Result<u8, Failure> {
+    let config = load_config(&args.file.config)?;
+    let found = survey(&config, now);
+    let outlooks = Outlooks::of(&config, now);
+    if args.json {
+        say(&format!("{:#}\n", as_json(&found, &outlooks, now)));
+    } else {
+        say(&as_text(&found, &outlooks, now));
+    }
+    let is_in_order = |entry: &Found| {
+        entry.certificate.is_ok()
+            && entry.warnings.is_empty()
+            && outlooks.find(&entry.hosts, now).is_none_or(|it| it.call().is_none())
+    };
+    Ok(if found.iter().all(is_in_order) { exit::OK } else { exit::FAILED })
+}
+
+const HEAD: [&str; 7] = ["NAMES", "SITE", "ISSUER", "KEY", "VALID UNTIL", "FROM", "RENEWAL"];
+
+fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
+    if found.is_empty() {
+        return "no certificates: the configuration has no HTTPS listener\n".to_owned();
+    }
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    let mut notes = String::new();
+    for entry in found {
+        let outlook = outlooks.find(&entry.hosts, now).filter(|_| entry.source == Source::Acme);
+        let asked = || entry.hosts.join(", ");
+        let none = || "-".to_owned();
+        let [names, issuer, key, until] = match &entry.certificate {
+            Ok(Some(info)) => {
+                let end = instant(info.not_after, now);
+                let until = format!("{end} ({})", left(now, info.not_after));
+                [info.names.join(", "), info.issuer.clone(), key(entry), until]
+            }
+            Ok(None) => [asked(), none(), none(), awaited(entry, outlook.as_ref()).to_owned()],
+            Err(error) => {
+                notes += &format!("error: {error}\n");
+                [asked(), none(), none(), "error, see below".to_owned()]
+            }
+        };
+        let next = renewal(entry, outlook.as_ref(), now).unwrap_or_else(none);
+        rows.push([names, entry.site.clone(), issuer, key, until, entry.source.to_string(), next]);
+        for warning in &entry.warnings {
+            notes += &format!("warning: site {}: {warning}\n", entry.site);
+        }
+        for note in outlook.iter().flat_map(|it| it.notes(now)) {
+            notes += &format!("acme: site {}: {note}\n", entry.site);
+        }
+    }
+    columns(&rows) + &notes
+}
+
+/// What there is instead of a certificate.
+fn awaited(entry: &Found, outlook: Option<&Outlook<'_>>) -> &'static str {
+    match (&entry.source, outlook) {
+        (Source::Acme, Some(outlook)) if outlook.failures() > 0 => "not had yet, see below",
+        (Source::Acme, _) => "not had yet, a local one stands in",
+        _ => "made at first start",
+    }
+}
+
+/// When who is responsible renews it; `None` where that is a person or a program elsewhere.
+fn renewal(entry: &Found, outlook: Option<&Outlook<'_>>, now: SystemTime) -> Option<String> {
+    let info = entry.certificate.as_ref().ok()?;
+    match entry.source {
+        Source::Acme => Some(outlook?.next(info.is_some(), now)),
+        Source::LocalAuthority => {
+            let info = info.as_ref()?;
+            Some(instant(renew_at(info.not_before, info.not_after), now))
+        }
+        Source::File(_) | Source::StandIn => None,
+    }
+}
+
+/// The kind of its key, where it can be told.
+fn key(entry: &Found) -> String {
+    let key = entry.chain.first().and_then(|leaf| key_of(leaf).ok());
+    key.unwrap_or_else(|| "-".to_owned())
+}
+
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column| rows.iter().map(|row| row.get(column).map_or(0, String::len)).max();
+    let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: String =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
+    let stamp = |moment| jiff::Timestamp::try_from(moment).map(|t| t.to_string()).ok();
+    let entry = |entry: &Found| {
+        let outlook = outlooks.find(&entry.hosts, now).filter(|_| entry.source == Source::Acme);
+        let info = entry.certificate.as_ref().ok().and_then(Option::as_ref);
+        json!({
+            "site": entry.site,
+            "hosts": entry.hosts,
+            "source": entry.source.to_string(),
+            "state": match &entry.certificate {
+                Err(_) => "error",
+                Ok(None) if entry.source == Source::Acme => "not had yet",
+                Ok(None) => "made at first start",
+                Ok(Some(info)) if info.not_after < now => "expired",
+                Ok(Some(_)) => "present",
+            },
+            "names": info.map(|info| &info.names),
+            "key": info.map(|_| key(entry)),
+            "issuer": info.map(|info| &info.issuer),
+            "not_before": info.and_then(|info| stamp(info.not_before)),
+            "not_after": info.and_then(|info| stamp(info.not_after)),
+            "days_left": info.map(|info| info.days_left(now)),
+            "renewal": match entry.source {
+                Source::Acme => outlook.as_ref().map(Outlook::when),
+                Source::LocalAuthority => {
+                    info.map(|info| json!(stamp(renew_at(info.not_before, info.not_after))))
+                }
+                Source::File(_) | Source::StandIn => None,
+            },
+            "acme": outlook.as_ref().map(Outlook::as_json),
+            "error": entry.certificate.as_ref().err().map(CertificateError::reason),
+            "warnings": entry.warnings,
+        })
+    };
+    json!({ "version": 1, "certificates": found.iter().map(entry).collect::<Vec<_>>() })
+}

@@ -1,0 +1,214 @@
+//! What is to come of certificates by ACME: from the running server, else from the storage.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::control::client;
+use crate::tls::acme::budget::{Budget, Left, Limits, limits_of};
+use crate::tls::acme::ledger::{self, Ledger};
+use crate::tls::acme::vault::Files;
+use crate::tls::acme::{Standing, host_and_port, wanted};
+use crate::tls::facts::instant;
+
+/// What is known of every certificate by ACME.
+pub(super) struct Outlooks {
+    /// As [`Standing::as_json`] tells it.
+    standings: Vec<Value>,
+    ledgers: Vec<Ledger>,
+    /// The authorities whose limits are known.
+    limited: Vec<(String, Limits)>,
+    /// Whether a server runs.
+    is_live: bool,
+}
+
+/// What is known of one of them.
+pub(super) struct Outlook<'a> {
+    standing: &'a Value,
+    is_live: bool,
+    /// By the directory of the authority.
+    tries: Vec<(&'a str, &'a Limits, Left)>,
+}
+
+impl Outlooks {
+    /// Asks the server of this configuration; where none answers, what it left behind tells.
+    pub(super) fn of(config: &Config, now: SystemTime) -> Self {
+        let wanted = wanted(config);
+        let vault = Files::at(&config.acme.storage);
+        let status = Some(&config.admin.socket).filter(|_| !wanted.is_empty());
+        let mut status = status.and_then(|socket| client::status(socket));
+        let live = status.as_mut().and_then(|it| it.get_mut("acme")).map(Value::take);
+        let is_live = live.is_some();
+        let standings = match live {
+            Some(Value::Array(standings)) => standings,
+            _ => {
+                let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
+                kept.map(|standing| standing.as_json(now)).collect()
+            }
+        };
+        let limited = config.acme.authorities.iter().filter_map(|authority| {
+            Some((authority.directory.clone(), limits_of(&authority.directory)?))
+        });
+        let limited: Vec<_> = limited.collect();
+        let ledgers = if limited.is_empty() || wanted.is_empty() {
+            Vec::new()
+        } else {
+            ledger::all(&vault, &[], &Ledger::default()).unwrap_or_default()
+        };
+        Self { standings, ledgers, limited, is_live }
+    }
+
+    /// What is known of the certificate for these names.
+    pub(super) fn find(&self, names: &[String], now: SystemTime) -> Option<Outlook<'_>> {
+        let named = json!(names);
+        let standing = self.standings.iter().find(|it| it.get("names") == Some(&named))?;
+        let tries = self.limited.iter().map(|(directory, limits)| {
+            let budget = Budget { directory, names, ledgers: &self.ledgers };
+            (directory.as_str(), limits, budget.left(limits, now))
+        });
+        Some(Outlook { standing, is_live: self.is_live, tries: tries.collect() })
+    }
+}
+
+impl Outlook<'_> {
+    /// When it is asked for, in words; `has_one` says whether there is one to renew.
+    pub(super) fn next(&self, has_one: bool, now: SystemTime) -> String {
+        if self.standing.get("asking") == Some(&Value::Bool(true)) {
+            return "asking now".to_owned();
+        }
+        let Some(at) = moment(self.standing.get("next")) else { return "at once".to_owned() };
+        let is_due = at <= now;
+        match (has_one, is_due, self.is_live) {
+            (_, true, true) => "at once".to_owned(),
+            (_, true, false) => "at the next start".to_owned(),
+            (true, ..) => instant(at, now),
+            (false, ..) => format!("next try {}", instant(at, now)),
+        }
+    }
+
+    /// When it is asked for, for programs.
+    pub(super) fn when(&self) -> Value {
+        self.standing.get("next").cloned().unwrap_or_default()
+    }
+
+    /// Failures since the last success.
+    pub(super) fn failures(&self) -> u64 {
+        self.standing.get("failures").and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// Why a person is needed, where one is.
+    pub(super) fn call(&self) -> Option<&str> {
+        self.standing.get("needs_a_person")?.as_str()
+    }
+
+    /// The last failure and the tries that are left, a sentence each.
+    pub(super) fn notes(&self, now: SystemTime) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(trouble) = self.standing.get("last_failure").filter(|it| it.is_object()) {
+            let word = |key| trouble.get(key).and_then(Value::as_str).unwrap_or_default();
+            let at = moment(trouble.get("at")).map_or_else(String::new, |at| instant(at, now));
+            let (times, directory, why) = (self.failures(), word("directory"), word("error"));
+            let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+            notes.push(format!("failed {times}, last on {at}: {directory}: {why}"));
+        }
+        for (directory, limits, left) in &self.tries {
+            let (all, one) = (limits.duplicates.most, left.duplicates);
+            let (domains, domain) = (limits.domain.most, left.domain);
+            let (proofs, proof) = (limits.unproved.most, left.unproved);
+            let is_full = one == all && domain == domains && proof == proofs;
+            if is_full && notes.is_empty() {
+                continue;
+            }
+            let host = host_and_port(directory).map(|(host, _)| host).unwrap_or_default();
+            notes.push(format!(
+                "tries left at {host}: {one} of {all} for these names and {domain} of {domains} \
+                 for the domain this week; {proof} of {proofs} failed proofs this hour"
+            ));
+        }
+        notes
+    }
+
+    /// For programs: what the server tells, and the tries.
+    pub(super) fn as_json(&self) -> Value {
+        let tries = self.tries.iter().map(|(directory, _, left)| {
+            json!({
+                "directory": directory,
+                "same_names_this_week": left.duplicates,
+                "domain_this_week": left.domain,
+                "failed_proofs_this_hour": left.unproved,
+            })
+        });
+        let mut all = self.standing.clone();
+        if let Some(all) = all.as_object_mut() {
+            all.remove("site");
+            all.remove("names");
+            all.insert("tries_left".to_owned(), tries.collect());
+            all.insert("server_runs".to_owned(), self.is_live.into());
+        }
+        all
+    }
+}
+
+fn moment(stamp: Option<&Value>) -> Option<SystemTime> {
+    let stamp: jiff::Timestamp = stamp?.as_str()?.parse().ok()?;
+    Some(stamp.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    const CA: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn outlooks(standing: Value, ledger: Ledger, is_live: bool) -> Outlooks {
+        let limited = vec![(CA.to_owned(), limits_of(CA).unwrap())];
+        Outlooks { standings: vec![standing], ledgers: vec![ledger], limited, is_live }
+    }
+
+    #[test]
+    fn what_failed_is_told_with_the_tries_that_are_left() {
+        let names = vec!["a.de".to_owned()];
+        let mut ledger = Ledger::default();
+        ledger.fail_to_prove(CA, &names, now());
+        let standing = json!({
+            "names": names, "failures": 2, "next": "2027-01-15T08:10:00Z", "asking": false,
+            "last_failure": { "at": "2027-01-15T08:00:00Z", "directory": CA, "error": "no" },
+        });
+        let all = outlooks(standing, ledger, true);
+        assert!(all.find(&["b.de".to_owned()], now()).is_none());
+        let one = all.find(&names, now()).unwrap();
+        assert_eq!(one.next(false, now()), "next try 2027-01-15 08:10:00 UTC");
+        assert_eq!(
+            one.notes(now()),
+            [
+                format!("failed 2 times, last on 2027-01-15 08:00:00 UTC: {CA}: no"),
+                "tries left at acme-v02.api.letsencrypt.org: 5 of 5 for these names and 50 of 50 \
+                 for the domain this week; 4 of 5 failed proofs this hour"
+                    .to_owned(),
+            ]
+        );
+        assert_eq!(one.as_json()["tries_left"][0]["failed_proofs_this_hour"], 4);
+    }
+
+    #[test]
+    fn what_is_due_is_done_at_once_or_by_the_next_start() {
+        let names = vec!["a.de".to_owned()];
+        let due = json!({ "names": names, "next": "2027-01-15T08:00:00Z" });
+        for (is_live, words) in [(true, "at once"), (false, "at the next start")] {
+            let all = outlooks(due.clone(), Ledger::default(), is_live);
+            let one = all.find(&names, now()).unwrap();
+            assert_eq!(one.next(true, now()), words);
+            assert!(one.notes(now()).is_empty(), "nothing was used up");
+        }
+        let asking = json!({ "names": names, "asking": true });
+        let all = outlooks(asking, Ledger::default(), true);
+        assert_eq!(all.find(&names, now()).unwrap().next(false, now()), "asking now");
+    }
+}

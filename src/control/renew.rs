@@ -1,0 +1,75 @@
+//! Renewals that somebody asks for.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use super::Plane;
+use crate::config::{Config, Site, TlsSource};
+use crate::tls::acme::Standing;
+
+impl Plane {
+    /// Has certificates by ACME renewed, and answers which, and which are not due.
+    pub(super) fn renew_by_acme(&self, name: Option<&str>, force: bool) -> Result<Value, String> {
+        let now = SystemTime::now();
+        let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let renewed = self.acme.renew(name.as_deref(), force, now);
+        if renewed.is_empty() {
+            return Err(refusal(name.as_deref(), &self.state.config, &self.acme.standings()));
+        }
+        let of = |wanted: bool| {
+            let those = renewed.iter().filter(move |(_, is_asked)| *is_asked == wanted);
+            those.map(|(standing, _)| standing.as_json(now)).collect::<Vec<_>>()
+        };
+        for (standing, _) in renewed.iter().filter(|(_, is_asked)| *is_asked) {
+            tracing::info!("site {}: a renewal was asked for", standing.site);
+        }
+        Ok(json!({ "ok": true, "asked": of(true), "not_due": of(false) }))
+    }
+}
+
+/// Why nothing is renewed.
+fn refusal(name: Option<&str>, config: &Config, standings: &[Standing]) -> String {
+    let known: Vec<&str> =
+        standings.iter().flat_map(|standing| &standing.names).map(String::as_str).collect();
+    let known = match known.as_slice() {
+        [] => "no certificate of this server is got by ACME".to_owned(),
+        names => format!("got by ACME: {}", names.join(", ")),
+    };
+    let Some(name) = name else { return known };
+    let is_of = |site: &&Site| {
+        site.name() == name || site.hosts.iter().any(|host| host.to_string() == name)
+    };
+    match config.sites.iter().find(is_of).map(|site| &site.tls) {
+        None => format!("no certificate is for {name:?}; {known}"),
+        Some(TlsSource::Files { cert, .. }) => format!(
+            "the certificate for {name} is read from {}: whoever writes that file renews it, and \
+             the server takes the new one up by itself",
+            cert.display()
+        ),
+        Some(TlsSource::Local | TlsSource::Auto) => format!(
+            "the certificate for {name} is signed by the local authority, which renews it by itself"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::tls::testing::{config, site};
+
+    #[test]
+    fn what_is_not_renewed_by_acme_is_told_with_who_renews_it() {
+        let files = TlsSource::Files { cert: PathBuf::from("/c.pem"), key: PathBuf::from("/k") };
+        let sites = vec![site(&["files.de"], files), site(&["local.de"], TlsSource::Local)];
+        let config = config(Path::new("/s"), sites);
+        let standing = Standing { names: vec!["a.de".to_owned()], ..Standing::default() };
+        let told = |name| refusal(name, &config, std::slice::from_ref(&standing));
+        assert!(told(Some("files.de")).contains("/c.pem"));
+        assert!(told(Some("local.de")).contains("the local authority"));
+        assert!(told(Some("b.de")).ends_with("got by ACME: a.de"));
+        assert_eq!(refusal(None, &config, &[]), "no certificate of this server is got by ACME");
+    }
+}
