@@ -162,7 +162,7 @@ impl Attempt<'_> {
         let account = account::open(self.vault, whom).await?;
         let profile = self.profile(authority, &account);
         let mut last = None;
-        for solver in self.solvers {
+        for solver in self.able() {
             let ask = Ask {
                 vault: self.vault,
                 held: self.held,
@@ -171,8 +171,9 @@ impl Attempt<'_> {
                 directory,
                 profile,
                 replaces: self.replaced(directory),
-                solver: *solver,
+                solver,
                 pending: self.pending,
+                dns: self.acme.dns.as_ref(),
             };
             match order::issue(&ask).await {
                 Err(failure) if failure.kind == Kind::Unproved => {
@@ -183,14 +184,27 @@ impl Attempt<'_> {
                     self.within_budget(directory)?;
                     last = Some(failure);
                 }
+                Err(failure) if failure.kind == Kind::Unshown => {
+                    tracing::warn!("site {}: {failure}", self.wanted.site);
+                    last = Some(failure);
+                }
                 result => return result,
             }
         }
         Err(last.unwrap_or_else(|| {
             let words = "no challenge can work here: http-01 takes an address in `server.http`, \
-                         tls-alpn-01 one in `server.https`, and `acme.challenges` may name fewer";
+                         tls-alpn-01 one in `server.https`, dns-01 takes [acme.dns] and is the only \
+                         one for a wildcard, and `acme.challenges` may name fewer";
             Failure::new(Kind::Unprovable, words)
         }))
+    }
+
+    /// What can prove every name of the certificate: there is one order for all.
+    fn able(&self) -> Vec<Solver> {
+        let can = |solver: &Solver| {
+            self.wanted.names.iter().all(|name| solver.can_prove(name, self.acme))
+        };
+        self.solvers.iter().copied().filter(can).collect()
     }
 
     /// The configured profile, where the authority offers it.
