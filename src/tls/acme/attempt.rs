@@ -15,6 +15,7 @@ use super::failure::{Failure, Kind};
 use super::ledger::{self, Ledger};
 use super::names::Wanted;
 use super::order::{self, Ask};
+use super::preflight;
 use super::renewal_info;
 use super::roots::Roots;
 use super::stored::{self, Stored};
@@ -162,7 +163,11 @@ impl Attempt<'_> {
         let account = account::open(self.vault, whom).await?;
         let profile = self.profile(authority, &account);
         let mut last = None;
+        let mut advice = None;
         for solver in self.able() {
+            if solver != Solver::Dns && advice.is_none() {
+                advice = Some(preflight::look(&self.wanted.names).await);
+            }
             let ask = Ask {
                 vault: self.vault,
                 held: self.held,
@@ -176,7 +181,10 @@ impl Attempt<'_> {
                 dns: self.acme.dns.as_ref(),
             };
             match order::issue(&ask).await {
-                Err(failure) if failure.kind == Kind::Unproved => {
+                Err(mut failure) if failure.kind == Kind::Unproved => {
+                    if let Some(Some(words)) = advice.as_ref().filter(|_| solver != Solver::Dns) {
+                        failure.words = format!("{}; seen from here: {words}", failure.words);
+                    }
                     tracing::warn!("site {}: {failure}", self.wanted.site);
                     let now = SystemTime::now();
                     self.ledger.fail_to_prove(directory, &self.wanted.names, now);
