@@ -10,13 +10,13 @@ use toml::de::DeTable;
 use super::duration::Period;
 use super::kinds::{
     Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
-    KeyId, Level, MaxAge, Metrics, OldestTls, Parameter, Profile, Protocol, Staging, Tls, User,
-    Workers,
+    KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol, Staging,
+    Tls, TsigName, TsigSecret, User, Workers, Zone,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox};
+use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox, TsigAlgorithm};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -62,6 +62,8 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     (Acme::NAME, Acme::KEYS),
     (Authority::NAME, Authority::KEYS),
     (Eab::NAME, Eab::KEYS),
+    (Dns::NAME, Dns::KEYS),
+    (Tsig::NAME, Tsig::KEYS),
     (Site::NAME, Site::KEYS),
     (Route::NAME, Route::KEYS),
     (CertFiles::NAME, CertFiles::KEYS),
@@ -228,6 +230,8 @@ section! {
         eab: Eab,
         /// Authorities, asked in this order, the next when one fails.
         authority: Sections<Authority>,
+        /// The name server that dns-01 writes to.
+        dns: Dns,
     }
 }
 
@@ -256,6 +260,36 @@ section! {
         kid: KeyId,
         /// The HMAC key, base64url, as the authority gave it.
         key: HmacKey,
+    }
+}
+
+section! {
+    /// The name server that dns-01 writes to (RFC 2136).
+    #[schemars(extend("required" = ["server", "tsig"]))]
+    Dns("[acme.dns]") {
+        /// Its address; it must take updates of the zone.
+        server: NameServer,
+        /// The zone; without it the server is asked which one a name is in.
+        zone: Zone,
+        /// The key that updates are signed with.
+        tsig: Tsig,
+        /// The longest wait for a record to be seen.
+        #[schemars(extend("default" = "2m"))]
+        propagation: Period,
+    }
+}
+
+section! {
+    /// A key that updates of a zone are signed with (RFC 8945).
+    #[schemars(extend("required" = ["name", "secret"]))]
+    Tsig("`tsig`") {
+        /// Its name, as the name server knows it.
+        name: TsigName,
+        /// What it is for.
+        #[schemars(extend("default" = "hmac-sha256"))]
+        algorithm: TsigAlgorithm,
+        /// The secret, base64.
+        secret: TsigSecret,
     }
 }
 

@@ -230,6 +230,8 @@ pub struct Acme {
     pub challenges: Vec<ChallengeKind>,
     /// Whether a name that never succeeded is tried at the staging directory first.
     pub staging_first: bool,
+    /// The name server that dns-01 writes to.
+    pub dns: Option<Dns>,
 }
 
 /// An authority that issues certificates by ACME (RFC 8555).
@@ -260,6 +262,48 @@ impl fmt::Debug for Eab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Eab").field("kid", &self.kid).finish_non_exhaustive()
     }
+}
+
+/// A name server that takes updates of a zone (RFC 2136).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Its address.
+    pub server: SocketAddr,
+    /// The zone, in lower case; `None` to ask the server which one a name is in.
+    pub zone: Option<String>,
+    /// What updates are signed with.
+    pub tsig: Tsig,
+    /// The longest wait for a record to be seen.
+    pub propagation: Duration,
+}
+
+/// A key that updates of a zone are signed with (RFC 8945).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tsig {
+    /// Its name, in lower case.
+    pub name: String,
+    /// What it is for.
+    pub algorithm: TsigAlgorithm,
+    /// The secret; it is never shown.
+    pub secret: Vec<u8>,
+}
+
+impl fmt::Debug for Tsig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tsig").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The algorithm of a TSIG key (RFC 8945 §6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TsigAlgorithm {
+    /// HMAC with SHA-256.
+    #[default]
+    HmacSha256,
+    /// HMAC with SHA-384.
+    HmacSha384,
+    /// HMAC with SHA-512.
+    HmacSha512,
 }
 
 /// The kind of a certificate's key.

@@ -10,13 +10,13 @@ use super::duration::Period;
 use super::file::{CertFiles, File, HstsTable};
 use super::kinds::{
     Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
-    KeyId, Level, MaxAge, Metrics, OldestTls, Parameter, Profile, Protocol, Staging, Tls, User,
-    Workers,
+    KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol, Staging,
+    Tls, TsigName, TsigSecret, User, Workers, Zone,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
 use super::target::Target;
-use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox};
+use super::{AccessLog, KeyType, Listen, LogFormat, Redirect, Sandbox, TsigAlgorithm};
 use crate::proxy::headers::host::HostPattern;
 use crate::proxy::route::PathPrefix;
 
@@ -94,6 +94,11 @@ schema_of! {
     Staging => { "enum": ["off", "first"] }
     Profile => { "type": "string", "minLength": 1, "maxLength": 64 }
     KeyId => { "type": "string", "minLength": 1 }
+    NameServer => { "type": "string", "description": NameServer::ALLOWED }
+    Zone => { "type": "string", "minLength": 1, "maxLength": 253 }
+    TsigName => { "type": "string", "minLength": 1, "maxLength": 253 }
+    TsigAlgorithm => { "enum": ["hmac-sha256", "hmac-sha384", "hmac-sha512"] }
+    TsigSecret => { "type": "string", "pattern": r"^[A-Za-z0-9+/]+=*$|\$\{" }
     HmacKey => { "type": "string", "pattern": r"^[A-Za-z0-9_-]+=*$|\$\{" }
 }
 

@@ -212,6 +212,12 @@ impl Needs {
         if !acme::wants_any(config) {
             return;
         }
+        if let Some(dns) = &config.acme.dns {
+            let port = dns.server.port();
+            for ports in [&mut self.own, &mut self.connect] {
+                ports.entry(port).or_insert_with(|| DNS_KEY.to_owned());
+            }
+        }
         for authority in &config.acme.authorities {
             if authority.ca.is_none() && !self.roots {
                 self.roots = true;
@@ -245,6 +251,9 @@ impl Needs {
 
 /// The key that names the authorities.
 const ACME_KEY: &str = "acme.directory";
+
+/// The key that names the server of dns-01.
+const DNS_KEY: &str = "acme.dns.server";
 
 /// Where the secrets of TLS sessions go.
 const SSLKEYLOGFILE: &str = crate::tls::key_log::VARIABLE;
@@ -323,6 +332,9 @@ mod tests {
         let other = "[acme]\ndirectory = \"https://192.0.2.9:14000/dir\"\n";
         let private = needs(&format!("{other}{site}"), &[]);
         assert!(private.own.contains_key(&14000) && private.names.is_none());
+        let dns = "[acme.dns]\nserver = \"192.0.2.53:5353\"\n\
+            tsig = { name = \"k\", secret = \"MDEyMzQ1Njc4OWFiY2RlZg==\" }\n";
+        assert!(needs(&format!("{dns}{site}"), &[]).own.contains_key(&5353));
         // Nobody is asked for names of this host alone, nor for certificates from elsewhere.
         let local = needs(&site.replace("shop.de", "localhost"), &[]);
         assert!(local.own.is_empty() && !local.connect.contains_key(&443));

@@ -81,6 +81,38 @@ fn an_authority_is_judged_where_it_stands() {
 }
 
 #[test]
+fn a_name_server_is_judged_where_it_stands() {
+    let tsig = "tsig = { name = \"k\", secret = \"MDEyMzQ1Njc4OWFiY2RlZg==\" }\n";
+    let dns = format!("[acme.dns]\nserver = \"192.0.2.53:53\"\n{tsig}");
+    let acme = format!("[acme]\nchallenges = \"dns-01\"\n{dns}");
+    assert_eq!(errors_before_site(&acme), Vec::<String>::new());
+    let secret = |text: &str| dns.replace("MDEyMzQ1Njc4OWFiY2RlZg==", text);
+    let server = |text: &str| dns.replace("192.0.2.53:53", text);
+    let cases = [
+        ("[acme]\nchallenges = \"dns-01\"".to_owned(), "2:14 ", "add a section [acme.dns]"),
+        (format!("[acme.dns]\n{tsig}"), "1:1 ", "`server` is missing"),
+        ("[acme.dns]\nserver = \"192.0.2.53:53\"".to_owned(), "1:1 ", "`tsig` is missing"),
+        (server("192.0.2.53"), "2:10 ", "the port is missing: `\"192.0.2.53:53\"`"),
+        (server("ns.shop.de:53"), "2:10 ", "write its IP address"),
+        (server("192.0.2.53:0"), "2:10 ", "there is no port 0"),
+        (secret("MDEy"), "3:31 ", "too short"),
+        (secret("MDEy-"), "3:31 ", "not base64"),
+        (dns.replace("secret", "sceret"), "3:8 ", "`secret` is missing in `tsig`"),
+        (dns.replace("secret", "algorithm = \"hmac-md5\", secret"), "3:34 ", "too weak"),
+        (dns.replace("secret", "algorithm = \"sha256\", secret"), "3:34 ", "not an algorithm"),
+        (format!("{dns}zone = \"*.shop.de\""), "4:8 ", "write `\"shop.de\"`"),
+        (format!("{dns}propagation = \"0s\""), "4:15 ", "too small"),
+    ];
+    for (text, start, part) in cases {
+        let found = errors_before_site(&text);
+        let told = found.iter().any(|one| one.starts_with(start) && one.contains(part));
+        assert!(told, "{text}: {found:#?}");
+    }
+    let problem = &read(&format!("{}{SITE}", secret("hush hush"))).unwrap_err().list()[0].clone();
+    assert!(problem.found.is_none() && !problem.message.contains("hush"), "{problem:?}");
+}
+
+#[test]
 fn a_bad_value_in_a_site_is_told_with_its_place() {
     let cases = [
         ("tls_min = \"1.1\"", "4:11 ", "TLS 1.1 is broken"),

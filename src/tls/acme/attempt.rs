@@ -15,6 +15,7 @@ use super::failure::{Failure, Kind};
 use super::ledger::{self, Ledger};
 use super::names::Wanted;
 use super::order::{self, Ask};
+use super::preflight;
 use super::renewal_info;
 use super::roots::Roots;
 use super::stored::{self, Stored};
@@ -162,7 +163,11 @@ impl Attempt<'_> {
         let account = account::open(self.vault, whom).await?;
         let profile = self.profile(authority, &account);
         let mut last = None;
-        for solver in self.solvers {
+        let mut advice = None;
+        for solver in self.able() {
+            if solver != Solver::Dns && advice.is_none() {
+                advice = Some(preflight::look(&self.wanted.names).await);
+            }
             let ask = Ask {
                 vault: self.vault,
                 held: self.held,
@@ -171,11 +176,15 @@ impl Attempt<'_> {
                 directory,
                 profile,
                 replaces: self.replaced(directory),
-                solver: *solver,
+                solver,
                 pending: self.pending,
+                dns: self.acme.dns.as_ref(),
             };
             match order::issue(&ask).await {
-                Err(failure) if failure.kind == Kind::Unproved => {
+                Err(mut failure) if failure.kind == Kind::Unproved => {
+                    if let Some(Some(words)) = advice.as_ref().filter(|_| solver != Solver::Dns) {
+                        failure.words = format!("{}; seen from here: {words}", failure.words);
+                    }
                     tracing::warn!("site {}: {failure}", self.wanted.site);
                     let now = SystemTime::now();
                     self.ledger.fail_to_prove(directory, &self.wanted.names, now);
@@ -183,14 +192,27 @@ impl Attempt<'_> {
                     self.within_budget(directory)?;
                     last = Some(failure);
                 }
+                Err(failure) if failure.kind == Kind::Unshown => {
+                    tracing::warn!("site {}: {failure}", self.wanted.site);
+                    last = Some(failure);
+                }
                 result => return result,
             }
         }
         Err(last.unwrap_or_else(|| {
             let words = "no challenge can work here: http-01 takes an address in `server.http`, \
-                         tls-alpn-01 one in `server.https`, and `acme.challenges` may name fewer";
+                         tls-alpn-01 one in `server.https`, dns-01 takes [acme.dns] and is the only \
+                         one for a wildcard, and `acme.challenges` may name fewer";
             Failure::new(Kind::Unprovable, words)
         }))
+    }
+
+    /// What can prove every name of the certificate: there is one order for all.
+    fn able(&self) -> Vec<Solver> {
+        let can = |solver: &Solver| {
+            self.wanted.names.iter().all(|name| solver.can_prove(name, self.acme))
+        };
+        self.solvers.iter().copied().filter(can).collect()
     }
 
     /// The configured profile, where the authority offers it.

@@ -32,6 +32,8 @@ pub enum Kind {
     Limited,
     /// A name could not be proved this way: another way may work.
     Unproved,
+    /// What would prove a name could not be shown, so that nobody looked: another way may work.
+    Unshown,
     /// It does not know our account.
     Forgotten,
     /// No way to prove the names is possible at all.
@@ -115,7 +117,7 @@ impl Failure {
     #[must_use]
     pub fn cost(&self) -> Cost {
         match self.kind {
-            Kind::Unreachable | Kind::Storage => Cost::Nothing,
+            Kind::Unreachable | Kind::Unshown | Kind::Storage => Cost::Nothing,
             Kind::Refused | Kind::Limited | Kind::Unproved | Kind::Forgotten | Kind::Unprovable => {
                 Cost::Attempt
             }
@@ -129,7 +131,7 @@ impl Failure {
             Kind::Unreachable => AcmeOutcome::Unreachable,
             Kind::Refused | Kind::Forgotten => AcmeOutcome::Refused,
             Kind::Limited => AcmeOutcome::Limited,
-            Kind::Unproved | Kind::Unprovable => AcmeOutcome::Unproved,
+            Kind::Unproved | Kind::Unshown | Kind::Unprovable => AcmeOutcome::Unproved,
             Kind::Storage => AcmeOutcome::Storage,
         }
     }

@@ -21,6 +21,7 @@ pub mod challenge;
 mod nonce;
 mod key;
 mod proof;
+mod preflight;
 pub mod order;
 pub mod renewal_info;
 mod attempt;

@@ -76,7 +76,11 @@ pub fn unprovable(site: &Site, config: &Config) -> Vec<HostPattern> {
 /// private one may.
 fn is_reserved(host: &HostPattern) -> bool {
     let (HostPattern::Exact(name) | HostPattern::Wildcard(name)) = host else { return true };
-    let name = name.as_str();
+    is_reserved_name(name.as_str())
+}
+
+/// The same of a name without a wildcard.
+pub(super) fn is_reserved_name(name: &str) -> bool {
     let within = |parent: &str| {
         name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };

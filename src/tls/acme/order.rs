@@ -17,9 +17,10 @@ use super::failure::{Failure, Kind};
 use super::key::{new_key, request};
 use super::names::{Wanted, stem};
 use super::nonce::{NONCES, is_bad_nonce, with_nonce};
-use super::proof::{prove, why_unproved};
+use super::proof::{Shown, prove, why_unproved};
 use super::stored::{self, Stored};
 use super::vault::{Held, Vault};
+use crate::config::Dns;
 
 /// How long an authority may take to prove the names, and then to sign.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -51,6 +52,8 @@ pub struct Ask<'a> {
     pub solver: Solver,
     /// Where that is shown.
     pub pending: &'a Arc<Pending>,
+    /// The name server that records are written to.
+    pub dns: Option<&'a Dns>,
 }
 
 /// An order under way, as it is kept.
@@ -185,9 +188,13 @@ async fn finish(
     key: &KeyPair,
 ) -> Result<(String, Stored), Failure> {
     if order.state().status == OrderStatus::Pending {
-        let shown = prove(ask, order).await?;
-        let status = watch(order, |status| status != OrderStatus::Pending).await?;
-        drop(shown);
+        let mut shown = Shown::default();
+        let proved = match prove(ask, order, &mut shown).await {
+            Ok(()) => watch(order, |status| status != OrderStatus::Pending).await,
+            Err(failure) => Err(failure),
+        };
+        shown.withdraw(&ask.wanted.site).await;
+        let status = proved?;
         if status == OrderStatus::Invalid {
             return Err(why_unproved(ask, order).await);
         }

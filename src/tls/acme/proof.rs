@@ -3,15 +3,38 @@
 use instant_acme::{AuthorizationStatus, ChallengeHandle, Error, Order};
 
 use super::challenge::choose::Solver;
-use super::challenge::pending::Shown;
+use super::challenge::dns;
+use super::challenge::pending;
 use super::failure::{Failure, Kind};
 use super::nonce::{NONCES, is_bad_nonce, with_nonce};
 use super::order::Ask;
 
+/// Everything that is shown. What stands in the DNS is there until it is withdrawn.
+#[derive(Default)]
+pub(super) struct Shown {
+    here: Vec<pending::Shown>,
+    elsewhere: Vec<dns::Proof>,
+}
+
+impl Shown {
+    /// Takes everything away. What cannot be taken away does no harm: it proves one order.
+    pub(super) async fn withdraw(self, site: &str) {
+        drop(self.here);
+        for proof in self.elsewhere {
+            if let Err(error) = proof.withdraw().await {
+                tracing::warn!("site {site}: a TXT record of an order stays: {error}");
+            }
+        }
+    }
+}
+
 /// Shows a proof for every name that is not proved yet, and tells the authority to look.
-pub(super) async fn prove(ask: &Ask<'_>, order: &mut Order) -> Result<Vec<Shown>, Failure> {
+pub(super) async fn prove(
+    ask: &Ask<'_>,
+    order: &mut Order,
+    shown: &mut Shown,
+) -> Result<(), Failure> {
     load(order).await?;
-    let mut shown = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
@@ -25,7 +48,7 @@ pub(super) async fn prove(ask: &Ask<'_>, order: &mut Order) -> Result<Vec<Shown>
             let words = format!("the authority offers no {} for {name}", ask.solver.kind());
             return Err(Failure::new(Kind::Unproved, words));
         };
-        shown.push(show(ask, &name, &challenge)?);
+        show(ask, &name, &challenge, shown).await?;
         match with_nonce!(challenge.set_ready()) {
             Ok(()) => {}
             // It was told before a kill, and has looked already.
@@ -33,21 +56,38 @@ pub(super) async fn prove(ask: &Ask<'_>, order: &mut Order) -> Result<Vec<Shown>
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(shown)
+    Ok(())
 }
 
-fn show(ask: &Ask<'_>, name: &str, challenge: &ChallengeHandle<'_>) -> Result<Shown, Failure> {
+async fn show(
+    ask: &Ask<'_>,
+    name: &str,
+    challenge: &ChallengeHandle<'_>,
+    shown: &mut Shown,
+) -> Result<(), Failure> {
     let proof = challenge.key_authorization();
     match ask.solver {
         Solver::Http => {
-            let shown = ask.pending.show_token(name, &challenge.token, proof.as_str());
-            shown.ok_or_else(|| Failure::new(Kind::Refused, "the authority gave an odd token"))
+            let token = ask.pending.show_token(name, &challenge.token, proof.as_str());
+            let odd = || Failure::new(Kind::Refused, "the authority gave an odd token");
+            shown.here.push(token.ok_or_else(odd)?);
         }
         Solver::TlsAlpn => {
-            let digest = proof.digest();
-            ask.pending.show_certificate(name, digest.as_ref()).map_err(Failure::of_cryptography)
+            let certificate = ask.pending.show_certificate(name, proof.digest().as_ref());
+            shown.here.push(certificate.map_err(Failure::of_cryptography)?);
+        }
+        Solver::Dns => {
+            let Some(dns) = ask.dns else {
+                return Err(Failure::new(Kind::Unshown, "there is no name server to write to"));
+            };
+            let proof = dns::Proof::show(dns, name, &proof.dns_value()).await;
+            shown.elsewhere.push(proof.map_err(|error| {
+                let words = format!("{name} could not be proved by dns-01: {error}");
+                Failure::new(Kind::Unshown, words)
+            })?);
         }
     }
+    Ok(())
 }
 
 /// Reads every authorization. The library passes over one that it could not read, so that it is

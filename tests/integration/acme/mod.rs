@@ -5,6 +5,7 @@ mod renew;
 mod trouble;
 mod kill;
 mod challenges;
+mod dns;
 mod reload;
 mod between;
 mod verbs;

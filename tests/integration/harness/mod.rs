@@ -21,6 +21,7 @@ pub mod tools;
 pub mod load;
 pub mod booted;
 pub mod pebble;
+pub mod knot;
 pub mod relay;
 
 use std::future::Future;

@@ -17,6 +17,7 @@ pub struct Pebbles {
     /// Seconds.
     life: Option<u32>,
     bound: bool,
+    resolver: Option<SocketAddr>,
     closed: bool,
 }
 
@@ -65,6 +66,11 @@ impl Pebbles {
     /// Wants every account bound to [`EAB`].
     pub fn bound(self) -> Self {
         Self { bound: true, ..self }
+    }
+
+    /// Asks this name server, and not its own.
+    pub fn resolver(self, place: SocketAddr) -> Self {
+        Self { resolver: Some(place), ..self }
     }
 
     /// Not started yet.
@@ -124,7 +130,8 @@ impl Pebble {
         std::fs::write(&file, self.configuration()).unwrap();
         let mut command = Command::new(tools::find("pebble").unwrap().as_std().get_program());
         command.current_dir(self.folder.path()).arg("-config").arg(file);
-        command.args(["-dnsserver", &format!("127.0.0.1:{}", places.dns)]);
+        let own = SocketAddr::from(([127, 0, 0, 1], places.dns));
+        command.args(["-dnsserver", &self.like.resolver.unwrap_or(own).to_string()]);
         command.envs(self.like.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();

@@ -1,4 +1,5 @@
 //! How a name is proved.
 
 pub mod pending;
+pub mod dns;
 pub mod choose;
