@@ -152,6 +152,12 @@ impl Frames {
         self.heads
     }
 
+    /// Requests so far, with the one whose head is open.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.heads - self.trailers
+    }
+
     /// A request has ended before its answer was complete, and not by our fault.
     pub fn abandon(&mut self, now: Instant) -> Patience {
         let (first, last) = (self.abandoned.take(now), self.abandoned_beyond.take(now));

@@ -48,11 +48,19 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
     let limits = view.limits();
     let mut armed = None;
     let mut is_told = false;
+    let mut cut_short = 0;
     poll_fn(|cx| {
         loop {
             let polled = Pin::new(&mut http).poll(cx);
             if let Poll::Ready(Err(_)) = stream.poll_send(cx) {
                 return Poll::Ready(Ending::Abrupt);
+            }
+            // The library ends its turn as if all were over when it refuses a CONNECT that has a
+            // length. Polled again it goes on, or says once more that all is over.
+            if matches!(polled, Poll::Ready(Ok(()))) && cut_short < refused(connection) {
+                cut_short += 1;
+                connection.abandon();
+                continue;
             }
             if let Poll::Ready(result) = polled {
                 if let Err(error) = &result {
@@ -123,6 +131,11 @@ fn phase_of(connection: &Connection, is_told: bool) -> Phase {
     } else {
         Phase::Idle(connection.begun())
     }
+}
+
+/// How many requests the library has kept to itself: it refused them, or is about to.
+fn refused(connection: &Connection) -> u64 {
+    connection.stream.inspection().requests().saturating_sub(connection.begun())
 }
 
 /// Whether the preface is over.

@@ -41,6 +41,11 @@ impl Inspection {
         frames.as_ref().filter(|frames| frames.is_within()).map(|frames| frames.heads())
     }
 
+    /// The requests over HTTP/2 so far, with the one whose head is not whole.
+    pub fn requests(&self) -> u64 {
+        self.frames.borrow().as_ref().map_or(0, |frames| frames.requests())
+    }
+
     /// What the library has of a head that is not whole will be looked at once more.
     pub fn rewind(&self) {
         self.guard.borrow_mut().rewind();

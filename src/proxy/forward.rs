@@ -141,6 +141,12 @@ async fn over_http1(
         (StatusCode::SWITCHING_PROTOCOLS, None) => {
             return Err(SendError::Failed("it changed the protocol unasked".to_owned()));
         }
+        // Over HTTP/2 any success begins the tunnel (RFC 8441 §5), and here is none.
+        (status, Some(upgrade)) if status.is_success() && upgrade.is_over_http2() => {
+            return Err(SendError::Failed(format!(
+                "it answered a WebSocket handshake with {status}"
+            )));
+        }
         _ => Source::Http1(lease),
     };
     Ok(Forwarded { status: head.status, headers, source })

@@ -214,8 +214,8 @@ impl RequestBody {
                 Ok(data) => data,
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
-                    if is_http2 && over_http2::has_outer_space(&trailers) {
-                        return self.give_up(RequestBodyError::Malformed(over_http2::OUTER_SPACE));
+                    if is_http2 && let Err(malformed) = over_http2::well_formed_fields(&trailers) {
+                        return self.give_up(RequestBodyError::Malformed(malformed));
                     }
                     self.behind = Some(hop::kept_trailers(trailers));
                     match self.held.take() {

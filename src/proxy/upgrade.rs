@@ -85,6 +85,12 @@ impl Upgrade {
         Some(Self { key, http2: None })
     }
 
+    /// Whether an extended CONNECT asked for it.
+    #[must_use]
+    pub fn is_over_http2(&self) -> bool {
+        self.http2.is_some()
+    }
+
     /// Writes the fields that ask the application.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");

@@ -447,3 +447,35 @@ fn a_client_that_makes_no_room_for_an_answer_loses_the_stream() {
     let line = proxy.access_line(|line| line.contains("GET / "));
     assert!(line.contains(" 499 "), "{line}");
 }
+
+/// The library took it for the end of the connection: all other streams were cut.
+#[test]
+fn a_connect_with_a_length_costs_no_other_stream_anything() {
+    let (_origin, proxy) = proxied();
+    let mut frames = frames(&proxy);
+    let connect = [(":method", "CONNECT"), (":authority", "app.test"), ("content-length", "5")];
+    let extended = [&GET[1..], &[(":protocol", "websocket")]].concat();
+    let extended = [&connect[..1], &extended, &connect[2..]].concat();
+    for n in 0..30 {
+        let stream = n * 6 + 1;
+        frames.send_head(stream, false, &connect);
+        frames.send_head(stream + 2, false, &extended);
+        frames.send_head(stream + 4, true, &GET);
+        assert_eq!(frames.fate(stream + 4), h2_frames::Fate::Answered(200), "round {n}");
+    }
+    frames.send_head(301, false, &connect);
+    assert!(matches!(frames.fate(301), h2_frames::Fate::Reset(_)));
+}
+
+/// A name that is no token passed in trailers, though not in a head.
+#[test]
+fn a_quotation_mark_in_a_trailers_name_is_refused() {
+    let (origin, proxy) = proxied();
+    let mut frames = frames(&proxy);
+    frames.send_head(1, false, &[&[(":method", "POST")], &GET[1..]].concat());
+    frames.send(DATA, 0, 1, b"x");
+    frames.send_head(1, true, &[("x\"", "v")]);
+    assert_ne!(status_of(&outcome(&mut frames)), Some(0x88));
+    let whole = origin.heard_text().contains("\r\n0\r\n\r\n");
+    assert!(!whole, "the app got a whole body: {}", origin.heard_text());
+}

@@ -264,6 +264,18 @@ fn a_site_without_sockets_refuses_an_extended_connect_politely() {
     assert_eq!(connection.get("/").text(), "ok");
 }
 
+/// The library reset the stream, and the log said that the client had gone away.
+#[test]
+fn an_app_that_answers_an_extended_connect_with_a_200_is_a_bad_gateway() {
+    let origin = Origin::start();
+    origin.route("/ws", "no socket here");
+    let proxy = Proxy::to(&origin).start();
+    let mut connection = proxy.client().http2().connect();
+    let mut request = Request::connect("/ws").body(()).unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    assert_eq!(connection.start(request).head.status, StatusCode::BAD_GATEWAY);
+}
+
 #[test]
 fn an_extended_connect_of_another_protocol_is_refused() {
     let origin = echoing();

@@ -5,21 +5,12 @@ use http::{HeaderMap, Method, header};
 
 use crate::downstream::field_block::Malformed;
 
-/// What [`has_outer_space`] finds.
-pub const OUTER_SPACE: Malformed = Malformed("white space around the value of a field");
-
 /// Whether a request that came over HTTP/2 means the same to everybody.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn well_formed(parts: &Parts) -> Result<(), Malformed> {
-    if has_outer_space(&parts.headers) {
-        return Err(OUTER_SPACE);
-    }
-    // The library's names of fields may have one, though no token has (RFC 9110 §5.6.2).
-    if parts.headers.keys().any(|name| memchr::memchr(b'"', name.as_str().as_bytes()).is_some()) {
-        return Err(Malformed("a quotation mark in the name of a field"));
-    }
+    well_formed_fields(&parts.headers)?;
     if parts.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Malformed("more than one content-length"));
     }
@@ -30,9 +21,23 @@ pub fn well_formed(parts: &Parts) -> Result<(), Malformed> {
     }
 }
 
+/// Whether fields, of a head or of trailers, mean the same to everybody.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn well_formed_fields(fields: &HeaderMap) -> Result<(), Malformed> {
+    if has_outer_space(fields) {
+        return Err(Malformed("white space around the value of a field"));
+    }
+    // The library's names of fields may have one, though no token has (RFC 9110 §5.6.2).
+    if fields.keys().any(|name| memchr::memchr(b'"', name.as_str().as_bytes()).is_some()) {
+        return Err(Malformed("a quotation mark in the name of a field"));
+    }
+    Ok(())
+}
+
 /// Whether a value begins or ends with white space, which HTTP/1 takes for no part of it.
-#[must_use]
-pub fn has_outer_space(fields: &HeaderMap) -> bool {
+fn has_outer_space(fields: &HeaderMap) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     fields.values().any(|value| {
         let value = value.as_bytes();
