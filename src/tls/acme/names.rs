@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::challenge::choose;
+use super::challenge::choose::{self, Solver};
 use crate::config::{Config, KeyType, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 use crate::tls::wanted::is_public;
@@ -34,9 +34,21 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
             names: names.to_vec(),
             key_type: site.key_type,
         };
-        names.chunks(MOST).map(of_names).collect::<Vec<_>>()
+        let groups = provable_together(names, config);
+        groups.iter().flat_map(|names| names.chunks(MOST)).map(of_names).collect::<Vec<_>>()
     };
     config.sites.iter().flat_map(of_site).collect()
+}
+
+/// All names of a certificate are proved in the same way. Where no way proves all, the wildcards,
+/// which take the DNS, have one of their own.
+fn provable_together(names: Vec<String>, config: &Config) -> Vec<Vec<String>> {
+    let proves_all = |solver: Solver| names.iter().all(|name| solver.can_prove(name, &config.acme));
+    if choose::solvers(config).into_iter().any(proves_all) {
+        return vec![names];
+    }
+    let (wildcards, exact) = names.into_iter().partition(|name| name.starts_with("*."));
+    vec![exact, wildcards]
 }
 
 /// Whether `config` wants any.
@@ -148,8 +160,10 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
+    use crate::config::{Dns, Tsig, TsigAlgorithm};
     use crate::tls::testing::{config, site};
 
     fn asked(names: &[&str], directory: &str) -> Vec<String> {
@@ -174,6 +188,29 @@ mod tests {
         let wanted = wanted(&config(Path::new("/s"), vec![site(&names, TlsSource::Auto)]));
         assert_eq!(wanted.iter().map(|w| w.names.len()).collect::<Vec<_>>(), [100, 100, 50]);
         assert_eq!(stem(&wanted[1].names), "n100.shop.de");
+    }
+
+    #[test]
+    fn names_that_no_one_way_proves_are_two_certificates() {
+        let names = ["shop.de", "*.other.de", "other.de"];
+        let mut config = config(Path::new("/s"), vec![site(&names, TlsSource::Auto)]);
+        let tsig = Tsig {
+            name: "k".to_owned(),
+            algorithm: TsigAlgorithm::HmacSha256,
+            secret: vec![0; 32],
+        };
+        config.acme.dns = Some(Dns {
+            server: "192.0.2.53:53".parse().unwrap(),
+            zone: Some("other.de".to_owned()),
+            tsig,
+            propagation: Duration::from_secs(1),
+        });
+        let names = |config: &Config| -> Vec<_> {
+            wanted(config).into_iter().map(|wanted| wanted.names.join(" ")).collect()
+        };
+        assert_eq!(names(&config), ["shop.de other.de", "*.other.de"]);
+        config.acme.dns.as_mut().unwrap().zone = None;
+        assert_eq!(names(&config), ["shop.de *.other.de other.de"]);
     }
 
     #[test]
