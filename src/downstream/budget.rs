@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
 use crate::upstream::download::READ;
 
@@ -24,6 +25,13 @@ pub const RATION: usize = 4 * 1024;
 /// The heads of the requests under way on one connection, in bytes.
 const HEADS: usize = 640 * 1024;
 
+/// The heads of the answers that its client has not taken, in bytes.
+const ANSWERS: usize = 768 * 1024;
+
+/// Why there is no answer when [`Budget::hold_answer`] finds too much.
+pub const CROWDED: &str =
+    "the client has not taken over 768 KiB of header in the answers on its connection";
+
 /// What holding a piece costs beside its bytes: the library's frame and its place in a queue.
 const PIECE: usize = 256;
 
@@ -36,21 +44,34 @@ pub struct Budget(Arc<Counts>);
 struct Counts {
     /// Everything.
     held: AtomicUsize,
-    /// The heads in it.
+    /// The heads of requests in it.
     heads: AtomicUsize,
+    /// The large heads of answers in it.
+    answers: AtomicUsize,
 }
 
 impl Budget {
     /// Counts the head of a request until the result is dropped; `None` when there are too many.
     #[must_use]
     pub fn hold_head(&self, size: usize) -> Option<HeadHold> {
+        self.hold_within(HEADS, Side::Request, size)
+    }
+
+    /// The same for the head of an answer.
+    #[must_use]
+    pub fn hold_answer(&self, size: usize) -> Option<HeadHold> {
+        self.hold_within(ANSWERS, Side::Answer, size)
+    }
+
+    fn hold_within(&self, most: usize, side: Side, size: usize) -> Option<HeadHold> {
         let size = size + PIECE;
-        if self.0.heads.load(Ordering::Relaxed) + size > HEADS {
+        let heads = self.0.heads(side);
+        if heads.load(Ordering::Relaxed) + size > most {
             return None;
         }
-        self.0.heads.fetch_add(size, Ordering::Relaxed);
+        heads.fetch_add(size, Ordering::Relaxed);
         self.0.held.fetch_add(size, Ordering::Relaxed);
-        Some(HeadHold { budget: self.clone(), size })
+        Some(HeadHold { budget: self.clone(), side, size })
     }
 
     /// The account of one more stream.
@@ -67,10 +88,27 @@ impl Budget {
     }
 }
 
-/// The head of a request under way.
+impl Counts {
+    fn heads(&self, side: Side) -> &AtomicUsize {
+        match side {
+            Side::Request => &self.heads,
+            Side::Answer => &self.answers,
+        }
+    }
+}
+
+/// Whose head it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Request,
+    Answer,
+}
+
+/// The head of a request under way, or of an answer.
 #[derive(Debug)]
 pub struct HeadHold {
     budget: Budget,
+    side: Side,
     size: usize,
 }
 
@@ -80,11 +118,35 @@ impl HeadHold {
     pub fn is_large(&self) -> bool {
         self.size > RATION
     }
+
+    /// Counts until `headers` are dropped: the library does so once it has written them.
+    pub fn go_with(self, headers: &mut HeaderMap) {
+        let Some(value) = headers.values_mut().max_by_key(|value| value.len()) else { return };
+        let bytes = Bytes::copy_from_slice(value.as_bytes());
+        let bytes = Bytes::from_owner(HeldValue { bytes, _hold: self });
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(bytes) {
+            // Otherwise it could stay in the table of the library's encoder, and count on.
+            own.set_sensitive(true);
+            *value = own;
+        }
+    }
+}
+
+/// A value of a field, and the head that it stands for.
+struct HeldValue {
+    bytes: Bytes,
+    _hold: HeadHold,
+}
+
+impl AsRef<[u8]> for HeldValue {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Drop for HeadHold {
     fn drop(&mut self) {
-        self.budget.0.heads.fetch_sub(self.size, Ordering::Relaxed);
+        self.budget.0.heads(self.side).fetch_sub(self.size, Ordering::Relaxed);
         self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
@@ -308,6 +370,23 @@ mod tests {
             prop_assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
             prop_assert_eq!(budget.0.heads.load(Ordering::Relaxed), 0);
         }
+    }
+
+    #[test]
+    fn the_head_of_an_answer_counts_as_long_as_its_fields_live() {
+        let budget = Budget::default();
+        let mut headers = HeaderMap::new();
+        headers.insert("x", HeaderValue::from_static("short"));
+        headers.insert("y", HeaderValue::from_static("the longest"));
+        let before = headers.clone();
+        budget.hold_answer(60_000).unwrap().go_with(&mut headers);
+        assert_eq!(headers, before);
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 60_000 + PIECE);
+        assert!(budget.hold_answer(ANSWERS - 60_000).is_none(), "too many");
+        assert!(budget.hold_head(HEADS - PIECE).is_some(), "requests have their own room");
+        drop(headers);
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
+        assert!(budget.hold_answer(ANSWERS - PIECE).is_some());
     }
 
     /// Nothing of it changes threads today; the account must be right if it ever does.

@@ -19,6 +19,7 @@ use crate::config::Route;
 use crate::config::target::Protocol;
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;
+use crate::downstream::budget::{Budget, CROWDED, RATION};
 use crate::downstream::connection::Connection;
 use crate::tls::presented::Presented;
 use crate::upstream::pool::Lease;
@@ -53,6 +54,16 @@ impl Forwarded {
             self.headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         self
+    }
+
+    /// Counts a large head in what the client's connection holds until it has been written.
+    fn counted(mut self, budget: &Budget) -> Result<Self, SendError> {
+        let size = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if size > RATION {
+            let hold = budget.hold_answer(size);
+            hold.ok_or_else(|| SendError::Failed(CROWDED.to_owned()))?.go_with(&mut self.headers);
+        }
+        Ok(self)
     }
 }
 
@@ -101,7 +112,11 @@ pub async fn forward(
         over_http1(record, authority, service, route, view).await
     };
     record.upstream_time = Some(record.began().elapsed());
-    result.map_err(Failure::from)
+    let counted = result.and_then(|forwarded| match &record.connection().budget {
+        Some(budget) => forwarded.counted(budget),
+        None => Ok(forwarded),
+    });
+    counted.map_err(Failure::from)
 }
 
 async fn over_http1(

@@ -74,6 +74,12 @@ impl Download {
         self.front
     }
 
+    /// How much has been read of what is not whole yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.input.len()
+    }
+
     /// Takes a whole head from what was read, if there is one; its fields go into `headers`.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use super::download::{Download, READ};
 use super::io::Io;
 use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
-use crate::downstream::budget::Budget;
+use crate::downstream::budget::{Budget, HeadHold, RATION};
 use crate::proxy::patience::Patience;
 use crate::proxy::request_body::{RequestBody, RequestBodyError};
 use crate::worker::deadline::Deadline;
@@ -96,6 +96,8 @@ pub enum Error {
     Cut(Option<io::Error>),
     /// The answer is not HTTP/1.1.
     Malformed(Malformed),
+    /// The client's connection makes us hold too many heads already.
+    Crowded,
     /// Silence for too long.
     Timeout,
     /// Silence of both sides within an answer that began before its request was whole.
@@ -182,6 +184,7 @@ impl Connection {
             first_byte: request.first_byte,
             patience: request.patience.clone(),
             budget: request.budget.clone(),
+            head: None,
             waiting: None,
             set_for: None,
             interim: 0,
@@ -215,6 +218,7 @@ impl Connection {
                 headers.clear();
                 self.download.unread();
             }
+            flow.hold(self.download.waiting())?;
         }
     }
 
@@ -330,6 +334,8 @@ struct Flow {
     first_byte: Duration,
     patience: Patience,
     budget: Option<Budget>,
+    /// What has come of a head that is large and not whole.
+    head: Option<HeadHold>,
     waiting: Option<Waiting>,
     /// What the deadline was last set for, and how far the upload was then.
     set_for: Option<(bool, Option<Waiting>, u64)>,
@@ -338,6 +344,15 @@ struct Flow {
 }
 
 impl Flow {
+    /// Counts `size` bytes of a head that is not whole.
+    fn hold(&mut self, size: usize) -> Result<(), Error> {
+        self.head = None;
+        if let (Some(budget), true) = (&self.budget, size > RATION) {
+            self.head = Some(budget.hold_answer(size).ok_or(Error::Crowded)?);
+        }
+        Ok(())
+    }
+
     /// Sets the deadline for what is waited for now, unless it stands for just that already.
     fn arm(&mut self, deadline: &Deadline, upload: &Upload) {
         let waits_for = Some((self.held, self.waiting, upload.progress()));

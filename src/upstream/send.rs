@@ -16,6 +16,7 @@ use super::h2c;
 use super::pool::{Backend, Lease, Underway};
 use super::response::Head;
 use crate::config::Route;
+use crate::downstream::budget::CROWDED;
 use crate::proxy::request_body::RequestBodyError;
 use crate::worker::Worker;
 use crate::worker::view::RouteView;
@@ -129,6 +130,7 @@ impl Choice<'_> {
             h1::Error::Timeout | h1::Error::Idle => {
                 return SendError::Timeout(self.route.upstream_timeout);
             }
+            h1::Error::Crowded => CROWDED.to_owned(),
             h1::Error::Closed { source: None, .. } => "it closed the connection unanswered".into(),
             h1::Error::Closed { source: Some(error), .. } => {
                 format!("the connection broke before an answer: {error}")

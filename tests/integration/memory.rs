@@ -1,7 +1,12 @@
 //! What connections cost while nothing happens on them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Type};
+
 use crate::harness::h2_frames::{DATA, Frames, HEADERS, PING, SETTINGS};
-use crate::harness::{Origin, Proxy, Wire, eventually, pki};
+use crate::harness::{Origin, Proxy, Response, Wire, eventually, pki};
 
 /// The memory that the proxy has for itself, in KiB: what it shares with other processes of the
 /// same program changes as they come and go.
@@ -59,8 +64,15 @@ const GET: [(&str, &str); 4] =
 /// `attack` returns once the proxy holds whatever it will.
 fn gained_by(proxy: &Proxy, attack: impl Fn(&mut Frames)) -> u64 {
     const COUNT: u64 = 5;
-    let connect =
-        || Frames::over(Wire::try_tls(proxy.https(), pki::trusting(&["h2"]), "app.test").unwrap());
+    let connect = || {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // What the kernel takes is none of what the proxy has to hold.
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&proxy.https().into()).unwrap();
+        Frames::over(
+            Wire::over(socket.into()).try_seal(pki::trusting(&["h2"]), "app.test").unwrap(),
+        )
+    };
     // The first attacker warms the allocator up.
     let mut attackers = vec![connect()];
     attack(&mut attackers[0]);
@@ -115,4 +127,37 @@ fn a_hundred_large_heads_hold_two_mib_at_most() {
         frames.next_of(PING);
     });
     assert!(gained <= 2048, "{gained} KiB for each connection");
+}
+
+/// A hundred answers with heads of 60 KB, of which the client takes nothing.
+#[test]
+fn a_hundred_large_heads_of_answers_hold_two_mib_at_most() {
+    let origin = Origin::start();
+    origin.route("/fence", "ok");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    origin.handle("/", move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let answer = Response::builder().header("x-is-large", "x".repeat(60_000));
+        async { answer.body("".into()).unwrap() }
+    });
+    let proxy = Proxy::to(&origin).server("workers = 1").start();
+    let gained = gained_by(&proxy, |frames| {
+        let before = asked.load(Ordering::Relaxed);
+        for n in 0..100 {
+            frames.send_head(n * 2 + 1, true, &GET);
+        }
+        eventually("all to be asked", || asked.load(Ordering::Relaxed) == before + 100);
+        // The same worker answers these behind what has come of those.
+        for _ in 0..10 {
+            assert_eq!(proxy.client().get("/fence").text(), "ok");
+        }
+    });
+    assert!(gained <= 2048, "{gained} KiB for each connection");
+    let mut reader = Frames::to(&proxy);
+    for n in 0..20 {
+        // `:status` 200 is index 8 of the static table (RFC 7541 appendix A).
+        reader.send_head(n * 2 + 1, true, &GET);
+        assert_eq!(reader.next_of(HEADERS).payload[0], 0x88, "a client that reads gets them all");
+    }
 }
