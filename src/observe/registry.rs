@@ -96,7 +96,7 @@ impl Registry {
         self.workers.len()
     }
 
-    /// TLS handshakes so far: those that succeeded, and those that failed as they do where something
+    /// TLS handshakes so far: those that succeeded, and those that failed as they do when something
     /// is wrong with a certificate or the rules of TLS, not with the way here.
     #[must_use]
     pub fn handshakes(&self) -> (u64, u64) {

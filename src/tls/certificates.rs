@@ -1,5 +1,7 @@
 //! The certificates of a configuration: where each comes from, and all of them together.
 
+mod error;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -12,15 +14,16 @@ use rustls::pki_types::CertificateDer;
 
 use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
-use super::facts::{date, days_between, renew_at};
-use super::files::{self, FilesError, Pair};
+use super::facts::{days_between, renew_at};
+use super::files::{self, Pair};
 use super::key_log;
-use super::local_ca::LocalError;
 use super::policy::{self, Policy};
 use super::store::Table;
 use super::wanted::{From, Obtained, Want, wanted};
 use crate::config::Config;
 use crate::proxy::headers::host::HostPattern;
+pub use error::CertificateError;
+pub(super) use error::Reason;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
@@ -334,100 +337,6 @@ impl fmt::Display for Source {
             Source::LocalAuthority => f.write_str("local authority"),
             Source::Acme => f.write_str("acme"),
             Source::StandIn => f.write_str("local authority, until there is one by acme"),
-        }
-    }
-}
-
-/// Why a site has no certificate.
-#[derive(Debug)]
-pub struct CertificateError {
-    /// The site's name.
-    pub site: String,
-    pub(super) reason: Reason,
-}
-
-#[derive(Debug)]
-pub(super) enum Reason {
-    Files(FilesError),
-    /// It would take the place of one that has not expired.
-    Expired {
-        cert: PathBuf,
-        on: SystemTime,
-    },
-    /// It would take the place of one that has begun.
-    Early {
-        cert: PathBuf,
-        on: SystemTime,
-    },
-    /// It would take the place of one that is for these names too.
-    Uncovered {
-        cert: PathBuf,
-        names: String,
-    },
-    /// About certificates of clients.
-    Clients(FilesError),
-    /// Shared, because one broken authority fails every site that needs it.
-    Local(Arc<LocalError>),
-}
-
-impl CertificateError {
-    /// What is wrong and what to do, without the site.
-    #[must_use]
-    pub fn reason(&self) -> String {
-        self.reason.to_string()
-    }
-
-    /// Whether a right is missing: the program ends with another exit code then.
-    #[must_use]
-    pub fn is_permission(&self) -> bool {
-        match &self.reason {
-            Reason::Files(error) | Reason::Clients(error) => error.is_permission(),
-            Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => false,
-            Reason::Local(error) => error.is_permission(),
-        }
-    }
-}
-
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "site {}: {}", self.site, self.reason)
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Files(error) => error.fmt(f),
-            Reason::Clients(error) => write!(f, "client certificates: {error}"),
-            Reason::Early { cert, on } => write!(
-                f,
-                "{}: the certificate is not valid before {}, and the one that it would replace is; \
-                 is this host's clock right?",
-                cert.display(),
-                date(*on)
-            ),
-            Reason::Uncovered { cert, names } => write!(
-                f,
-                "{}: the certificate is not for {names}, and the one that it would replace is",
-                cert.display()
-            ),
-            Reason::Expired { cert, on } => write!(
-                f,
-                "{}: the certificate expired on {}, and the one that it would replace has not",
-                cert.display(),
-                date(*on)
-            ),
-            Reason::Local(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CertificateError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.reason {
-            Reason::Files(error) | Reason::Clients(error) => Some(error),
-            Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => None,
-            Reason::Local(error) => Some(&**error),
         }
     }
 }

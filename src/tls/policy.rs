@@ -28,7 +28,7 @@ pub struct Policy {
     /// What tells it from others: a session, and a connection, is good under the rules that it was
     /// begun under.
     pub tag: Tag,
-    /// When the last of the clients' authorities expires, and when the first of their lists is over.
+    /// When the last of the clients' authorities expires, and the first of their lists ends.
     ends: Option<SystemTime>,
     lists_end: Option<SystemTime>,
     /// What its files looked like before they were read.

@@ -80,7 +80,7 @@ pub fn parse(
     if head.len() > HEAD {
         return Err(Malformed("its head is over 64 KiB"));
     }
-    // The parser takes it for the end of a line; others may not, and see one field where it sees two.
+    // The parser takes it for the end of a line; others may see one field instead of two.
     let mut ends = memchr::memchr_iter(b'\n', head);
     if ends.any(|end| !head.get(..end).is_some_and(|line| line.ends_with(b"\r"))) {
         return Err(Malformed("a line of its head ends without CR"));

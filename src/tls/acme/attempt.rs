@@ -201,7 +201,7 @@ impl Attempt<'_> {
         }
         Err(last.unwrap_or_else(|| {
             let words = "no challenge can work here: http-01 takes an address in `server.http`, \
-                         tls-alpn-01 one in `server.https`, dns-01 takes [acme.dns] and is the only \
+                         tls-alpn-01 one in `server.https`, dns-01 takes [acme.dns], the only \
                          one for a wildcard, and `acme.challenges` may name fewer";
             Failure::new(Kind::Unprovable, words)
         }))

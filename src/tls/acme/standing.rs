@@ -119,7 +119,7 @@ impl Standing {
     }
 }
 
-/// When a certificate is to be asked for. Who is eager does not wait out a failure that no authority
+/// When a certificate is to be asked for. Who is eager does not wait out one that no authority
 /// has counted.
 pub(super) fn due(
     wanted: &Wanted,

@@ -20,7 +20,7 @@ const RSA: usize = 2048;
 /// What is wrong with a chain, the site's own certificate first: a link that is missing or does not
 /// hold, and what is too weak. One sentence each.
 ///
-/// A root at the end is of no use and no harm; that the last one's issuer is known to clients cannot
+/// A root at the end is of no use and no harm; that clients know the last one's issuer cannot
 /// be seen from here, but where the site's own certificate stands alone, and has not signed itself,
 /// an authority in between is missing most likely: the public ones sign nothing with their roots.
 #[must_use]
@@ -43,7 +43,7 @@ pub fn judge(chain: &[CertificateDer<'_>]) -> Vec<String> {
         };
         found.push(format!(
             "{} {broken} the one after it in the file, so that clients find no way to an authority \
-             that they know; after the site's own certificate comes the one of its issuer ({}), then \
+             that they know; after the site's own certificate comes its issuer's ({}), then \
              that one's, up to the root, which may be left out",
             named(number),
             below.issuer()

@@ -35,7 +35,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Writes `value` at `_acme-challenge.` of `host` (a wildcard's is that of its parent) and waits
+    /// Writes `value` at `_acme-challenge.` of `host` (a wildcard's is its parent's) and waits
     /// until the server shows it.
     ///
     /// # Errors
