@@ -2,7 +2,7 @@
 //!
 //! It only makes the look happen at once that comes every few seconds anyway: where it does not
 //! work (a folder that may not be listed, a network file system, no watch left), nothing is lost
-//! but time. Watched are the folders on the way to each file, those that symbolic links lead through
+//! but time. Watched are the folders on the way to each file, those that links lead through
 //! counted, for the names that matter there: so a renamed folder is seen, and a link that is put in
 //! another's place, as certbot does it with files and Kubernetes with a folder.
 

@@ -107,8 +107,14 @@ impl Pebbles {
             like: self,
             places,
         };
-        if !closed {
-            pebble.open();
+        // Another process may take one of the ports between the choice and the start.
+        for attempt in 0.. {
+            if closed || pebble.try_open() {
+                break;
+            }
+            assert!(attempt < 3 && other.is_none(), "Pebble does not listen");
+            pebble.close();
+            pebble.places = Places::choose();
         }
         Some(pebble)
     }
@@ -118,6 +124,11 @@ impl Pebble {
     /// Starts it (again): what it knew is gone.
     #[track_caller]
     pub fn open(&mut self) {
+        assert!(self.try_open(), "Pebble does not listen");
+    }
+
+    /// The same; whether it listens, and has not ended instead.
+    fn try_open(&mut self) -> bool {
         let places = self.places;
         let mut dns =
             Command::new(tools::find("pebble-challtestsrv").unwrap().as_std().get_program());
@@ -137,9 +148,18 @@ impl Pebble {
         let mut child = command.spawn().unwrap();
         self.words = collect(child.stdout.take().unwrap());
         self.child = Some(child);
-        for port in [places.directory, places.management, places.dns_management] {
-            eventually("Pebble to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        }
+        let ports = [places.directory, places.management, places.dns_management];
+        let mut listens = false;
+        eventually("Pebble to listen or to end", || {
+            let ended = |child: &mut Option<Child>| {
+                child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+            };
+            let over = ended(&mut self.child) || ended(&mut self.dns);
+            let connects = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
+            listens = !over && ports.iter().all(connects);
+            over || listens
+        });
+        listens
     }
 
     /// Ends it.
