@@ -2,6 +2,8 @@
 
 #[path = "../../../src/downstream/guard.rs"]
 pub mod guard;
+#[path = "../../../src/downstream/field_block.rs"]
+pub mod field_block;
 #[path = "../../../src/downstream/frames.rs"]
 pub mod frames;
 #[path = "../../../src/downstream/inspection.rs"]
