@@ -296,15 +296,26 @@ fn unthreaded(error: &io::Error) -> Stop {
         }
         _ => return unstarted(error),
     }
-    let limit = match getrlimit(Resource::Nproc).current {
-        Some(limit) => format!("{limit} processes and threads"),
-        None => "any number of processes and threads, so that the limit is another".to_owned(),
+    let lacking = match (getrlimit(Resource::As).current, getrlimit(Resource::Nproc).current) {
+        // Each thread has a stack, and the kernel says the same where there is no room for it.
+        (Some(room), _) => format!(
+            "This process may have {} MiB of address space: raise it (LimitAS in a unit, ulimit -v \
+             in a shell)",
+            room >> 20
+        ),
+        (None, limit) => {
+            let limit = match limit {
+                Some(limit) => format!("{limit} processes and threads"),
+                None => "any number of processes and threads, so that the limit is another".into(),
+            };
+            format!(
+                "This user may have {limit}: raise it (LimitNPROC and TasksMax in a unit, ulimit \
+                 -u in a shell, the limit of pids of a container)"
+            )
+        }
     };
-    let text = format!(
-        "cannot start the threads that serve: {error}. This user may have {limit}: raise it \
-         (LimitNPROC and TasksMax in a unit, ulimit -u in a shell, the limit of pids of a \
-         container), or lower server.workers"
-    );
+    let text =
+        format!("cannot start the threads that serve: {error}. {lacking}, or lower server.workers");
     Stop { code: exit::FAILED, text }
 }
 

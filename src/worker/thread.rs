@@ -63,10 +63,10 @@ pub struct Mailbox {
 }
 
 /// Starts worker `index`, serving from `first`. `helper` makes connections that it may not make
-/// itself.
+/// itself. When this returns the worker has all that serving takes.
 ///
 /// # Errors
-/// When the system has no thread to give.
+/// When the system has no thread or descriptor to give.
 pub fn start(
     index: usize,
     first: Publication,
@@ -75,17 +75,24 @@ pub fn start(
     helper: Option<Line>,
     receiver: UnboundedReceiver<Message>,
 ) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let result = outcome.map_err(|error| error.to_string()).and_then(|runtime| {
-            let worker = Worker::new(index, first, metrics, &tickets, helper)?;
-            LocalSet::new().block_on(&runtime, worker.run(tickets, receiver));
-            Ok(())
+    let (ready, told) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let worker = runtime.and_then(|runtime| {
+            Ok((runtime, Worker::new(index, first, metrics, &tickets, helper)?))
         });
-        if let Err(error) = result {
-            tracing::error!("worker {index} cannot start: {error}");
+        match worker {
+            Ok((runtime, worker)) => {
+                let _ = ready.send(Ok(()));
+                LocalSet::new().block_on(&runtime, worker.run(tickets, receiver));
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
         }
-    })
+    })?;
+    told.recv().map_err(|_| io::Error::other("a worker panicked at its start"))??;
+    Ok(thread)
 }
 
 impl Worker {
@@ -95,18 +102,18 @@ impl Worker {
         metrics: Arc<WorkerMetrics>,
         tickets: &Arc<Tickets>,
         helper: Option<Line>,
-    ) -> Result<Rc<Self>, String> {
+    ) -> io::Result<Rc<Self>> {
         let mut backends = Backends::new(helper);
-        let view = View::new(first.state, tickets, &mut backends, &metrics)
-            .map_err(|error| error.to_string())?;
+        let view =
+            View::new(first.state, tickets, &mut backends, &metrics).map_err(io::Error::other)?;
         Ok(Rc::new(Self {
             index,
             wheel: Wheel::new(Instant::now()),
             metrics,
             log: RefCell::new(first.log),
-            ids: RequestIds::new().map_err(|_| "the system has no randomness".to_owned())?,
+            ids: RequestIds::new().map_err(|_| io::Error::other("the system has no randomness"))?,
             draining: Cell::new(false),
-            aside: Aside::start(index).map_err(|error| error.to_string())?,
+            aside: Aside::start(index)?,
             complaints: super::Complaints::default(),
             view: RefCell::new(Rc::new(view)),
             backends: RefCell::new(backends),

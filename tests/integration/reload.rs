@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::load::Load;
 use crate::harness::socket::Socket;
-use crate::harness::tools::{stderr, stdout};
+use crate::harness::tools::{self, stderr, stdout};
 use crate::harness::{Body, Client, Origin, Proxy, Request, Setup, Site, Wire, eventually};
 
 fn app(text: &'static str) -> Origin {
@@ -147,8 +147,9 @@ fn listeners_come_and_go() {
 #[test]
 fn a_listener_grows_to_every_address_and_shrinks_again() {
     let origin = app("ok");
-    let mut proxy = Proxy::plain_to(&origin).start();
-    let first = proxy.http();
+    let first = std::net::SocketAddr::from(([127, 0, 0, 1], tools::own_port()));
+    let setup = Proxy::plain_to(&origin).server(&format!("http = '{first}'"));
+    let mut proxy = setup.start();
     proxy.rewrite(|setup| setup.server(&format!("http = ':{}'", first.port())));
     let output = proxy.reload(&[]);
     assert!(output.status.success(), "{}", stderr(&output));

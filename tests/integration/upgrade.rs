@@ -190,8 +190,9 @@ fn a_listener_that_the_new_one_cannot_have_leaves_the_old_one_serving() {
 #[test]
 fn listeners_move_with_the_file() {
     let origin = app("ok");
-    let mut proxy = Proxy::start_copy(Proxy::plain_to(&origin));
-    let first = proxy.http();
+    let first = std::net::SocketAddr::from(([127, 0, 0, 1], tools::own_port()));
+    let setup = Proxy::plain_to(&origin).server(&format!("http = '{first}'"));
+    let mut proxy = Proxy::start_copy(setup);
     proxy.rewrite(|setup| setup.server(&format!("http = ':{}'", first.port())));
     proxy.upgrade();
     let elsewhere = std::net::SocketAddr::from(([127, 0, 0, 2], first.port()));

@@ -1,6 +1,6 @@
 //! Knot: a name server of another make that takes signed updates of one zone.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ impl Knot {
         tools::find("kdig")?;
         // Its own: Knot gives up the right to write to what another user owns.
         let folder = tempfile::Builder::new().prefix("portcullis-knot-").tempdir().unwrap();
-        let port = free_port();
+        let port = tools::own_port();
         let home = folder.path().display();
         let (key, secret) = KEY;
         let settings = format!(
@@ -98,12 +98,4 @@ impl Drop for Knot {
             eprintln!("Knot said:\n{}", self.words());
         }
     }
-}
-
-/// One that is free for both ways.
-fn free_port() -> u16 {
-    std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
-        .find(|place| UdpSocket::bind(place).is_ok())
-        .unwrap()
-        .port()
 }

@@ -1,6 +1,8 @@
 //! Programs that others wrote, where they are installed, and the verbs of ours.
 
+use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::process::Output;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::process::Command;
 
@@ -87,6 +89,24 @@ pub(super) const FUNCTIONS: &str = "\
         python3 -m http.server \"$1\" --bind 127.0.0.1 >/dev/null 2>&1 &
         until_ok bash -c \"exec 3<>/dev/tcp/127.0.0.1/$1\" 2>/dev/null
     }";
+
+/// A port that nobody has on any address, for TCP and UDP, outside of those that the system gives
+/// to whoever names none: nobody takes it until the test does, nor beside it on another address.
+pub fn own_port() -> u16 {
+    const PORTS: std::ops::Range<u32> = 10_000..30_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Each process begins elsewhere.
+    let first = std::process::id().wrapping_mul(97);
+    let ports = std::iter::repeat_with(|| {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        (PORTS.start + next % PORTS.len() as u32) as u16
+    });
+    let is_free = |port: &u16| {
+        let everywhere = (Ipv6Addr::UNSPECIFIED, *port);
+        TcpListener::bind(everywhere).is_ok() && UdpSocket::bind(everywhere).is_ok()
+    };
+    ports.take(PORTS.len()).find(is_free).expect("a free port")
+}
 
 /// Says on the terminal, past the capture of the test runner, that something was not tested.
 pub fn skip(why: &str) {

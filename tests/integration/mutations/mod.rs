@@ -47,7 +47,8 @@ fn bent_requests_over_http1() {
             }),
         }
     };
-    campaign::run(&Trial { protocol: "http/1.1", cases: 6800, wanted: HTTP1, play: &trial });
+    let (protocol, play) = ("http/1.1", &trial);
+    campaign::run(&Trial { protocol, cases: 6800, wanted: HTTP1, passing: 50, play });
 }
 
 #[test]
@@ -66,5 +67,6 @@ fn bent_requests_over_http2() {
             judge: Box::new(move |seen| http2::judge::complaints(case, &meant, &played, seen)),
         }
     };
-    campaign::run(&Trial { protocol: "h2", cases: 480, wanted: HTTP2, play: &trial });
+    // A malformed request ends its connection, and the requests behind it are not looked at.
+    campaign::run(&Trial { protocol: "h2", cases: 480, wanted: HTTP2, passing: 15, play: &trial });
 }

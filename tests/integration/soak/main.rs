@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use apps::Apps;
 use gauge::{Gauge, Sample};
-use harness::tools::stderr;
+use harness::tools::{own_port, stderr};
 use harness::{Client, Proxy, Setup, pki};
 use ledger::{Counts, Ledger};
 use operator::Operator;
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 fn soak(options: &Options) -> (Report, Proxy) {
     let ledger = Arc::new(Ledger::new());
     let mut apps = Apps::start(&ledger, options.spoil == Some(Spoil::Answers));
-    let second_port = free_port();
+    let second_port = own_port();
     let mut proxy = operator::setup(0, &apps, second_port).start();
     let metrics = proxy.metrics();
     let mut gauge = Gauge::new(&proxy);
@@ -268,10 +268,4 @@ fn logged_lines(proxy: &Proxy) -> u64 {
         is_log.then(|| std::fs::read(entry.path()).unwrap_or_default())
     });
     logs.map(|bytes| memchr::memmem::find_iter(&bytes, b"/s/w/").count() as u64).sum()
-}
-
-/// A port of loopback that nobody has at this moment.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -57,9 +57,13 @@ pub fn privilege(stage: &Stage) {
 /// a port that is closed, and none is cut.
 pub fn terminated(stage: &Stage) {
     let origin = Origin::start();
-    origin.handle("/slow", |_| async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        Response::new(Body::from("whole"))
+    let (release, held) = tokio::sync::watch::channel(false);
+    origin.handle("/slow", move |_| {
+        let mut held = held.clone();
+        async move {
+            held.wait_for(|is_released| *is_released).await.unwrap();
+            Response::new(Body::from("whole"))
+        }
     });
     origin.route("*", "ok");
     let mut proxy = Proxy::plain_to(&origin).server("grace = '20s'").start();
@@ -79,6 +83,8 @@ pub fn terminated(stage: &Stage) {
     eventually("some load", || load.answers() > 200);
     let began = Instant::now();
     proxy.signal(Signal::TERM);
+    proxy.expect_words("stopping: ");
+    release.send_replace(true);
     let status = proxy.wait_for_exit();
     let took = began.elapsed();
     let (answers, failures) = load.stop();
@@ -105,7 +111,7 @@ pub fn killed(stage: &Stage) {
     let origin = Origin::start();
     origin.route("*", "ok");
     let folder = crate::harness::proxy::folder();
-    let place = free_address();
+    let place = std::net::SocketAddr::from(([127, 0, 0, 1], tools::own_port()));
     let setup = Proxy::plain_to(&origin).server(&format!("http = '{place}'"));
     let setup = setup.first_site(|site| site.key("tls = 'local'"));
     setup.write(folder.path());
@@ -163,10 +169,6 @@ impl Drop for Child {
     }
 }
 
-fn free_address() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Too little room is the end of a start or of the process, which a service manager starts again;
 /// never a server that is there and does not answer.
 pub fn out_of_memory(stage: &Stage) {
@@ -174,11 +176,11 @@ pub fn out_of_memory(stage: &Stage) {
         return stage.case("skipped", || {});
     };
     let folder = crate::harness::proxy::folder();
-    let place = free_address();
+    let place = std::net::SocketAddr::from(([127, 0, 0, 1], tools::own_port()));
     let setup = Proxy::plain_to(&stage.origin).server(&format!("http = '{place}'"));
     setup.write(folder.path());
     let client = Client::plain(place, "app.test");
-    for megabytes in [8_u64, 24, 32, 48, 64] {
+    for megabytes in [8_u64, 24, 32, 40, 48, 64] {
         stage.case(&format!("{megabytes} MiB"), || {
             let mut command = Command::new("prlimit");
             command.arg(format!("--as={}", megabytes << 20)).arg(tools::PORTCULLIS);
