@@ -47,6 +47,10 @@ fn refusal(name: Option<&str>, config: &Config, standings: &[Standing]) -> Strin
              the server takes the new one up by itself",
             cert.display()
         ),
+        Some(TlsSource::OnDemand(_)) => format!(
+            "certificates under {name} are got when clients ask for a name, and renewed by \
+             themselves while clients come for it"
+        ),
         Some(TlsSource::Local | TlsSource::Auto) => format!(
             "the certificate for {name} is signed by the local authority, which renews it by itself"
         ),

@@ -299,6 +299,8 @@ pub(super) fn wanted_by(site: &Site, config: &Config) -> Vec<Want> {
             vec![want(site.hosts.clone(), from)]
         }
         TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority)],
+        // What clients ask for is shown from elsewhere.
+        TlsSource::OnDemand(_) => Vec::new(),
         TlsSource::Auto => {
             let asked = asked_for(site, config);
             let mut wants: Vec<_> =
