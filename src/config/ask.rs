@@ -25,7 +25,7 @@ impl Ask {
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let uri = text.parse::<Uri>();
         let uri = uri.map_err(|error| format!("`{text}` is not a URL: {error}"))?;
         let is_https = match uri.scheme_str() {

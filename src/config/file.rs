@@ -9,9 +9,9 @@ use toml::de::DeTable;
 
 use super::duration::Period;
 use super::kinds::{
-    AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
-    KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol, Staging,
-    Tls, TsigName, TsigSecret, User, Workers, Zone,
+    AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey,
+    Hsts, KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol,
+    Staging, Tls, TsigName, TsigSecret, User, Workers, Zone,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;

@@ -1,5 +1,6 @@
 //! Certificates for names that clients ask for: for which hosts, and who decides.
 
+use super::TlsSource;
 use super::file;
 use super::kinds::Count;
 use super::problems::Problem;
@@ -8,7 +9,6 @@ use super::report::Report;
 use super::resolve::bounded;
 use super::sites::Judge;
 use super::source::Span;
-use super::TlsSource;
 use crate::proxy::headers::host::HostPattern;
 
 /// Judges `acme.on_demand_rate`.

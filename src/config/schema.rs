@@ -9,9 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::duration::Period;
 use super::file::{File, HstsTable, TlsTable};
 use super::kinds::{
-    AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
-    KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol, Staging,
-    Tls, TsigName, TsigSecret, User, Workers, Zone,
+    AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey,
+    Hsts, KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol,
+    Staging, Tls, TsigName, TsigSecret, User, Workers, Zone,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;

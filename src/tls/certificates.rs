@@ -343,6 +343,8 @@ pub enum Source {
     LocalAuthority,
     /// An authority that was asked by ACME.
     Acme,
+    /// An authority that was asked by ACME when a client asked for the name.
+    OnDemand,
     /// The authority of this host, until one has issued a certificate by ACME.
     StandIn,
 }
@@ -353,6 +355,7 @@ impl fmt::Display for Source {
             Source::File(path) => path.display().fmt(f),
             Source::LocalAuthority => f.write_str("local authority"),
             Source::Acme => f.write_str("acme"),
+            Source::OnDemand => f.write_str("acme, on demand"),
             Source::StandIn => f.write_str("local authority, until there is one by acme"),
         }
     }

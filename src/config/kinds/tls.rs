@@ -16,8 +16,7 @@ pub(in crate::config) enum Tls {
 }
 
 impl Tls {
-    pub(in crate::config) const ALLOWED: &'static str =
-        "\"auto\", \"local\", { cert = \"chain.pem\", key = \"key.pem\" }, or for wildcards \
+    pub(in crate::config) const ALLOWED: &'static str = "\"auto\", \"local\", { cert = \"chain.pem\", key = \"key.pem\" }, or for wildcards \
          { on_demand = { ask = \"http://127.0.0.1:9000/allowed\" } }";
 }
 

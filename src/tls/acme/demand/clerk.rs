@@ -15,8 +15,8 @@ use super::question::Answer;
 use super::shelf::{Demand, Wish};
 use super::terms::{Rule, Terms};
 use crate::observe::rate_limited::RateLimited;
-use crate::tls::acme::keeper::Round;
 use crate::tls::acme::failure::Failure;
+use crate::tls::acme::keeper::Round;
 use crate::tls::acme::stored::{self, Stored};
 
 /// Handshakes that may wait for the same name: the other places are for other names.
@@ -115,7 +115,10 @@ impl Clerk {
             let _ = answer.send(true);
             return;
         }
-        let Some(rule) = self.rule(&name) else { return drop(answer.send(false)) };
+        let Some(rule) = self.rule(&name) else {
+            let _ = answer.send(false);
+            return;
+        };
         if self.find(&rule, &name) {
             let _ = answer.send(true);
             return;
@@ -313,9 +316,11 @@ impl Clerk {
                 self.start(Job::Renew, &rule, &name);
             }
         }
-        let waits = self.kept.values().filter(|kept| !kept.is_busy).map(|kept| {
-            kept.look.min(kept.not_after).duration_since(now).unwrap_or_default()
-        });
+        let waits = self
+            .kept
+            .values()
+            .filter(|kept| !kept.is_busy)
+            .map(|kept| kept.look.min(kept.not_after).duration_since(now).unwrap_or_default());
         self.next_look = Instant::now() + waits.min().unwrap_or(SELDOM).clamp(OFTEN, SELDOM);
     }
 

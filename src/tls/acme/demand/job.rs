@@ -65,9 +65,7 @@ impl Job {
     }
 }
 
-async fn within(
-    round: impl Future<Output = Result<Round, Failure>>,
-) -> Result<Round, Failure> {
+async fn within(round: impl Future<Output = Result<Round, Failure>>) -> Result<Round, Failure> {
     let slow = |_| Failure::new(Kind::Unreachable, format!("nothing came of it within {LIMIT:?}"));
     timeout(LIMIT, round).await.map_err(slow)?
 }

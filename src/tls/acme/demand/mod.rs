@@ -14,7 +14,9 @@ pub(super) mod book;
 pub(super) mod question;
 pub(super) mod terms;
 mod job;
+mod kept;
 pub(super) mod clerk;
 
+pub use kept::kept;
 pub use shelf::Demand;
 pub(super) use terms::wants;

@@ -12,9 +12,8 @@ const LONGEST: usize = 180;
 /// private network's; with `only_public` authorities, none that nobody can own either.
 #[must_use]
 pub(in crate::tls) fn is_plausible(name: &str, only_public: bool) -> bool {
-    let is_spelt = |label: &str| {
-        !label.starts_with('-') && !label.ends_with('-') && !label.contains('_')
-    };
+    let is_spelt =
+        |label: &str| !label.starts_with('-') && !label.ends_with('-') && !label.contains('_');
     let Ok(host) = Host::parse(name.as_bytes()) else { return false };
     host.as_str() == name
         && name.len() <= LONGEST
