@@ -357,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn who_decides_on_names_takes_a_port_and_the_authority_its_own() {
+        let site = "[[site]]\nhost = \"*\"\nto = \"192.0.2.1:80\"\n\
+            tls = { on_demand = { ask = \"https://app.internal:9000/x\" } }\n";
+        let needs = needs(site, &[]);
+        let key = "site *: tls.on_demand.ask";
+        assert_eq!(needs.own.get(&9000).map(String::as_str), Some(key));
+        assert!(needs.connect.contains_key(&9000) && needs.own.contains_key(&443));
+        assert!(place(&needs, "/etc/ssl/certs").is_some());
+        assert_eq!(needs.names, Some((key.to_owned(), "app.internal".to_owned())));
+    }
+
+    #[test]
     fn an_application_over_tls_takes_the_roots() {
         let text =
             "[server]\nhttps = []\n[[site]]\nhost = \"a.test\"\nto = \"https://192.0.2.1\"\n";

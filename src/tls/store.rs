@@ -328,6 +328,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_got_on_demand_is_shown_for_the_name_alone() {
+        let (mut table, all) = table(&[&["www.a.test"], &["*.b.test"]]);
+        let demand = Arc::new(Demand::default());
+        assert!(!table.has_on_demand());
+        table.show_on_demand(&hosts(&["*.a.test", "*"]), &demand, 3);
+        assert!(table.has_on_demand());
+        for (name, is_on_demand) in [
+            ("www.a.test", false),
+            ("x.a.test", true),
+            ("X.a.test.", true),
+            ("x.b.test", false),
+            ("stranger.test", true),
+        ] {
+            assert_eq!(table.on_demand(name).is_some(), is_on_demand, "{name}");
+            assert_eq!(table.for_name(name).is_none(), is_on_demand, "{name}");
+            assert_eq!(table.policy_for_name(name), Some(if is_on_demand { 3 } else { 0 }));
+        }
+        assert!(table.for_address(None).is_none() && table.policy_for_address(None).is_none());
+        demand.put("x.a.test", &all[0]);
+        assert_eq!(index(&all, table.for_name("X.a.test").as_ref()), Some(0));
+        assert!(table.for_name("y.a.test").is_none());
+        let mut next = Table::default();
+        next.inherit(&hosts(&["*.a.test"]), &table, 5);
+        assert!(next.for_name("x.a.test").is_some());
+    }
+
+    #[test]
     fn a_client_without_a_name_gets_the_site_of_the_address_it_reached() {
         let (table, all) = table(&[&["192.0.2.1"], &["2001:db8::1"], &["*"]]);
         let reached = |address: &str| Some(address.parse::<IpAddr>().unwrap());

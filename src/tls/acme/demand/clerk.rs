@@ -219,7 +219,9 @@ impl Clerk {
     fn got(&mut self, name: &str, result: Result<Round, Failure>) {
         let now = SystemTime::now();
         match result {
-            Ok(Round { stored: Some(stored), look, .. }) if stored.is_valid(now) => {
+            Ok(Round { stored: Some(stored), look, .. })
+                if stored.covers_name(name) && stored.is_valid(now) =>
+            {
                 self.book.got(name, Ok(()), Instant::now());
                 if self.rule(name).is_some() {
                     self.keep(name, &stored, look);
@@ -248,7 +250,9 @@ impl Clerk {
         let later = now + (kept.life / 20).clamp(OFTEN, SELDOM * 60);
         kept.look = later;
         match outcome {
-            Some(Outcome::Renewed(Ok(Round { stored: Some(stored), look, .. }))) => {
+            Some(Outcome::Renewed(Ok(Round { stored: Some(stored), look, .. })))
+                if stored.covers_name(name) =>
+            {
                 self.keep(name, &stored, look);
             }
             Some(Outcome::Renewed(Err(failure))) => {

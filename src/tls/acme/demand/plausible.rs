@@ -4,7 +4,7 @@ use crate::proxy::headers::host::{Host, HostPattern};
 use crate::tls::acme::names::is_reserved_name;
 use crate::tls::wanted::is_public;
 
-/// The longest name that fits into a certificate's common fields and a file's name here, in bytes.
+/// The longest name that is asked for, in bytes: its entries in the storage bear it whole.
 const LONGEST: usize = 180;
 
 /// Whether an authority could sign `name`, in lower case: a host name of two labels or more that is

@@ -68,7 +68,7 @@ impl Demand {
     }
 
     /// Shows `certificate` for `name` from now on.
-    pub(super) fn put(&self, name: &str, certificate: &Arc<CertifiedKey>) {
+    pub(in crate::tls) fn put(&self, name: &str, certificate: &Arc<CertifiedKey>) {
         let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         let used = shelf.get(name).map_or(self.clock(), |old| old.used.load(Ordering::Relaxed));
         let shown = Shown { certificate: Arc::clone(certificate), used: used.into() };
