@@ -240,8 +240,8 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
 }
 
 /// RFC 9110 §7.4, §15.5.20: a connection is good for the name that its handshake asked for, and
-/// for others only under the very same certificate files and the very same rules of TLS; where each
-/// name has a certificate of its own, for that one alone. What was agreed on before a reload must be
+/// for others only under the very same certificate files and the very same rules of TLS; for no
+/// other where each name has a certificate of its own. What was agreed on before a reload must be
 /// good under the rules of now.
 fn agrees_with_handshake(
     connection: &Connection,

@@ -12,7 +12,7 @@ use crate::config::words;
 pub(in crate::config) enum Tls {
     Auto,
     Local,
-    Table(TlsTable),
+    Table(Box<TlsTable>),
 }
 
 impl Tls {
@@ -24,7 +24,7 @@ impl Value for Tls {
     fn read(node: &Node<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
         let value = node.get_ref();
         if value.is_table() {
-            return read_section(node, reader).map(Self::Table);
+            return read_section(node, reader).map(|table| Self::Table(Box::new(table)));
         }
         let Some(text) = value.as_str() else {
             reader.wrong_type(node, Self::ALLOWED, None);

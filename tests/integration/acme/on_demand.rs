@@ -9,7 +9,7 @@ use rustls::{AlertDescription, ClientConfig};
 
 use super::*;
 use crate::harness::pebble::Pebbles;
-use crate::harness::{Body, Response, Setup, Wire, eventually, pki, tools};
+use crate::harness::{Body, Response, Setup, Wire, pki, tools};
 
 /// The program that says which names may have a certificate, and remembers which it was asked for.
 struct Decider {
