@@ -1,7 +1,8 @@
 //! Certificates for names that clients ask for, under wildcards and `*`.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use rustls::{AlertDescription, ClientConfig};
 
 use super::*;
 use crate::harness::pebble::Pebbles;
-use crate::harness::{Body, Response, Setup, Wire, pki, tools};
+use crate::harness::{Body, Response, Setup, Wire, eventually, pki, tools};
 
 /// The program that says which names may have a certificate, and remembers which it was asked for.
 struct Decider {
@@ -270,6 +271,37 @@ fn a_handshake_for_which_nothing_comes_ends_with_an_alert_in_time() {
     expect_alert(&proxy, "a.shop.test");
     proxy.expect_words("its handshakes are refused");
     expect_alert(&proxy, "a.shop.test");
+}
+
+/// Handshakes for one name may not take the places of all others, nor keep them when they leave.
+#[test]
+fn not_too_many_wait_for_one_name_and_who_leaves_gives_its_place_back() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, decider) = (app(), Decider::allowing(&["a.shop.test"]));
+    // It takes requests, and longer than anybody waits here.
+    let silent = Origin::start_tls(&["localhost"]);
+    silent.handle("*", |_| std::future::pending());
+    let directory = pebble.directory_at(([127, 0, 0, 1], silent.port()).into());
+    let setup = setup(&pebble, "*.shop.test", &origin, &decider.url());
+    let setup = setup.limits("tls_handshake_timeout = '10m'");
+    let proxy = setup.acme(&format!("directory = '{directory}'")).start();
+    let name = "a.shop.test".try_into().unwrap();
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(anybody(), name).unwrap().write_tls(&mut hello).unwrap();
+    let waiting: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(proxy.https()).unwrap();
+            stream.write_all(&hello).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        })
+        .collect();
+    let refused = || waiting.iter().filter(|stream| stream.peek(&mut [0]).is_ok()).count();
+    eventually("a refusal for those who are too many, and for them alone", || {
+        refused() == 8 && proxy.connections_open() == 32
+    });
+    drop(waiting);
+    eventually("an end of those who left", || proxy.connections_open() == 0);
 }
 
 #[test]
