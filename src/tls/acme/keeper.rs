@@ -102,9 +102,9 @@ impl Keeper {
     /// Looks how the certificate stands; asks the authority when it wants it renewed, where that
     /// is to be known.
     pub(super) async fn survey(&mut self) -> Result<Round, Failure> {
-        let round = self.round()?;
+        let (round, now) = (self.round()?, SystemTime::now());
         match &round.stored {
-            Some(stored) if round.due > SystemTime::now() && round.look < round.due => {
+            Some(stored) if round.due > now && round.look <= now => {
                 self.ask_for_window(stored).await?;
                 self.round()
             }
