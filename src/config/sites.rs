@@ -129,12 +129,17 @@ impl Judge<'_, '_> {
         let Some(At { value, span: place }) = file.tls.given() else {
             return TlsSource::Auto;
         };
-        let files = match value {
-            Tls::Files(files) => files,
+        let table = match value {
+            Tls::Table(table) => table,
             Tls::Local => return TlsSource::Local,
             Tls::Auto => return TlsSource::Auto,
         };
-        for (key, field) in [("cert", &files.cert), ("key", &files.key)] {
+        match &table.on_demand {
+            Field::Given(on_demand) => return self.on_demand(&file.value, table, on_demand),
+            Field::Wrong => return TlsSource::Auto,
+            Field::Absent => {}
+        }
+        for (key, field) in [("cert", &table.cert), ("key", &table.key)] {
             if field.is_absent() {
                 let problem =
                     Problem::missing(format!("`{key}` is missing: a certificate needs both files"))
@@ -142,7 +147,7 @@ impl Judge<'_, '_> {
                 self.report.add(place, problem);
             }
         }
-        let (Some(cert), Some(key)) = (files.cert.given(), files.key.given()) else {
+        let (Some(cert), Some(key)) = (table.cert.given(), table.key.given()) else {
             return TlsSource::Auto;
         };
         let pair = [cert, key].map(|at| (self.base.join(&at.value.0), &at.span));

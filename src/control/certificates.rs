@@ -35,8 +35,9 @@ impl Plane {
                 waiting.names.join(", ")
             );
         }
+        let demand = state.certificates.demand();
         let served = |names: &[String]| state.certificates.issued(names).cloned();
-        self.acme.keep(&state.config, &state.roots, &state.pending, served);
+        self.acme.keep(&state.config, &state.roots, &state.pending, demand, served);
     }
 
     /// Reads every certificate again and serves from what is there.

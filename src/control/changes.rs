@@ -152,6 +152,7 @@ fn tls(source: &TlsSource) -> String {
         TlsSource::Auto => "auto".to_owned(),
         TlsSource::Local => "local".to_owned(),
         TlsSource::Files { cert, .. } => cert.display().to_string(),
+        TlsSource::OnDemand(ask) => format!("on demand, as {ask} says"),
     }
 }
 

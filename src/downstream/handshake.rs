@@ -6,13 +6,13 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::server::{Acceptor, ClientHello};
 use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::connection::Tls;
@@ -23,6 +23,9 @@ use crate::tls::presented::Presented;
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
 use crate::worker::view::View;
+
+/// Of the time for a handshake, what is left for an alert when no certificate has come.
+const FOR_THE_ALERT: Duration = Duration::from_millis(250);
 
 /// What is read at a time: a client's part of a handshake without certificates is smaller.
 const PIECE: usize = 4 * 1024;
@@ -37,7 +40,8 @@ pub async fn handshake(
     peer: SocketAddr,
 ) -> Option<(Stream, Tls)> {
     let limit = worker.view().limits().tls_handshake_timeout;
-    let result = timeout(limit, shake(worker, socket)).await;
+    let until = Instant::now() + limit;
+    let result = timeout_at(until.into(), shake(worker, socket, until)).await;
     let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout)) {
         Ok(done) => {
             worker.metrics.handshakes.add(1);
@@ -63,6 +67,7 @@ pub async fn handshake(
 async fn shake(
     worker: &Worker,
     socket: TcpStream,
+    until: Instant,
 ) -> Result<Option<(Stream, Tls)>, HandshakeFailure> {
     let view = worker.view();
     // Asking the system for the address is spared where nothing depends on it.
@@ -79,12 +84,24 @@ async fn shake(
         let _ = stream.shutdown().await;
         return Ok(None);
     }
+    if let Some(name) = server_name.as_deref()
+        && let Some(demand) = view.tls.on_demand(name)
+        && demand.certificate(name).is_none()
+    {
+        // What comes of it is seen below; the alert has to go in time.
+        let until = until.checked_sub(FOR_THE_ALERT).unwrap_or(until);
+        tokio::select! {
+            _ = demand.wait(name, until) => {}
+            () = gone(&start.io) => return Err(HandshakeFailure::Io),
+        }
+        if demand.certificate(name).is_none() {
+            return Err(refuse(&mut start.io).await);
+        }
+    }
     let found = view.tls.for_hello(&start.client_hello(), local);
     let found = found.map(|(config, policy)| (Arc::clone(config), Arc::clone(policy)));
     let Some((config, policy)) = found else {
-        // Best effort: the client may have gone already.
-        let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
-        return Err(HandshakeFailure::NoCertificate);
+        return Err(refuse(&mut start.io).await);
     };
     let (accepted, mut socket) = (start.accepted, start.io);
     let answered = aside(worker, move || accepted.into_connection(config)).await?;
@@ -125,6 +142,22 @@ async fn shake(
         http2: connection.alpn_protocol() == Some(b"h2"),
     };
     Ok(Some((Stream::tls(socket, connection), tls)))
+}
+
+/// Tells the client that there is no certificate for the name it asks for.
+async fn refuse(socket: &mut TcpStream) -> HandshakeFailure {
+    // Best effort: the client may have gone already.
+    let _ = socket.write_all(&UNRECOGNIZED_NAME).await;
+    HandshakeFailure::NoCertificate
+}
+
+/// Waits until a client that has sent its ClientHello closes the connection; for ever once it has
+/// sent more, behind which an end cannot be seen.
+async fn gone(socket: &TcpStream) {
+    match socket.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
 }
 
 /// The rules for a handshake by which an authority looks whether a name is ours (RFC 8737 §3): it

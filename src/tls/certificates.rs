@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustls::KeyLog;
 use rustls::pki_types::CertificateDer;
 
+use super::acme::Demand;
 use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{days_between, renew_at};
@@ -20,7 +21,7 @@ use super::key_log;
 use super::policy::{self, Policy};
 use super::store::Table;
 use super::wanted::{From, Obtained, Want, wanted};
-use crate::config::Config;
+use crate::config::{Config, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
 pub(super) use error::Reason;
@@ -45,6 +46,8 @@ pub struct Certificates {
     key_log: Option<Arc<dyn KeyLog>>,
     /// What authorities have issued, by the name under which it is kept.
     issued: HashMap<String, CertificateDer<'static>>,
+    /// What is got when clients ask for a name, from one configuration to the next.
+    demand: Arc<Demand>,
 }
 
 impl Certificates {
@@ -100,12 +103,19 @@ impl Certificates {
             key_log: key_log::asked_for(config, before.and_then(|before| before.key_log.as_ref())),
             policies,
             of_sites,
+            demand: before.map(|before| Arc::clone(&before.demand)).unwrap_or_default(),
         };
         let under: HashMap<String, usize> =
             config.sites.iter().map(crate::config::Site::name).zip(all.of_sites.clone()).collect();
         let kept = before.filter(|_| keeps);
         let before = before.map_or(&[][..], |before| &before.pairs);
         let mut table = Table::default();
+        for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
+            if let TlsSource::OnDemand(_) = site.tls {
+                let policy = under.get(&site.name()).copied().unwrap_or_default();
+                table.show_on_demand(&site.hosts, &all.demand, policy);
+            }
+        }
         let mut authority = None;
         tell_unprovable(config);
         for want in wanted(config) {
@@ -252,7 +262,14 @@ impl Certificates {
             policies: Vec::new(),
             of_sites: Vec::new(),
             key_log: None,
+            demand: Arc::default(),
         })
+    }
+
+    /// What is got when clients ask for a name.
+    #[must_use]
+    pub fn demand(&self) -> &Arc<Demand> {
+        &self.demand
     }
 
     pub(super) fn table(&self) -> &Arc<Table> {
@@ -326,6 +343,8 @@ pub enum Source {
     LocalAuthority,
     /// An authority that was asked by ACME.
     Acme,
+    /// An authority that was asked by ACME when a client asked for the name.
+    OnDemand,
     /// The authority of this host, until one has issued a certificate by ACME.
     StandIn,
 }
@@ -336,6 +355,7 @@ impl fmt::Display for Source {
             Source::File(path) => path.display().fmt(f),
             Source::LocalAuthority => f.write_str("local authority"),
             Source::Acme => f.write_str("acme"),
+            Source::OnDemand => f.write_str("acme, on demand"),
             Source::StandIn => f.write_str("local authority, until there is one by acme"),
         }
     }

@@ -9,6 +9,7 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::{ServerConfig, version};
 
+use super::acme::Demand;
 use super::certificates::Certificates;
 use super::policy::Policy;
 use super::store::{Resolver, Table};
@@ -41,6 +42,7 @@ pub struct ServerConfigs {
     table: Arc<Table>,
     by_policy: Vec<Variants>,
     needs_address: bool,
+    has_on_demand: bool,
 }
 
 /// The rules under one policy.
@@ -71,6 +73,7 @@ impl ServerConfigs {
         let by_policy = certificates.policies().iter().map(variants);
         Ok(Self {
             by_policy: by_policy.collect::<Result<_, rustls::Error>>()?,
+            has_on_demand: table.has_on_demand(),
             needs_address: table.addresses().next().is_some(),
             table: table.clone(),
         })
@@ -81,6 +84,13 @@ impl ServerConfigs {
     #[must_use]
     pub fn needs_address(&self) -> bool {
         self.needs_address
+    }
+
+    /// Where the certificate for a name is got when a client asks for it, and may not be there yet.
+    #[must_use]
+    pub fn on_demand(&self, name: &str) -> Option<&Arc<Demand>> {
+        // Nobody else is to pay for it.
+        if self.has_on_demand { self.table.on_demand(name) } else { None }
     }
 
     /// The rules for a client whose ClientHello is already read, and what they came from; `None`

@@ -9,7 +9,7 @@ use crate::control::client;
 use crate::tls::acme::budget::{Budget, Left, Limits, limits_of};
 use crate::tls::acme::ledger::{self, Ledger};
 use crate::tls::acme::vault::Files;
-use crate::tls::acme::{Standing, host_and_port, wanted};
+use crate::tls::acme::{Standing, demand, host_and_port, wanted, wants_any};
 use crate::tls::facts::instant;
 
 /// What is known of every certificate by ACME.
@@ -47,11 +47,14 @@ impl Outlooks {
                 kept.map(|standing| standing.as_json(now)).collect()
             }
         };
+        let kept = demand::kept(config);
+        let kept = kept.iter().filter_map(|one| Standing::read(&vault, one).ok());
+        let standings = standings.into_iter().chain(kept.map(|it| it.as_json(now))).collect();
         let limited = config.acme.authorities.iter().filter_map(|authority| {
             Some((authority.directory.clone(), limits_of(&authority.directory)?))
         });
         let limited: Vec<_> = limited.collect();
-        let ledgers = if limited.is_empty() || wanted.is_empty() {
+        let ledgers = if limited.is_empty() || !wants_any(config) {
             Vec::new()
         } else {
             ledger::all(&vault, &[], &Ledger::default()).unwrap_or_default()
@@ -85,6 +88,12 @@ impl Outlook<'_> {
             (true, ..) => instant(at, now),
             (false, ..) => format!("next try {}", instant(at, now)),
         }
+    }
+
+    /// The same for one that is got when clients ask for it, and renewed while they come.
+    pub(super) fn next_on_demand(&self, now: SystemTime) -> String {
+        let at = moment(self.standing.get("next")).filter(|at| *at > now);
+        at.map_or_else(|| "when clients come".to_owned(), |at| instant(at, now))
     }
 
     /// When it is asked for, for programs.

@@ -27,9 +27,11 @@ pub mod renewal_info;
 mod attempt;
 pub mod standing;
 mod keeper;
+pub mod demand;
 pub mod manager;
 
 pub use challenge::pending::Pending;
+pub use demand::Demand;
 pub use manager::Manager;
 pub use names::{Wanted, host_and_port, wanted, wants_any};
 pub use roots::Roots;
