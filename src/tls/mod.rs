@@ -17,6 +17,7 @@ pub mod clients;
 pub mod policy;
 pub mod presented;
 pub mod key_log;
+pub mod suites;
 pub mod hsts;
 pub mod server;
 pub mod tickets;

@@ -7,9 +7,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+};
 
 /// A certificate and its key as PEM.
 #[derive(Clone, Debug)]
@@ -87,6 +90,25 @@ pub fn trusting_pem(
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
+}
+
+/// A client's settings that trust the test authority and offer these suites in this order.
+pub fn trusting_with_suites(suites: &[SupportedCipherSuite]) -> Arc<ClientConfig> {
+    let root = CertificateDer::from_pem_slice(root_pem().as_bytes()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let provider = CryptoProvider {
+        cipher_suites: suites.to_vec(),
+        ..rustls::crypto::aws_lc_rs::default_provider()
+    };
+    let versions: Vec<_> = [&rustls::version::TLS13, &rustls::version::TLS12]
+        .into_iter()
+        .filter(|version| suites.iter().any(|suite| *suite.version() == **version))
+        .collect();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&versions)
+        .unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A server's settings with this pair.
