@@ -100,6 +100,7 @@ fn server(file: &file::Server, place: &Span, report: &mut Report<'_>) -> Server 
         proxy_protocol: file.proxy_protocol.value().copied().unwrap_or(false),
         via: file.via.value().copied().unwrap_or(false),
         key_log: key_log(file, report),
+        ocsp: file.ocsp.value().copied().unwrap_or(true),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod wanted;
 pub mod files;
 pub mod local_ca;
 pub mod acme;
+pub mod ocsp;
 pub mod facts;
 pub mod storage;
 pub mod trust;
