@@ -115,3 +115,6 @@ pub fn judge(certified: &CertifiedKey, config: &Config, now: SystemTime) -> Opti
          and {why}"
     ))
 }
+
+#[cfg(test)]
+mod tests;
