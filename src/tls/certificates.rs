@@ -135,7 +135,8 @@ impl Certificates {
             for Obtained { certified, hosts, source, pair } in obtained {
                 all.pairs.extend(pair);
                 if source != Source::StandIn {
-                    let unstapled = ocsp::judge(&certified, config, now);
+                    let unstapled =
+                        ocsp::judge(&certified, config.server.ocsp, &config.acme.storage, now);
                     for warning in want.judge(&certified, now).into_iter().chain(unstapled) {
                         tracing::warn!("site {}: {warning}", want.site);
                     }

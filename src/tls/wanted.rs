@@ -200,7 +200,7 @@ impl Want {
         };
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
-            warnings.extend(ocsp::judge(certified, config, now));
+            warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
         }
         let chain = certified.as_ref().ok().and_then(Option::as_ref).map(|it| it.cert.clone());
         Found {

@@ -22,7 +22,6 @@ use rustix::fs::Mode;
 use rustls::sign::CertifiedKey;
 
 use super::storage::{Folder, StorageError};
-use crate::config::Config;
 pub use keeper::Keeper;
 use question::{Key, Question, is_required_by};
 use response::{Span, verify};
@@ -87,27 +86,32 @@ fn store(storage: &Path, question: &Question, response: &[u8]) -> Result<(), Sto
     folder.write(&question.entry(), response, Mode::RUSR | Mode::WUSR, &lock)
 }
 
-/// One sentence about a certificate that clients refuse without a response (RFC 7633), where there
-/// is none.
+/// One sentence about a certificate that clients refuse without a response (RFC 7633), where none
+/// is in the storage, or none is asked for.
 #[must_use]
-pub fn judge(certified: &CertifiedKey, config: &Config, now: SystemTime) -> Option<String> {
+pub fn judge(
+    certified: &CertifiedKey,
+    is_on: bool,
+    storage: &Path,
+    now: SystemTime,
+) -> Option<String> {
     let leaf = certified.cert.first()?;
     if !is_required_by(leaf) {
         return None;
     }
     let question = Question::of(&certified.cert);
-    let is_there = question.as_ref().is_some_and(|question| {
-        Staples::default().of(question, &config.acme.storage, now).is_some()
-    });
+    let is_there = question
+        .as_ref()
+        .is_some_and(|question| Staples::default().of(question, storage, now).is_some());
     let why = match question {
-        _ if !config.server.ocsp => "`server.ocsp` is off".to_owned(),
+        _ if !is_on => "`server.ocsp` is off".to_owned(),
         None => "it names no responder on http, or its issuer's certificate does not follow it in \
                  the file"
             .to_owned(),
         Some(_) if is_there => return None,
         Some(question) => {
             let (host, port) = question.place();
-            format!("there is none yet: the running server asks {host}:{port} for it")
+            format!("none is kept yet: the running server asks {host}:{port} for it")
         }
     };
     Some(format!(

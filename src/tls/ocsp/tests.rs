@@ -290,15 +290,15 @@ fn a_certificate_that_insists_on_a_response_is_told_where_there_is_none() {
         let certified = certificates.table().for_name("a.test").unwrap();
         if let Some(question) = certificates.questions().0.first() {
             let answer = Answer::good(question, now).signed(authority.issuer.key(), None);
-            let before = judge(&certified, &config, now);
+            let before = judge(&certified, ocsp, &storage, now);
             store(&storage, question, &answer).unwrap();
-            return (before, judge(&certified, &config, now));
+            return (before, judge(&certified, ocsp, &storage, now));
         }
-        (judge(&certified, &config, now), None)
+        (judge(&certified, ocsp, &storage, now), None)
     };
     let ours = || responder("http://ocsp.test/");
     let (before, after) = told(vec![ours(), insistence()], true);
-    assert!(before.unwrap().contains("there is none yet") && after.is_none());
+    assert!(before.unwrap().contains("none is kept yet") && after.is_none());
     let off = told(vec![ours(), insistence()], false).0.unwrap();
     assert!(off.contains("`server.ocsp` is off"), "{off}");
     let nobody = told(vec![insistence()], true).0.unwrap();
