@@ -124,6 +124,9 @@ section! {
         /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
         #[schemars(extend("default" = false))]
         key_log: bool,
+        /// Whether authorities that give an OCSP address are asked for what is stapled.
+        #[schemars(extend("default" = true))]
+        ocsp: bool,
     }
 }
 

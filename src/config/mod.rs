@@ -92,6 +92,8 @@ pub struct Server {
     pub via: bool,
     /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
     pub key_log: bool,
+    /// Whether responders that certificates name are asked, for what is stapled (RFC 6066 §8).
+    pub ocsp: bool,
 }
 
 /// Whether the running program shuts itself in.

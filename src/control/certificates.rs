@@ -40,6 +40,12 @@ impl Plane {
         self.acme.keep(&state.config, &state.roots, &state.pending, demand, served);
     }
 
+    /// Has responders asked about the certificates that are served.
+    pub(super) fn keep_staples(&mut self) {
+        let (questions, staples) = self.state.certificates.questions();
+        self.staples.keep(questions, staples, &self.state.config.acme.storage);
+    }
+
     /// Reads every certificate again and serves from what is there.
     pub(super) async fn take_certificates(&mut self) {
         match State::renew(&self.state, &self.registry) {

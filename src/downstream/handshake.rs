@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::server::{Acceptor, ClientHello};
-use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{
+    AlertDescription, HandshakeKind, PeerMisbehaved, ProtocolVersion, ServerConfig,
+    ServerConnection,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::connection::Tls;
 use super::stream::Stream;
@@ -75,8 +78,7 @@ async fn shake(
         true => socket.local_addr().ok().map(|address| address.ip().to_canonical()),
         false => None,
     };
-    let mut start =
-        LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(|e| kind(&e))?;
+    let mut start = hello(socket).await.map_err(|error| kind(&error))?;
     let server_name = start.client_hello().server_name().map(normal);
     if let Some(proof) = challenge(&start.client_hello(), server_name.as_deref(), &view) {
         let mut stream = start.into_stream(proof).await.map_err(|error| kind(&error))?;
@@ -160,6 +162,33 @@ async fn gone(socket: &TcpStream) {
     }
 }
 
+/// The fatal alert `unexpected_message` as a plaintext record (RFC 8446 §5.1, §6.2).
+const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
+
+/// Reads the ClientHello. What is none gets an alert: from the library for most of it, and from
+/// here where it says nothing, which is to messages that have no business there.
+async fn hello(socket: TcpStream) -> io::Result<StartHandshake<TcpStream>> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+    let error = match (&mut acceptor).await {
+        Ok(start) => return Ok(start),
+        Err(error) => error,
+    };
+    let is_unanswered = matches!(
+        error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()),
+        Some(
+            rustls::Error::InappropriateMessage { .. }
+                | rustls::Error::InappropriateHandshakeMessage { .. }
+                | rustls::Error::PeerMisbehaved(
+                    PeerMisbehaved::MessageInterleavedWithHandshakeMessage
+                )
+        )
+    );
+    if let (true, Some(mut socket)) = (is_unanswered, acceptor.take_io()) {
+        let _ = socket.write_all(&UNEXPECTED_MESSAGE).await;
+    }
+    Err(error)
+}
+
 /// The rules for a handshake by which an authority looks whether a name is ours (RFC 8737 §3): it
 /// offers this protocol and no other, for a name that is pending.
 fn challenge(
@@ -192,6 +221,12 @@ async fn finish(
     mut connection: ServerConnection,
     asks_for_certificates: bool,
 ) -> Result<ServerConnection, HandshakeFailure> {
+    // What came along with the hello is nothing, as a rule; nobody would look at it until more
+    // comes.
+    if let Err(error) = connection.process_new_packets() {
+        let _ = send(socket, &mut connection).await;
+        return Err(kind_of(&error));
+    }
     loop {
         send(socket, &mut connection).await.map_err(|error| kind(&error))?;
         if !connection.is_handshaking() {

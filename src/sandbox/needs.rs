@@ -128,6 +128,14 @@ impl Needs {
         self.connect.extend(ports.map(|port| (port, "its own listener".to_owned())));
     }
 
+    /// Lets the program ask responders, each at its host and port.
+    pub fn ask_responders<'a>(&mut self, places: impl Iterator<Item = (&'a str, u16)>) {
+        for (host, port) in places {
+            self.connect.entry(port).or_insert_with(|| OCSP_KEY.to_owned());
+            self.name(host, OCSP_KEY);
+        }
+    }
+
     /// The log, the storage and the control socket.
     fn kept(&mut self, config: &Config) {
         if let AccessLog::File(path) = &config.log.access {
@@ -270,6 +278,9 @@ const ACME_KEY: &str = "acme.directory";
 
 /// The key that names the server of dns-01.
 const DNS_KEY: &str = "acme.dns.server";
+
+/// The key that names responders.
+const OCSP_KEY: &str = "server.ocsp";
 
 /// Where the secrets of TLS sessions go.
 const SSLKEYLOGFILE: &str = crate::tls::key_log::VARIABLE;

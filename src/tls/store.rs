@@ -99,6 +99,22 @@ impl Table {
         }
     }
 
+    /// Puts others in the place of certificates, each once: what is the same stays the same.
+    pub(super) fn replace(&mut self, other: impl FnMut(&CertifiedKey) -> Option<CertifiedKey>) {
+        let mut other = other;
+        // With the old one, whose place in memory nobody else gets as long as it is here.
+        let mut done: HashMap<*const CertifiedKey, [Arc<CertifiedKey>; 2]> = HashMap::new();
+        let maps = [&mut self.exact, &mut self.wildcard].into_iter().flat_map(HashMap::values_mut);
+        for shown in maps.chain(self.addresses.values_mut()).chain(&mut self.any) {
+            let old = Arc::clone(&shown.certificate);
+            let [_, new] = done.entry(Arc::as_ptr(&old)).or_insert_with(|| {
+                let new = other(&old).map_or_else(|| Arc::clone(&old), Arc::new);
+                [old, new]
+            });
+            shown.certificate = Arc::clone(new);
+        }
+    }
+
     /// Has the names under those of `hosts` that are wildcards over a single label signed one by
     /// one; see [`OnDemand`].
     pub(super) fn sign_on_demand(

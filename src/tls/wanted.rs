@@ -15,6 +15,7 @@ use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Pair};
 use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 
@@ -222,6 +223,7 @@ impl Want {
         };
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
+            warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
         }
         let chain = certified.as_ref().ok().and_then(Option::as_ref).map(|it| it.cert.clone());
         Found {

@@ -29,6 +29,7 @@ mod truncation;
 mod tls;
 mod certificate_files;
 mod client_certificates;
+mod ocsp;
 mod hsts;
 mod acme;
 mod reload;
