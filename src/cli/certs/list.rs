@@ -79,6 +79,7 @@ fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
 /// What there is instead of a certificate.
 fn awaited(entry: &Found, outlook: Option<&Outlook<'_>>) -> &'static str {
     match (&entry.source, outlook) {
+        (Source::Acme, Some(outlook)) if outlook.is_held() => "revoked, see below",
         (Source::Acme, Some(outlook)) if outlook.failures() > 0 => "not had yet, see below",
         (Source::Acme, _) => "not had yet, a local one stands in",
         _ => "made at first start",

@@ -77,6 +77,9 @@ impl Outlook<'_> {
         if self.standing.get("asking") == Some(&Value::Bool(true)) {
             return "asking now".to_owned();
         }
+        if self.is_held() {
+            return "not before `certs renew`".to_owned();
+        }
         let Some(at) = moment(self.standing.get("next")) else { return "at once".to_owned() };
         let is_due = at <= now;
         match (has_one, is_due, self.is_live) {
@@ -102,9 +105,27 @@ impl Outlook<'_> {
         self.standing.get("needs_a_person")?.as_str()
     }
 
-    /// The last failure and the tries that are left, a sentence each.
+    /// Whether it was revoked, and no other is asked for by itself.
+    pub(super) fn is_held(&self) -> bool {
+        self.standing.pointer("/revoked/renews") == Some(&Value::Bool(false))
+    }
+
+    /// A revocation, in a sentence.
+    fn revocation(&self, now: SystemTime) -> Option<String> {
+        let revoked = self.standing.get("revoked").filter(|it| it.is_object())?;
+        let at = moment(revoked.get("at")).map_or_else(String::new, |at| instant(at, now));
+        let reason = revoked.get("reason").and_then(Value::as_str).unwrap_or_default();
+        let next = match (self.is_held(), self.is_live) {
+            (true, _) => "no other is asked for before `portcullis certs renew`",
+            (false, true) => "another is being asked for",
+            (false, false) => "the next start asks for another",
+        };
+        Some(format!("revoked on {at} ({reason}); {next}"))
+    }
+
+    /// A revocation, the last failure and the tries that are left, a sentence each.
     pub(super) fn notes(&self, now: SystemTime) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.revocation(now).into_iter().collect();
         if let Some(trouble) = self.standing.get("last_failure").filter(|it| it.is_object()) {
             let word = |key| trouble.get(key).and_then(Value::as_str).unwrap_or_default();
             let at = moment(trouble.get("at")).map_or_else(String::new, |at| instant(at, now));

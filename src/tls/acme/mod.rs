@@ -25,6 +25,7 @@ mod preflight;
 pub mod order;
 pub mod renewal_info;
 mod attempt;
+pub mod revoke;
 pub mod standing;
 mod keeper;
 pub mod manager;

@@ -9,6 +9,7 @@ mod dns;
 mod reload;
 mod between;
 mod verbs;
+mod revoke;
 
 use std::path::Path;
 use std::time::Duration;

@@ -8,20 +8,20 @@ use crate::harness::{eventually, tools};
 
 /// `portcullis certs` with this file.
 #[track_caller]
-fn certs(file: &Path, arguments: &[&str]) -> Output {
+pub(super) fn certs(file: &Path, arguments: &[&str]) -> Output {
     let mut all = vec!["certs"];
     all.extend(arguments);
     all.extend(["-c", file.to_str().unwrap()]);
     tools::portcullis(&all)
 }
 
-fn file(proxy: &Proxy) -> std::path::PathBuf {
+pub(super) fn file(proxy: &Proxy) -> std::path::PathBuf {
     proxy.path("portcullis.toml")
 }
 
 /// The text of a verb that ends with this code.
 #[track_caller]
-fn told(file: &Path, arguments: &[&str], code: i32) -> String {
+pub(super) fn told(file: &Path, arguments: &[&str], code: i32) -> String {
     let output = certs(file, arguments);
     let text = tools::stdout(&output) + &tools::stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
