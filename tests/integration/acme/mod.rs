@@ -10,6 +10,7 @@ mod reload;
 mod between;
 mod verbs;
 mod revoke;
+mod preflight;
 
 use std::path::Path;
 use std::time::Duration;
