@@ -57,7 +57,7 @@ impl Judge<'_, '_> {
             crl: crl.map(|crl| self.base.join(&crl.value.0)),
             required: file.client_auth.value() != Some(&Authentication::Request),
         };
-        if let Err(error) = clients::load(&clients, std::time::SystemTime::now())
+        if let Err(error) = clients::load(&clients, std::time::SystemTime::now(), &[])
             && !sandbox::keeps_from(error.path())
         {
             let is_crl = crl.filter(|_| clients.crl.as_deref() == Some(error.path()));
