@@ -27,6 +27,7 @@ pub mod renewal_info;
 mod attempt;
 pub mod revoke;
 pub mod standing;
+pub mod tries;
 mod keeper;
 pub mod manager;
 
