@@ -12,6 +12,7 @@ pub mod acme;
 pub mod facts;
 pub mod storage;
 pub mod trust;
+pub mod nss;
 pub mod store;
 pub mod clients;
 pub mod policy;

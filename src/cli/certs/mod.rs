@@ -50,9 +50,10 @@ enum CertsVerb {
     Revoke(RevokeArgs),
     /// What sites tell browsers by Strict-Transport-Security, and the way back down
     Hsts(HstsArgs),
-    /// Make this host trust the local authority (as root; makes the authority where there is none)
+    /// Make this host and your browsers trust the local authority (as root, with sudo; makes the
+    /// authority where there is none)
     Trust(TrustArgs),
-    /// Take the local authority out of this host's trust store (as root)
+    /// Take the local authority out of the stores of this host and of your browsers (as root)
     Untrust(UntrustArgs),
 }
 
