@@ -82,7 +82,7 @@ pub mod clients {
     ///
     /// # Errors
     /// Always.
-    pub fn load(clients: &ClientCertificates, _: SystemTime) -> Result<(), Missing> {
+    pub fn load(clients: &ClientCertificates, _: SystemTime, _: &[()]) -> Result<(), Missing> {
         Err(Missing(clients.ca.clone()))
     }
 }

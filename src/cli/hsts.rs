@@ -7,11 +7,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::ConfigFile;
-use crate::config::{Config, Hsts};
+use crate::config::Config;
 use crate::control::client::{self, Question};
 use crate::control::hsts::set;
-use crate::tls::hsts::book::Book;
-use crate::tls::hsts::{Progress, header};
+use crate::tls::hsts::told::Told;
 
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -104,39 +103,12 @@ fn change(config: &Config, host: &str, reset: bool) -> Result<String, String> {
 }
 
 fn list(config: &Config, as_json: bool) -> String {
-    let book = Book::of(&config.acme.storage);
-    let mut lines = String::new();
-    let mut sites = Vec::new();
-    for site in config.sites.iter().filter(|site| site.hsts != Hsts::Off) {
-        let name = site.name();
-        let progress = book.read(&name).filter(|progress| progress.is_of(site.hsts));
-        let sent = header(site.hsts, progress.as_ref());
-        let sent = sent.as_ref().and_then(|sent| sent.to_str().ok()).unwrap_or_default();
-        let is_reset = progress.as_ref().is_some_and(Progress::is_reset);
-        let ramp = matches!(site.hsts, Hsts::Ramp { .. }) && !is_reset;
-        let step = progress.as_ref().filter(|_| ramp).map(|progress| progress.step().0);
-        let left = progress.as_ref().filter(|_| ramp).and_then(Progress::left);
-        sites.push(json!({
-            "site": name,
-            "hsts": site.hsts.to_string(),
-            "sent": sent,
-            "reset": is_reset,
-            "step": step,
-            "seconds_to_next_step": left,
-        }));
-        let how = match (is_reset, step, left) {
-            (true, _, _) => "reset".to_owned(),
-            (_, Some(step), Some(left)) => {
-                format!("step {step} of 5, the next in {} quiet hours", left.div_ceil(3600))
-            }
-            (_, Some(step), None) => format!("step {step} of 5"),
-            _ if ramp => "step 1 of 5".to_owned(),
-            _ => "fixed".to_owned(),
-        };
-        lines.push_str(&format!("{name}: {sent} ({how})\n"));
-    }
+    let sites = Told::all(config);
     if as_json {
         return format!("{:#}\n", json!({ "version": 1, "sites": sites }));
     }
-    if lines.is_empty() { "no site has `hsts`\n".to_owned() } else { lines }
+    if sites.is_empty() {
+        return "no site has `hsts`\n".to_owned();
+    }
+    sites.iter().map(|told| format!("{told}\n")).collect()
 }

@@ -9,6 +9,8 @@ use super::{ConfigFile, Stop, say};
 use crate::config::{self, Config};
 use crate::control::client::{Question, ask};
 use crate::exit;
+use crate::tls::acme::names::authority_name;
+use crate::tls::hsts::told::Told;
 
 /// The arguments of `portcullis status`.
 #[derive(Args, Clone, Debug)]
@@ -81,7 +83,15 @@ fn print(status: &Value) {
     for certificate in list(status, "certificates") {
         let days = certificate.get("days_left").and_then(Value::as_i64).unwrap_or_default();
         let (site, source) = (word(certificate, "site"), word(certificate, "source"));
-        say(&format!("certificate of {site}: {days} days left, from {source}"));
+        let authority = certificate.get("authority").and_then(Value::as_str);
+        let authority = authority.map(|it| format!(" ({})", authority_name(it)));
+        let authority = authority.unwrap_or_default();
+        say(&format!("certificate of {site}: {days} days left, from {source}{authority}"));
+    }
+    for told in list(status, "hsts") {
+        if let Ok(told) = serde_json::from_value::<Told>(told.clone()) {
+            say(&format!("hsts of {told}"));
+        }
     }
     for need in list(status, "needs_a_person") {
         say(&format!("needs a person: {}", need.as_str().unwrap_or_default()));

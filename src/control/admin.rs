@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 use super::Plane;
+use crate::tls::acme::revoke::Reason;
 
 /// The longest question, in bytes.
 const QUESTION: u64 = 4096;
@@ -54,6 +55,15 @@ pub enum Question {
         /// Whether for those too that are not due.
         force: bool,
     },
+    /// Have a certificate revoked by the authority that issued it.
+    Revoke {
+        /// A name of the certificate, or of its site.
+        name: String,
+        /// Why.
+        reason: Reason,
+        /// Whether another is asked for.
+        renew: bool,
+    },
 }
 
 /// A question on its way to the control plane.
@@ -81,6 +91,10 @@ impl Plane {
             Question::Renew { name, force } => {
                 let renewed = self.renew_by_acme(name.as_deref(), force);
                 renewed.unwrap_or_else(|error| json!({ "ok": false, "error": error }))
+            }
+            Question::Revoke { name, reason, renew } => {
+                self.revoke(&name, (reason, renew), request.answer);
+                return;
             }
             Question::Metrics => json!({ "ok": true, "metrics": self.metrics() }),
         };

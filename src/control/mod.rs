@@ -6,6 +6,7 @@ pub mod notify;
 pub mod hsts;
 mod certificates;
 mod renew;
+mod revoke;
 mod watch;
 mod logs;
 mod reload;

@@ -7,8 +7,12 @@ use serde_json::{Value, json};
 use super::{Plane, shown};
 use crate::helper::client::{GONE, Line};
 use crate::observe::prometheus::{self, CertificateExpiry, Facts};
-use crate::tls::certificates::Source;
+use crate::tls::acme;
+use crate::tls::acme::tries::Tries;
+use crate::tls::acme::vault::Files;
+use crate::tls::certificates::{CertificateInfo, Source};
 use crate::tls::facts::date;
+use crate::tls::hsts::told::Told;
 
 /// What clients' certificates are held against is renewed long before, by whoever writes it.
 const LAST_HOUR: Duration = Duration::from_secs(3600);
@@ -17,6 +21,7 @@ impl Plane {
     /// For `portcullis status`; `needs_a_person` lists what is wrong.
     pub(super) fn status(&self) -> Value {
         let now = SystemTime::now();
+        let standings = self.acme.standings();
         let certificates: Vec<Value> = self
             .state
             .certificates
@@ -29,6 +34,7 @@ impl Plane {
                     "issuer": certificate.issuer,
                     "days_left": certificate.days_left(now),
                     "source": certificate.source.to_string(),
+                    "authority": authority_of(certificate, &standings),
                 })
             })
             .collect();
@@ -50,7 +56,8 @@ impl Plane {
             "privileges": self.privileges(),
             "sandbox": self.sandbox.status(),
             "certificates": certificates,
-            "acme": self.acme.standings().iter().map(|one| one.as_json(now)).collect::<Vec<_>>(),
+            "acme": self.by_acme(&standings, now),
+            "hsts": self.hsts(),
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
                 "seconds_ago": seconds_since(self.configured, now),
@@ -58,6 +65,22 @@ impl Plane {
             },
             "needs_a_person": self.needs_a_person(now),
         })
+    }
+
+    /// How certificates by ACME stand, and the tries that are left.
+    fn by_acme(&self, standings: &[acme::Standing], now: SystemTime) -> Vec<Value> {
+        if standings.is_empty() {
+            return Vec::new();
+        }
+        let acme = &self.state.config.acme;
+        let tries = Tries::of(acme, &Files::at(&acme.storage));
+        standings.iter().map(|standing| tries.tell(standing, now)).collect()
+    }
+
+    /// What sites tell browsers, and how far their ramps have come.
+    fn hsts(&self) -> Vec<Told> {
+        let config = &self.state.config;
+        if config.server.https.is_empty() { Vec::new() } else { Told::all(config) }
     }
 
     /// What every thread holds at this moment, read back from the kernel.
@@ -187,6 +210,16 @@ impl Plane {
         };
         prometheus::render(&self.registry, &facts)
     }
+}
+
+/// The directory of the authority that has issued a certificate by ACME.
+fn authority_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> Option<String> {
+    let is_of = |standing: &&acme::Standing| {
+        standing.site == certificate.site
+            && standing.names.iter().any(|name| certificate.names.contains(name))
+    };
+    let standing = standings.iter().find(is_of).filter(|_| certificate.source == Source::Acme)?;
+    standing.directory.clone()
 }
 
 fn seconds_since(moment: SystemTime, now: SystemTime) -> u64 {

@@ -11,6 +11,7 @@ use super::system;
 use crate::config::target::{Address, Protocol};
 use crate::config::{AccessLog, Ask, Config, Hsts, Listen, Site, Target, TlsSource};
 use crate::tls::acme;
+use crate::tls::acme::challenge::choose::{Solver, solvers};
 
 /// What serving takes.
 #[derive(Clone, Debug, Default)]
@@ -242,6 +243,10 @@ impl Needs {
                 ports.entry(port).or_insert_with(|| DNS_KEY.to_owned());
             }
         }
+        // Advice, which can be done without: whether port 80 of a name answers with our own token.
+        if solvers(config).contains(&Solver::Http) {
+            self.connect.entry(HTTP).or_insert_with(|| ACME_KEY.to_owned());
+        }
         for authority in &config.acme.authorities {
             if authority.ca.is_none() && !self.roots {
                 self.roots = true;
@@ -272,6 +277,9 @@ impl Needs {
         self.places.push(Place { path, access, extent: Extent::Around, key });
     }
 }
+
+/// Where authorities look at names that are proved by http-01 (RFC 8555 §8.3).
+const HTTP: u16 = 80;
 
 /// The key that names the authorities.
 const ACME_KEY: &str = "acme.directory";
@@ -350,9 +358,15 @@ mod tests {
 
     #[test]
     fn an_authority_takes_its_port_its_roots_and_its_name() {
-        let site = "[[site]]\nhost = \"shop.de\"\nto = \"192.0.2.1:80\"\n";
+        let site = "[[site]]\nhost = \"shop.de\"\nto = \"192.0.2.1:8080\"\n";
         let public = needs(site, &[]);
         assert!(public.connect.contains_key(&443) && public.own.contains_key(&443));
+        assert!(public.connect.contains_key(&80) && !public.own.contains_key(&80));
+        assert!(
+            !needs(&format!("[acme]\nchallenges = \"tls-alpn-01\"\n{site}"), &[])
+                .connect
+                .contains_key(&80)
+        );
         assert!(place(&public, "/etc/ssl/certs").is_some());
         let name = "acme-v02.api.letsencrypt.org".to_owned();
         assert_eq!(public.names, Some(("acme.directory".to_owned(), name)));

@@ -17,7 +17,7 @@ use super::acme::Demand;
 use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{days_between, renew_at};
-use super::files::{self, Pair};
+use super::files::{self, Kept, Pair};
 use super::key_log;
 use super::ocsp::question::Question;
 use super::ocsp::{self, Staples};
@@ -46,6 +46,8 @@ pub struct Certificates {
     /// The rules of TLS towards clients, each once, and which of them each site has.
     policies: Vec<Arc<Policy>>,
     of_sites: Vec<usize>,
+    /// What a predecessor could read of the files of rules.
+    left: Vec<Kept>,
     key_log: Option<Arc<dyn KeyLog>>,
     /// What authorities have issued, by the name under which it is kept.
     issued: HashMap<String, CertificateDer<'static>>,
@@ -100,7 +102,7 @@ impl Certificates {
         keeps: bool,
     ) -> (Self, Vec<CertificateError>) {
         let mut errors = Vec::new();
-        let rules = before.map_or(&[][..], |before| &before.policies);
+        let rules = before.map_or((&[][..], &[][..]), |it| (&*it.policies, &*it.left));
         let (policies, of_sites) = policy::of_sites(config, now, rules, keeps, &mut errors);
         let mut all = Self {
             table: Arc::default(),
@@ -115,6 +117,7 @@ impl Certificates {
             policies,
             of_sites,
             demand: before.map(|before| Arc::clone(&before.demand)).unwrap_or_default(),
+            left: Vec::new(),
         };
         let under: HashMap<String, usize> =
             config.sites.iter().map(crate::config::Site::name).zip(all.of_sites.clone()).collect();
@@ -266,6 +269,7 @@ impl Certificates {
     #[must_use]
     pub fn out_of_reach(&self) -> Vec<String> {
         let mut paths: Vec<&Path> = self.pairs.iter().flat_map(Pair::paths).collect();
+        paths.extend(self.files_of_rules().map(Kept::path));
         paths.sort_unstable();
         paths.dedup();
         let say = |path: &Path| {
@@ -283,7 +287,11 @@ impl Certificates {
     /// It holds private keys.
     #[must_use]
     pub fn bequest(&self) -> Option<Vec<u8>> {
-        files::bequest::write(self.pairs.iter())
+        files::bequest::write(self.pairs.iter(), self.files_of_rules())
+    }
+
+    fn files_of_rules(&self) -> impl Iterator<Item = &Kept> {
+        self.policies.iter().flat_map(|policy| policy.files())
     }
 
     /// What a predecessor has left, for [`Certificates::load_again`]; nothing is served from it.
@@ -291,7 +299,7 @@ impl Certificates {
     /// # Errors
     /// When this is no [`Certificates::bequest`].
     pub fn inherited(bequest: &[u8]) -> io::Result<Self> {
-        let pairs = files::bequest::read(bequest)?;
+        let (pairs, left) = files::bequest::read(bequest)?;
         let loaded = SystemTime::UNIX_EPOCH;
         let issued = HashMap::new();
         Ok(Self {
@@ -302,6 +310,7 @@ impl Certificates {
             issued,
             policies: Vec::new(),
             of_sites: Vec::new(),
+            left,
             key_log: None,
             demand: Arc::default(),
             staples: Arc::default(),

@@ -1,5 +1,6 @@
 //! Certificates of clients: whose are believed, and what has been revoked.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::facts::{Facts, date, moment};
-use super::files::{self, FilesError};
+use super::files::{self, FilesError, Kept};
 use crate::config::ClientCertificates;
 
 /// What certificates of clients are held against.
@@ -26,9 +27,12 @@ pub struct Authorities {
     pub lists_end: Option<SystemTime>,
     /// What the rules were made from, to tell one set of them from another.
     pub(super) content: Vec<u8>,
+    /// The files that they were read from.
+    pub(super) files: Vec<Kept>,
 }
 
-/// Reads the authorities and what they have revoked.
+/// Reads the authorities and what they have revoked; `before` is what was in files that may not be
+/// read any more.
 ///
 /// A certificate is refused when the lists say nothing about it or about an authority between it
 /// and the root, and when a list is over: who cannot be told from the revoked is not let in.
@@ -36,14 +40,20 @@ pub struct Authorities {
 /// # Errors
 /// A file that is missing, unreadable or damaged, authorities that have all expired, and a list
 /// that is over or of none of the authorities: with such files nobody could be let in, or too many.
-pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities, FilesError> {
+pub fn load(
+    clients: &ClientCertificates,
+    now: SystemTime,
+    before: &[Kept],
+) -> Result<Authorities, FilesError> {
     let wrong = |why: String| FilesError::of_clients(&clients.ca, why);
     let mut roots = RootCertStore::empty();
     let mut subjects = Vec::new();
     let mut content = Vec::new();
     let mut ended = None;
     let mut ends = now;
-    for authority in files::certificates(&clients.ca)? {
+    let (text, kept) = Kept::read(&clients.ca, before)?;
+    let mut files = vec![kept];
+    for authority in files::certificates(&clients.ca, &text)? {
         content.extend_from_slice(&authority);
         let facts = Facts::of(&authority).map_err(|error| wrong(error.to_string()))?;
         if facts.not_after < now {
@@ -60,7 +70,16 @@ pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities
         let why = format!("the authority of the clients expired on {}", date(ended));
         return Err(wrong(why));
     }
-    let (lists, lists_end) = revoked(clients, &subjects, now, &mut content)?;
+    let text = match &clients.crl {
+        Some(path) => {
+            let (text, kept) = Kept::read(path, before)?;
+            files.push(kept);
+            Some((path, text))
+        }
+        None => None,
+    };
+    let text = text.as_ref().map(|(path, text)| (path.as_path(), text.as_slice()));
+    let (lists, lists_end) = revoked(clients, text, (&subjects, now), &mut content)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .with_crls(lists)
@@ -72,19 +91,18 @@ pub fn load(clients: &ClientCertificates, now: SystemTime) -> Result<Authorities
         let path = clients.crl.as_ref().unwrap_or(&clients.ca);
         FilesError::of_clients(path, error.to_string())
     })?;
-    Ok(Authorities { verifier, ends, lists_end, content })
+    Ok(Authorities { verifier, ends, lists_end, content, files })
 }
 
 fn revoked(
     clients: &ClientCertificates,
-    subjects: &[Vec<u8>],
-    now: SystemTime,
+    list: Option<(&Path, &[u8])>,
+    (subjects, now): (&[Vec<u8>], SystemTime),
     content: &mut Vec<u8>,
 ) -> Result<(Vec<CertificateRevocationListDer<'static>>, Option<SystemTime>), FilesError> {
-    let Some(path) = &clients.crl else { return Ok((Vec::new(), None)) };
+    let Some((path, text)) = list else { return Ok((Vec::new(), None)) };
     let wrong = |why: String| FilesError::of_clients(path, why);
-    let text = files::content(path)?;
-    let lists = CertificateRevocationListDer::pem_slice_iter(&text)
+    let lists = CertificateRevocationListDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| wrong(format!("it is damaged: {error}")))?;
     if lists.is_empty() {

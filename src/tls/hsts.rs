@@ -8,6 +8,7 @@
 //! forward skips nothing and one that is set back costs one look.
 
 pub mod book;
+pub mod told;
 
 use std::time::{Duration, SystemTime};
 

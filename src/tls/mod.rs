@@ -13,6 +13,7 @@ pub mod ocsp;
 pub mod facts;
 pub mod storage;
 pub mod trust;
+pub mod nss;
 pub mod store;
 pub mod clients;
 pub mod policy;

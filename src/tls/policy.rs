@@ -1,7 +1,6 @@
 //! The rules of TLS of a site, ready to be used, and whether what was agreed on under other rules
 //! is still good enough.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 
 use super::certificates::{CertificateError, Reason};
 use super::clients;
-use super::files::{FilesError, Look};
+use super::files::{FilesError, Kept};
 use crate::config::{Config, TlsPolicy};
 
 /// What tells one set of rules from another, the content of its files counted.
@@ -31,29 +30,27 @@ pub struct Policy {
     /// When the last of the clients' authorities expires, and the first of their lists ends.
     ends: Option<SystemTime>,
     lists_end: Option<SystemTime>,
-    /// What its files looked like before they were read.
-    looks: Vec<(PathBuf, Look)>,
+    /// The files that it was read from.
+    files: Vec<Kept>,
 }
 
 impl Policy {
-    /// Reads the files of `rules`.
+    /// Reads the files of `rules`; `before` is what was in files that may not be read any more.
     ///
     /// # Errors
     /// As [`clients::load`].
-    pub fn load(rules: &TlsPolicy, now: SystemTime) -> Result<Self, FilesError> {
+    pub fn load(rules: &TlsPolicy, now: SystemTime, before: &[Kept]) -> Result<Self, FilesError> {
         let Some(clients) = &rules.clients else {
             return Ok(Self::without_files(rules));
         };
-        let paths = std::iter::once(&clients.ca).chain(&clients.crl);
-        let looks = paths.map(|path| (path.clone(), Look::of(path))).collect();
-        let authorities = clients::load(clients, now)?;
+        let authorities = clients::load(clients, now, before)?;
         Ok(Self {
             rules: rules.clone(),
             tag: tag(rules, &authorities.content),
             verifier: Some(authorities.verifier),
             ends: Some(authorities.ends),
             lists_end: authorities.lists_end,
-            looks,
+            files: authorities.files,
         })
     }
 
@@ -70,15 +67,20 @@ impl Policy {
             verifier: None,
             ends: None,
             lists_end: None,
-            looks: Vec::new(),
+            files: Vec::new(),
         }
     }
 
     /// Whether `rules` name the same files, which may still be what they were when these were read.
     #[must_use]
     pub(super) fn may_still_hold(&self, rules: &TlsPolicy) -> bool {
-        let unchanged = |(path, look): &(PathBuf, Look)| Look::of(path).has_content_of(*look);
-        self.rules == *rules && self.looks.iter().all(unchanged)
+        self.rules == *rules && self.files.iter().all(Kept::may_still_hold)
+    }
+
+    /// The files that it was read from.
+    #[must_use]
+    pub fn files(&self) -> &[Kept] {
+        &self.files
     }
 
     /// Whether every authority of the clients has expired since it was read; the library does not
@@ -120,11 +122,12 @@ impl Policy {
 }
 
 /// The rules of every site; equal ones are one. Files that may not be read any more and seem not to
-/// have changed are as they were, and with `keeps` so is everything that cannot be used.
+/// have changed are as they were, and with `keeps` so is everything that cannot be used. A
+/// predecessor may have `left` what was in some.
 pub(super) fn of_sites(
     config: &Config,
     now: SystemTime,
-    before: &[Arc<Policy>],
+    (before, left): (&[Arc<Policy>], &[Kept]),
     keeps: bool,
     errors: &mut Vec<CertificateError>,
 ) -> (Vec<Arc<Policy>>, Vec<usize>) {
@@ -133,10 +136,12 @@ pub(super) fn of_sites(
     if config.server.https.is_empty() {
         return (policies, of_sites);
     }
+    let files = before.iter().flat_map(|policy| &policy.files).chain(left);
+    let files: Vec<Kept> = files.cloned().collect();
     for site in &config.sites {
         let known = policies.iter().position(|policy| policy.rules == site.policy);
         let place = known.unwrap_or_else(|| {
-            let (policy, error) = policy(&site.policy, now, before, keeps);
+            let (policy, error) = policy(&site.policy, now, (before, &files), keeps);
             errors.extend(error.map(|reason| CertificateError { site: site.name(), reason }));
             let Some(policy) = policy else { return NO_POLICY };
             policies.push(policy);
@@ -154,10 +159,10 @@ const NO_POLICY: usize = usize::MAX;
 fn policy(
     rules: &TlsPolicy,
     now: SystemTime,
-    before: &[Arc<Policy>],
+    (before, files): (&[Arc<Policy>], &[Kept]),
     keeps: bool,
 ) -> (Option<Arc<Policy>>, Option<Reason>) {
-    let error = match Policy::load(rules, now) {
+    let error = match Policy::load(rules, now, files) {
         Ok(policy) => return (Some(Arc::new(policy)), None),
         Err(error) => error,
     };

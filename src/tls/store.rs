@@ -106,12 +106,12 @@ impl Table {
         let mut done: HashMap<*const CertifiedKey, [Arc<CertifiedKey>; 2]> = HashMap::new();
         let maps = [&mut self.exact, &mut self.wildcard].into_iter().flat_map(HashMap::values_mut);
         for shown in maps.chain(self.addresses.values_mut()).chain(&mut self.any) {
-            let old = Arc::clone(&shown.certificate);
+            let Some(old) = shown.one().map(Arc::clone) else { continue };
             let [_, new] = done.entry(Arc::as_ptr(&old)).or_insert_with(|| {
                 let new = other(&old).map_or_else(|| Arc::clone(&old), Arc::new);
                 [old, new]
             });
-            shown.certificate = Arc::clone(new);
+            shown.certificate = Certificate::One(Arc::clone(new));
         }
     }
 

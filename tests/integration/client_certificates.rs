@@ -1,6 +1,7 @@
 //! Certificates of clients: who is let in, what the application is told, and that no way leads
 //! around them.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -364,6 +365,49 @@ fn a_reload_that_requires_certificates_holds_for_connections_that_are_open() {
     }
     open.send(request);
     assert_eq!(open.read_answer().status(), 421);
+}
+
+/// As an authority's own host leaves them: what a reload or an upgrade cannot read opens nothing.
+#[test]
+fn rules_that_only_root_could_read_hold_after_reloads_and_upgrades() {
+    if !rustix::process::geteuid().is_root() {
+        return tools::skip("takes root");
+    }
+    let (origin, clients) = (app(), Clients::new("Ours"));
+    let (alice, bob) = (with(&clients.issue("alice", 7)), with(&clients.issue("bob", 8)));
+    clients.revoke(&[8], SystemTime::now() + HOUR);
+    for path in [clients.ca(), clients.crl()] {
+        std::os::unix::fs::chown(&path, Some(0), Some(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let site = clients.of_unrevoked(Site::named("app.test").to(&origin));
+    let mut proxy = Proxy::start_copy_after(Setup::new().site(site), |_| {});
+    let nobody = settings(None, rustls::ALL_VERSIONS);
+    let expect_closed = |proxy: &Proxy, when: &str| {
+        let asked = |who| ask(proxy, who, "app.test", "app.test");
+        assert_eq!((asked(&nobody), asked(&bob), asked(&alice)), (None, None, Some(200)), "{when}");
+    };
+    expect_closed(&proxy, "at the start");
+    for _ in 0..2 {
+        let reload = proxy.reload(&[]);
+        assert!(reload.status.success(), "{}", stdout(&reload) + &stderr(&reload));
+        expect_closed(&proxy, "after a reload");
+        proxy.upgrade();
+        expect_closed(&proxy, "after an upgrade");
+    }
+    // Other rules with the same files take nothing new from the disk.
+    proxy.rewrite(|setup| setup.first_site(|site| site.key("client_auth = 'request'")));
+    let reload = proxy.reload(&[]);
+    assert!(reload.status.success(), "{}", stdout(&reload) + &stderr(&reload));
+    let asked = |who| ask(&proxy, who, "app.test", "app.test");
+    assert_eq!((asked(&nobody), asked(&bob), asked(&alice)), (Some(200), None, Some(200)));
+    // A list that is renewed cannot be read by whoever serves by now.
+    clients.revoke(&[7, 8], SystemTime::now() + 2 * HOUR);
+    std::os::unix::fs::chown(clients.crl(), Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(clients.crl(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let reload = proxy.reload(&[]);
+    let words = stdout(&reload) + &stderr(&reload);
+    assert!(words.contains("crl.pem has changed and cannot be read"), "{words}");
 }
 
 /// What `check` says of a site with these keys.

@@ -39,6 +39,12 @@ fn a_site_tells_what_it_is_set_to_and_never_on_plain_http() {
     assert_eq!(sent(&proxy, "hour.test").as_deref(), Some("max-age=3600"));
     assert_eq!(sent(&proxy, "year.test").as_deref(), Some("max-age=31536000; includeSubDomains"));
     assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=300"));
+    let file = proxy.path("portcullis.toml");
+    let status = stdout(&tools::portcullis(&["status", "-c", file.to_str().unwrap()]));
+    let told: Vec<&str> = status.lines().filter(|line| line.starts_with("hsts of ")).collect();
+    assert_eq!(told.len(), 3, "{status}");
+    assert_eq!(told[0], "hsts of hour.test: max-age=3600 (fixed)");
+    assert!(told[2].starts_with("hsts of ramp.test: max-age=300 (step 1 of 5"), "{status}");
     let plain = crate::harness::Client::plain(proxy.http(), "hour.test").get("/");
     assert_eq!((plain.status, plain.header("strict-transport-security")), (200, None));
 }

@@ -27,6 +27,7 @@ mod upstream;
 mod reuse;
 mod truncation;
 mod tls;
+mod trust;
 mod certificate_files;
 mod client_certificates;
 mod ocsp;

@@ -9,6 +9,7 @@ use super::outlook::{Outlook, Outlooks};
 use super::{Failure, load_config, say};
 use crate::cli::ConfigFile;
 use crate::exit;
+use crate::tls::acme::names::authority_name;
 use crate::tls::facts::{instant, key_of, left, renew_at};
 use crate::tls::wanted::Found;
 use crate::tls::{CertificateError, Source, survey};
@@ -37,7 +38,7 @@ pub(super) fn list(args: &ListArgs, now: SystemTime) -> Result<u8, Failure> {
             && entry.warnings.is_empty()
             // What strangers can make fail is theirs to mend who own the names.
             && (entry.source == Source::OnDemand
-                || outlooks.find(&entry.hosts, now).is_none_or(|it| it.call().is_none()))
+                || outlooks.find(&entry.hosts).is_none_or(|it| it.call().is_none()))
     };
     Ok(if found.iter().all(is_in_order) { exit::OK } else { exit::FAILED })
 }
@@ -51,7 +52,7 @@ fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     let mut notes = String::new();
     for entry in found {
-        let outlook = outlooks.find(&entry.hosts, now).filter(|_| is_by_acme(entry));
+        let outlook = outlooks.find(&entry.hosts).filter(|_| is_by_acme(entry));
         let asked = || entry.hosts.join(", ");
         let none = || "-".to_owned();
         let [names, issuer, key, until] = match &entry.certificate {
@@ -67,7 +68,11 @@ fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
             }
         };
         let next = renewal(entry, outlook.as_ref(), now).unwrap_or_else(none);
-        rows.push([names, entry.site.clone(), issuer, key, until, entry.source.to_string(), next]);
+        let from = match outlook.as_ref().and_then(|it| it.authority()) {
+            Some(directory) => format!("{} ({})", entry.source, authority_name(directory)),
+            None => entry.source.to_string(),
+        };
+        rows.push([names, entry.site.clone(), issuer, key, until, from, next]);
         for warning in &entry.warnings {
             notes += &format!("warning: site {}: {warning}\n", entry.site);
         }
@@ -85,6 +90,7 @@ fn is_by_acme(entry: &Found) -> bool {
 /// What there is instead of a certificate.
 fn awaited(entry: &Found, outlook: Option<&Outlook<'_>>) -> &'static str {
     match (&entry.source, outlook) {
+        (Source::Acme, Some(outlook)) if outlook.is_held() => "revoked, see below",
         (Source::Acme | Source::OnDemand, Some(outlook)) if outlook.failures() > 0 => {
             "not had yet, see below"
         }
@@ -130,12 +136,13 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
     let stamp = |moment| jiff::Timestamp::try_from(moment).map(|t| t.to_string()).ok();
     let entry = |entry: &Found| {
-        let outlook = outlooks.find(&entry.hosts, now).filter(|_| is_by_acme(entry));
+        let outlook = outlooks.find(&entry.hosts).filter(|_| is_by_acme(entry));
         let info = entry.certificate.as_ref().ok().and_then(Option::as_ref);
         json!({
             "site": entry.site,
             "hosts": entry.hosts,
             "source": entry.source.to_string(),
+            "authority": outlook.as_ref().and_then(|it| it.authority()),
             "state": match &entry.certificate {
                 Err(_) => "error",
                 Ok(None) if is_by_acme(entry) => "not had yet",

@@ -3,6 +3,7 @@
 mod list;
 mod outlook;
 mod renew;
+mod revoke;
 mod show;
 mod export;
 mod trust;
@@ -21,10 +22,11 @@ use crate::tls::trust::TrustStore;
 use export::ExportArgs;
 use list::ListArgs;
 use renew::RenewArgs;
+use revoke::RevokeArgs;
 use show::ShowArgs;
 use trust::{TrustArgs, UntrustArgs};
 
-/// Certificates: list, show, export and renew them, trust the local authority
+/// Certificates: list, show, export, renew and revoke them, trust the local authority
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CertsArgs {
@@ -44,11 +46,14 @@ enum CertsVerb {
     Export(ExportArgs),
     /// Have the running server ask for certificates by ACME now: what is due or has failed
     Renew(RenewArgs),
+    /// Have the authority that issued a certificate revoke it, and ask for another with a new key
+    Revoke(RevokeArgs),
     /// What sites tell browsers by Strict-Transport-Security, and the way back down
     Hsts(HstsArgs),
-    /// Make this host trust the local authority (as root; makes the authority where there is none)
+    /// Make this host and your browsers trust the local authority (as root, with sudo; makes the
+    /// authority where there is none)
     Trust(TrustArgs),
-    /// Take the local authority out of this host's trust store (as root)
+    /// Take the local authority out of the stores of this host and of your browsers (as root)
     Untrust(UntrustArgs),
 }
 
@@ -62,6 +67,7 @@ pub fn run(args: &CertsArgs) -> u8 {
         Some(CertsVerb::Show(args)) => show::show(args, now),
         Some(CertsVerb::Export(args)) => export::export(args, now),
         Some(CertsVerb::Renew(args)) => renew::renew(args, now),
+        Some(CertsVerb::Revoke(args)) => revoke::revoke(args, now),
         Some(CertsVerb::Hsts(args)) => hsts(args),
         Some(CertsVerb::Trust(args)) => trust::trust(args, &TrustStore::system(), now),
         Some(CertsVerb::Untrust(args)) => trust::untrust(args, &TrustStore::system(), now),

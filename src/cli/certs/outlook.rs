@@ -6,19 +6,16 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::control::client;
-use crate::tls::acme::budget::{Budget, Left, Limits, limits_of};
-use crate::tls::acme::ledger::{self, Ledger};
+use crate::tls::acme::names::authority_name;
+use crate::tls::acme::tries::Tries;
 use crate::tls::acme::vault::Files;
-use crate::tls::acme::{Standing, demand, host_and_port, wanted, wants_any};
+use crate::tls::acme::{Standing, Wanted, demand, wanted};
 use crate::tls::facts::instant;
 
 /// What is known of every certificate by ACME.
 pub(super) struct Outlooks {
-    /// As [`Standing::as_json`] tells it.
+    /// As [`Tries::tell`] tells it.
     standings: Vec<Value>,
-    ledgers: Vec<Ledger>,
-    /// The authorities whose limits are known.
-    limited: Vec<(String, Limits)>,
     /// Whether a server runs.
     is_live: bool,
 }
@@ -27,8 +24,6 @@ pub(super) struct Outlooks {
 pub(super) struct Outlook<'a> {
     standing: &'a Value,
     is_live: bool,
-    /// By the directory of the authority.
-    tries: Vec<(&'a str, &'a Limits, Left)>,
 }
 
 impl Outlooks {
@@ -40,37 +35,27 @@ impl Outlooks {
         let mut status = status.and_then(|socket| client::status(socket));
         let live = status.as_mut().and_then(|it| it.get_mut("acme")).map(Value::take);
         let is_live = live.is_some();
-        let standings = match live {
-            Some(Value::Array(standings)) => standings,
-            _ => {
-                let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
-                kept.map(|standing| standing.as_json(now)).collect()
+        let read = |wanted: &[Wanted]| -> Vec<Value> {
+            if wanted.is_empty() {
+                return Vec::new();
             }
+            let tries = Tries::of(&config.acme, &vault);
+            let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
+            kept.map(|standing| tries.tell(&standing, now)).collect()
         };
-        let kept = demand::kept(config);
-        let kept = kept.iter().filter_map(|one| Standing::read(&vault, one).ok());
-        let standings = standings.into_iter().chain(kept.map(|it| it.as_json(now))).collect();
-        let limited = config.acme.authorities.iter().filter_map(|authority| {
-            Some((authority.directory.clone(), limits_of(&authority.directory)?))
-        });
-        let limited: Vec<_> = limited.collect();
-        let ledgers = if limited.is_empty() || !wants_any(config) {
-            Vec::new()
-        } else {
-            ledger::all(&vault, &[], &Ledger::default()).unwrap_or_default()
+        let mut standings = match live {
+            Some(Value::Array(standings)) => standings,
+            _ => read(&wanted),
         };
-        Self { standings, ledgers, limited, is_live }
+        standings.extend(read(&demand::kept(config)));
+        Self { standings, is_live }
     }
 
     /// What is known of the certificate for these names.
-    pub(super) fn find(&self, names: &[String], now: SystemTime) -> Option<Outlook<'_>> {
+    pub(super) fn find(&self, names: &[String]) -> Option<Outlook<'_>> {
         let named = json!(names);
         let standing = self.standings.iter().find(|it| it.get("names") == Some(&named))?;
-        let tries = self.limited.iter().map(|(directory, limits)| {
-            let budget = Budget { directory, names, ledgers: &self.ledgers };
-            (directory.as_str(), limits, budget.left(limits, now))
-        });
-        Some(Outlook { standing, is_live: self.is_live, tries: tries.collect() })
+        Some(Outlook { standing, is_live: self.is_live })
     }
 }
 
@@ -79,6 +64,9 @@ impl Outlook<'_> {
     pub(super) fn next(&self, has_one: bool, now: SystemTime) -> String {
         if self.standing.get("asking") == Some(&Value::Bool(true)) {
             return "asking now".to_owned();
+        }
+        if self.is_held() {
+            return "not before `certs renew`".to_owned();
         }
         let Some(at) = moment(self.standing.get("next")) else { return "at once".to_owned() };
         let is_due = at <= now;
@@ -111,9 +99,27 @@ impl Outlook<'_> {
         self.standing.get("needs_a_person")?.as_str()
     }
 
-    /// The last failure and the tries that are left, a sentence each.
+    /// Whether it was revoked, and no other is asked for by itself.
+    pub(super) fn is_held(&self) -> bool {
+        self.standing.pointer("/revoked/renews") == Some(&Value::Bool(false))
+    }
+
+    /// A revocation, in a sentence.
+    fn revocation(&self, now: SystemTime) -> Option<String> {
+        let revoked = self.standing.get("revoked").filter(|it| it.is_object())?;
+        let at = moment(revoked.get("at")).map_or_else(String::new, |at| instant(at, now));
+        let reason = revoked.get("reason").and_then(Value::as_str).unwrap_or_default();
+        let next = match (self.is_held(), self.is_live) {
+            (true, _) => "no other is asked for before `portcullis certs renew`",
+            (false, true) => "another is being asked for",
+            (false, false) => "the next start asks for another",
+        };
+        Some(format!("revoked on {at} ({reason}); {next}"))
+    }
+
+    /// A revocation, the last failure and the tries that are left, a sentence each.
     pub(super) fn notes(&self, now: SystemTime) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = self.revocation(now).into_iter().collect();
         if let Some(trouble) = self.standing.get("last_failure").filter(|it| it.is_object()) {
             let word = |key| trouble.get(key).and_then(Value::as_str).unwrap_or_default();
             let at = moment(trouble.get("at")).map_or_else(String::new, |at| instant(at, now));
@@ -121,38 +127,47 @@ impl Outlook<'_> {
             let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
             notes.push(format!("failed {times}, last on {at}: {directory}: {why}"));
         }
-        for (directory, limits, left) in &self.tries {
-            let (all, one) = (limits.duplicates.most, left.duplicates);
-            let (domains, domain) = (limits.domain.most, left.domain);
-            let (proofs, proof) = (limits.unproved.most, left.unproved);
-            let is_full = one == all && domain == domains && proof == proofs;
+        let tries = self.standing.get("tries_left").and_then(Value::as_array);
+        for left in tries.into_iter().flatten() {
+            let number = |place: &str| left.pointer(place).and_then(Value::as_u64);
+            let of =
+                |key: &str| Some((number(&format!("/{key}"))?, number(&format!("/of/{key}"))?));
+            let all = (of("same_names_this_week"), of("domain_this_week"));
+            let ((Some(one), Some(domain)), Some(proof)) = (all, of("failed_proofs_this_hour"))
+            else {
+                continue;
+            };
+            let is_full = [one, domain, proof].iter().all(|(left, of)| left == of);
             if is_full && notes.is_empty() {
                 continue;
             }
-            let host = host_and_port(directory).map(|(host, _)| host).unwrap_or_default();
+            let directory = left.get("directory").and_then(Value::as_str).unwrap_or_default();
             notes.push(format!(
-                "tries left at {host}: {one} of {all} for these names and {domain} of {domains} \
-                 for the domain this week; {proof} of {proofs} failed proofs this hour"
+                "tries left at {}: {} of {} for these names and {} of {} for the domain this week; \
+                 {} of {} failed proofs this hour",
+                authority_name(directory),
+                one.0,
+                one.1,
+                domain.0,
+                domain.1,
+                proof.0,
+                proof.1
             ));
         }
         notes
     }
 
-    /// For programs: what the server tells, and the tries.
+    /// The directory of the authority that has issued what is kept.
+    pub(super) fn authority(&self) -> Option<&str> {
+        self.standing.get("directory")?.as_str()
+    }
+
+    /// For programs: what the server tells.
     pub(super) fn as_json(&self) -> Value {
-        let tries = self.tries.iter().map(|(directory, _, left)| {
-            json!({
-                "directory": directory,
-                "same_names_this_week": left.duplicates,
-                "domain_this_week": left.domain,
-                "failed_proofs_this_hour": left.unproved,
-            })
-        });
         let mut all = self.standing.clone();
         if let Some(all) = all.as_object_mut() {
             all.remove("site");
             all.remove("names");
-            all.insert("tries_left".to_owned(), tries.collect());
             all.insert("server_runs".to_owned(), self.is_live.into());
         }
         all
@@ -176,23 +191,31 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000)
     }
 
-    fn outlooks(standing: Value, ledger: Ledger, is_live: bool) -> Outlooks {
-        let limited = vec![(CA.to_owned(), limits_of(CA).unwrap())];
-        Outlooks { standings: vec![standing], ledgers: vec![ledger], limited, is_live }
+    fn outlooks(standing: Value, is_live: bool) -> Outlooks {
+        Outlooks { standings: vec![standing], is_live }
+    }
+
+    fn left(failed_proofs: u64) -> Value {
+        json!([{
+            "directory": CA,
+            "same_names_this_week": 5, "domain_this_week": 50,
+            "failed_proofs_this_hour": failed_proofs,
+            "of": {
+                "same_names_this_week": 5, "domain_this_week": 50, "failed_proofs_this_hour": 5,
+            },
+        }])
     }
 
     #[test]
     fn what_failed_is_told_with_the_tries_that_are_left() {
         let names = vec!["a.de".to_owned()];
-        let mut ledger = Ledger::default();
-        ledger.fail_to_prove(CA, &names, now());
         let standing = json!({
-            "names": names, "failures": 2, "next": "2027-01-15T08:10:00Z", "asking": false,
+            "names": names, "tries_left": left(4), "failures": 2, "next": "2027-01-15T08:10:00Z", "asking": false,
             "last_failure": { "at": "2027-01-15T08:00:00Z", "directory": CA, "error": "no" },
         });
-        let all = outlooks(standing, ledger, true);
-        assert!(all.find(&["b.de".to_owned()], now()).is_none());
-        let one = all.find(&names, now()).unwrap();
+        let all = outlooks(standing, true);
+        assert!(all.find(&["b.de".to_owned()]).is_none());
+        let one = all.find(&names).unwrap();
         assert_eq!(one.next(false, now()), "next try 2027-01-15 08:10:00 UTC");
         assert_eq!(
             one.notes(now()),
@@ -209,15 +232,15 @@ mod tests {
     #[test]
     fn what_is_due_is_done_at_once_or_by_the_next_start() {
         let names = vec!["a.de".to_owned()];
-        let due = json!({ "names": names, "next": "2027-01-15T08:00:00Z" });
+        let due = json!({ "names": names, "tries_left": left(5), "next": "2027-01-15T08:00:00Z" });
         for (is_live, words) in [(true, "at once"), (false, "at the next start")] {
-            let all = outlooks(due.clone(), Ledger::default(), is_live);
-            let one = all.find(&names, now()).unwrap();
+            let all = outlooks(due.clone(), is_live);
+            let one = all.find(&names).unwrap();
             assert_eq!(one.next(true, now()), words);
             assert!(one.notes(now()).is_empty(), "nothing was used up");
         }
         let asking = json!({ "names": names, "asking": true });
-        let all = outlooks(asking, Ledger::default(), true);
-        assert_eq!(all.find(&names, now()).unwrap().next(false, now()), "asking now");
+        let all = outlooks(asking, true);
+        assert_eq!(all.find(&names).unwrap().next(false, now()), "asking now");
     }
 }

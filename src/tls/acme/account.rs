@@ -71,6 +71,15 @@ pub async fn open(vault: &dyn Vault, whom: Whom<'_>) -> Result<Account, Failure>
     Ok(builder.from_parts(id, key, whom.directory.to_owned()).await?)
 }
 
+/// Whether there is an account with a directory: the key that a certificate is revoked with.
+///
+/// # Errors
+/// When the storage cannot be read.
+pub fn is_kept(vault: &dyn Vault, directory: &str) -> Result<bool, Failure> {
+    let kept = vault.get(&entry(directory))?;
+    Ok(kept.is_some_and(|text| serde_json::from_slice::<Entry>(&text).is_ok()))
+}
+
 /// The authority has no such account: it is asked for it again with the same key next time.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use super::failure::{Failure, Kind};
 use super::ledger::{self, Ledger};
 use super::names::Wanted;
 use super::order::{self, Ask};
-use super::preflight;
+use super::preflight::{Preflight, Sight};
 use super::renewal_info;
 use super::roots::Roots;
 use super::stored::{self, Stored};
@@ -163,11 +163,16 @@ impl Attempt<'_> {
         let account = account::open(self.vault, whom).await?;
         let profile = self.profile(authority, &account);
         let mut last = None;
-        let mut advice = None;
+        // It looks while the authority does, so that nobody waits for it before a failure.
+        let mut preflight = Preflight::begin(Sight {
+            names: self.wanted.names.clone(),
+            solvers: self.able(),
+            pending: Arc::clone(self.pending),
+            transport: transport.clone(),
+            directory: directory.to_owned(),
+            account: account.id().to_owned(),
+        });
         for solver in self.able() {
-            if solver != Solver::Dns && advice.is_none() {
-                advice = Some(preflight::look(&self.wanted.names).await);
-            }
             let ask = Ask {
                 vault: self.vault,
                 held: self.held,
@@ -182,7 +187,7 @@ impl Attempt<'_> {
             };
             match order::issue(&ask).await {
                 Err(mut failure) if failure.kind == Kind::Unproved => {
-                    if let Some(Some(words)) = advice.as_ref().filter(|_| solver != Solver::Dns) {
+                    if let Some(words) = preflight.words(solver).await {
                         failure.words = format!("{}; seen from here: {words}", failure.words);
                     }
                     tracing::warn!("site {}: {failure}", self.wanted.site);

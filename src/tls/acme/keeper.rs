@@ -49,12 +49,17 @@ pub(super) struct Shared {
 
 /// What a keeper can be told.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub struct Bell {
     notify: Notify,
     is_forced: AtomicBool,
 }
 
 impl Bell {
+    /// Has the storage looked at now.
+    pub fn look(&self) {
+        self.notify.notify_one();
+    }
+
     /// Has the certificate renewed now, whatever its schedule says.
     pub(super) fn force(&self) {
         self.is_forced.store(true, Ordering::Relaxed);
@@ -201,7 +206,9 @@ impl Keeper {
             }
         };
         let leaf = stored.as_ref().and_then(|stored| stored.certified.cert.first());
-        if leaf != self.served.as_ref() && stored.is_some() {
+        // What cannot be read serves on; what was revoked for good does not.
+        let is_withdrawn = ledger.is_held() && self.served.is_some();
+        if leaf != self.served.as_ref() && (stored.is_some() || is_withdrawn) {
             self.served = leaf.cloned();
             // Nobody listens any more when the program ends.
             let _ = self.shared.news.send(());

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::names::stem;
@@ -34,6 +35,8 @@ pub struct Ledger {
     /// The window that this authority gave for it, and until when that holds.
     window: Option<(Moment, Moment)>,
     window_until: Moment,
+    /// The certificate that was revoked, until another is issued.
+    pub revoked: Option<Revoked>,
     /// What was issued in the last week.
     pub issued: Vec<Event>,
     /// What failed to be proved in the last week.
@@ -61,6 +64,18 @@ pub struct Trouble {
     /// Whether no authority has counted it: a start need not wait out what follows from it.
     #[serde(default)]
     pub is_free: bool,
+}
+
+/// A certificate that was revoked here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    at: Moment,
+    /// SHA-256 of the certificate, hexadecimal.
+    leaf: String,
+    /// Why, as RFC 5280 §5.3.1 calls it.
+    pub reason: String,
+    /// Whether another is asked for by itself.
+    pub renews: bool,
 }
 
 /// What is older than this counts no more.
@@ -162,12 +177,32 @@ impl Ledger {
         self.failures = 0;
         self.next_try = 0;
         self.trouble = None;
+        self.revoked = None;
         self.succeeded = true;
         self.directory = Some(directory.to_owned());
         self.window = None;
         self.window_until = 0;
         self.issued.push(event(directory, names, now));
         self.forget(now);
+    }
+
+    /// The certificate that is kept was revoked. Where it `renews`, another is asked for at once.
+    pub fn revoke(&mut self, leaf: &[u8], reason: &str, renews: bool, now: SystemTime) {
+        let reason = reason.to_owned();
+        self.revoked = Some(Revoked { at: millis(now), leaf: hash(leaf), reason, renews });
+        self.next_try = 0;
+    }
+
+    /// Whether this is the certificate that was revoked.
+    #[must_use]
+    pub fn is_revoked(&self, leaf: &[u8]) -> bool {
+        self.revoked.as_ref().is_some_and(|revoked| revoked.leaf == hash(leaf))
+    }
+
+    /// Whether nobody is asked until a person wants it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
     }
 
     /// A validation failed, which authorities count.
@@ -219,12 +254,24 @@ impl Event {
     }
 }
 
+impl Revoked {
+    /// When it was.
+    #[must_use]
+    pub fn at(&self) -> SystemTime {
+        moment(self.at)
+    }
+}
+
 impl Trouble {
     /// When it was.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         moment(self.at)
     }
+}
+
+fn hash(der: &[u8]) -> String {
+    digest(&SHA256, der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn event(directory: &str, names: &[String], now: SystemTime) -> Event {
@@ -287,6 +334,19 @@ mod tests {
         }
         vault.put("a.test.json", b"{\"next_try\": 18446744073709551615}", &held).unwrap();
         let _ = Ledger::read(&vault, &names()).unwrap().next_try();
+    }
+
+    #[test]
+    fn what_was_revoked_is_known_until_another_is_issued() {
+        let mut ledger = Ledger::default();
+        ledger.fail((CA, "no"), Cost::Attempt, None, None, now());
+        ledger.revoke(b"leaf", "superseded", true, now());
+        assert!(ledger.is_revoked(b"leaf") && !ledger.is_revoked(b"other"));
+        assert!(!ledger.is_held() && ledger.next_try() == UNIX_EPOCH, "another is due at once");
+        ledger.revoke(b"leaf", "superseded", false, now());
+        assert!(ledger.is_held());
+        ledger.succeed(CA, &names(), now());
+        assert_eq!((ledger.is_held(), &ledger.revoked), (false, &None));
     }
 
     #[test]

@@ -150,6 +150,13 @@ impl Manager {
         self.kept.iter().filter(is_meant).map(ask).collect()
     }
 
+    /// The bell of who keeps the certificate for these names.
+    #[must_use]
+    pub fn bell(&self, names: &[String]) -> Option<Arc<Bell>> {
+        let kept = self.kept.iter().find(|kept| kept.wanted.names == names);
+        kept.map(|kept| Arc::clone(&kept.bell))
+    }
+
     /// Asks nobody any more. What is under way is gone on with by whoever comes next.
     pub fn stop(&mut self) {
         stop(&std::mem::take(&mut self.kept));

@@ -130,6 +130,17 @@ pub fn host_and_port(url: &str) -> Option<(String, u16)> {
     Some((host.to_owned(), uri.port_u16().unwrap_or(443)))
 }
 
+/// What people call the authority at a directory: its host, and its port where that is another than
+/// usual.
+#[must_use]
+pub fn authority_name(directory: &str) -> String {
+    match host_and_port(directory) {
+        Some((host, 443)) => host,
+        Some((host, port)) => format!("{host}:{port}"),
+        None => directory.to_owned(),
+    }
+}
+
 /// The longest name of a file without what is put behind it, in bytes.
 const LONGEST: usize = 180;
 
@@ -231,5 +242,7 @@ mod tests {
         let parts = |url| host_and_port(url).unwrap();
         assert_eq!(parts("https://ca.internal/dir"), ("ca.internal".to_owned(), 443));
         assert_eq!(parts("https://[::1]:14000/dir"), ("::1".to_owned(), 14000));
+        assert_eq!(authority_name("https://ca.internal/dir"), "ca.internal");
+        assert_eq!(authority_name("https://ca.internal:14000/dir"), "ca.internal:14000");
     }
 }

@@ -1,10 +1,10 @@
 //! How a certificate stands, for people.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::ledger::{Ledger, Trouble};
+use super::ledger::{Ledger, Revoked, Trouble};
 use super::names::{Wanted, stem};
 use super::schedule;
 use super::stored::{self, Stored};
@@ -18,7 +18,7 @@ pub struct Standing {
     pub site: String,
     /// Its names.
     pub names: Vec<String>,
-    /// When it is renewed, or asked for again.
+    /// When it is renewed, or asked for again; `None` where only a person has it asked for.
     pub next: Option<SystemTime>,
     /// When what is kept ends; `None` while there is none.
     pub not_after: Option<SystemTime>,
@@ -30,6 +30,8 @@ pub struct Standing {
     pub trouble: Option<Trouble>,
     /// The directory that issued what is kept.
     pub directory: Option<String>,
+    /// The certificate that was revoked, until another is issued.
+    pub revoked: Option<Revoked>,
     /// Whether an authority is being asked.
     pub is_asking: bool,
 }
@@ -46,12 +48,16 @@ impl Standing {
         Self {
             site: wanted.site.clone(),
             names: wanted.names.clone(),
-            next: Some(due),
+            next: (!ledger.is_held()).then_some(due),
             not_after: facts.map(|facts| facts.not_after),
-            loud_at: facts.map(|facts| schedule::loud_at(facts.not_before, facts.not_after)),
+            // One that was revoked serves nobody who looks.
+            loud_at: facts
+                .filter(|_| ledger.revoked.is_none())
+                .map(|facts| schedule::loud_at(facts.not_before, facts.not_after)),
             failures: ledger.failures,
             trouble: ledger.trouble.clone(),
             directory: ledger.directory.clone(),
+            revoked: ledger.revoked.clone(),
             is_asking: false,
         }
     }
@@ -96,6 +102,11 @@ impl Standing {
             "asking": self.is_asking,
             "failures": self.failures,
             "last_failure": trouble,
+            "revoked": self.revoked.as_ref().map(|revoked| json!({
+                "at": stamp(revoked.at()),
+                "reason": revoked.reason,
+                "renews": revoked.renews,
+            })),
             "needs_a_person": self.call(now),
         })
     }
@@ -119,6 +130,9 @@ impl Standing {
     }
 }
 
+/// Longer after 1970 than any certificate lives: in the year 2514.
+const NEVER: Duration = Duration::from_secs(1 << 34);
+
 /// When a certificate is to be asked for. Who is eager does not wait out one that no authority
 /// has counted.
 pub(super) fn due(
@@ -127,7 +141,13 @@ pub(super) fn due(
     ledger: &Ledger,
     is_eager: bool,
 ) -> SystemTime {
-    let fits = |stored: &&Stored| stored.covers(&wanted.names) && stored.is_of(wanted.key_type);
+    if ledger.is_held() {
+        return SystemTime::UNIX_EPOCH + NEVER;
+    }
+    let fits = |stored: &&Stored| {
+        let is_revoked = stored.certified.cert.first().is_some_and(|leaf| ledger.is_revoked(leaf));
+        !is_revoked && stored.covers(&wanted.names) && stored.is_of(wanted.key_type)
+    };
     let renewal = stored.filter(fits).map_or(SystemTime::UNIX_EPOCH, |stored| {
         let dates = (stored.facts.not_before, stored.facts.not_after);
         schedule::renewal(dates, ledger.window(), &stem(&wanted.names))
@@ -138,12 +158,13 @@ pub(super) fn due(
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::config::KeyType;
     use crate::tls::acme::schedule::Cost;
     use crate::tls::acme::vault::Files;
+    use crate::tls::testing::Pki;
 
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000)
@@ -157,6 +178,29 @@ mod tests {
         assert!(Standing { next: Some(now()), ..calm.clone() }.is_wanting(now()));
         assert!(Standing { failures: 1, ..calm.clone() }.is_wanting(now()));
         assert!(Standing { not_after: None, ..calm }.is_wanting(now()));
+    }
+
+    #[test]
+    fn what_was_revoked_is_due_at_once_or_held_until_a_person_asks() {
+        let pair = Pki::new().pair(&["a.test"]);
+        let stored = Stored::parse(format!("{}{}", pair.key, pair.cert).as_bytes()).unwrap();
+        let leaf = stored.certified.cert[0].clone();
+        let wanted = Wanted {
+            site: "a.test".to_owned(),
+            names: vec!["a.test".to_owned()],
+            key_type: KeyType::P256,
+        };
+        let mut ledger = Ledger::default();
+        let at = |ledger: &Ledger| due(&wanted, Some(&stored), ledger, false);
+        assert!(at(&ledger) > UNIX_EPOCH);
+        ledger.revoke(&leaf, "superseded", true, now());
+        assert_eq!(at(&ledger), UNIX_EPOCH, "another is due");
+        ledger.revoke(&leaf, "superseded", false, now());
+        assert!(at(&ledger) > now() + Duration::from_secs(86_400 * 365));
+        let standing = Standing::of(&wanted, None, &ledger, at(&ledger));
+        assert_eq!(standing.next, None);
+        assert!(standing.is_wanting(now()), "`certs renew` asks for it");
+        assert_eq!(standing.as_json(now())["revoked"]["reason"], "superseded");
     }
 
     #[test]

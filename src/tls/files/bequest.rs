@@ -1,4 +1,4 @@
-//! Pairs that only root could read, for the process that takes this one's place.
+//! Pairs, and files of rules, that only root could read, for the process that takes this one's place.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Look, Pair};
+use super::{Kept, Look, Pair};
 
 /// A pair on its way, in DER by Base64.
 #[derive(Serialize, Deserialize)]
@@ -22,22 +22,58 @@ struct Left {
     secret: String,
 }
 
-/// What a successor needs of `pairs`; `None` when it can read all of them itself.
-pub fn write<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<Vec<u8>> {
-    let left: Vec<Left> = pairs.filter_map(leave).collect();
-    if left.is_empty() {
-        return None;
-    }
-    serde_json::to_vec(&left).ok()
+/// A file of rules on its way, by Base64.
+#[derive(Serialize, Deserialize)]
+struct LeftFile {
+    file: (PathBuf, Look),
+    content: String,
 }
 
-/// The pairs that a predecessor has left.
+/// Everything that is left.
+#[derive(Serialize, Deserialize)]
+struct Bequest {
+    pairs: Vec<Left>,
+    files: Vec<LeftFile>,
+}
+
+/// What a successor needs of `pairs` and `files`; `None` when it can read all of them itself.
+pub fn write<'a>(
+    pairs: impl Iterator<Item = &'a Pair>,
+    files: impl Iterator<Item = &'a Kept>,
+) -> Option<Vec<u8>> {
+    let pairs: Vec<Left> = pairs.filter_map(leave).collect();
+    let mut left: Vec<LeftFile> = Vec::new();
+    for file in files.filter(|file| file.is_out_of_reach()) {
+        // Several rules may be read from one.
+        if left.iter().all(|other| other.file.0 != file.path) {
+            left.extend(leave_file(file));
+        }
+    }
+    if pairs.is_empty() && left.is_empty() {
+        return None;
+    }
+    serde_json::to_vec(&Bequest { pairs, files: left }).ok()
+}
+
+/// The pairs and the files of rules that a predecessor has left.
 ///
 /// # Errors
 /// When this is not what [`write()`] has made.
-pub fn read(bytes: &[u8]) -> io::Result<Vec<Pair>> {
-    let left: Vec<Left> = serde_json::from_slice(bytes)?;
-    left.into_iter().map(take).collect()
+pub fn read(bytes: &[u8]) -> io::Result<(Vec<Pair>, Vec<Kept>)> {
+    let Bequest { pairs, files } = serde_json::from_slice(bytes)?;
+    let pairs = pairs.into_iter().map(take).collect::<io::Result<_>>()?;
+    Ok((pairs, files.into_iter().map(take_file).collect::<io::Result<_>>()?))
+}
+
+fn leave_file(kept: &Kept) -> Option<LeftFile> {
+    let content = STANDARD.encode(kept.content.as_deref()?);
+    Some(LeftFile { file: (kept.path.clone(), kept.look), content })
+}
+
+fn take_file(left: LeftFile) -> io::Result<Kept> {
+    let content = STANDARD.decode(&left.content).map_err(io::Error::other)?;
+    let (path, look) = left.file;
+    Ok(Kept { path, look, content: Some(Arc::new(content)) })
 }
 
 fn leave(pair: &Pair) -> Option<Left> {
@@ -82,7 +118,7 @@ mod tests {
         fs::write(path("key"), made.key).unwrap();
         fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
         let pair = load_again(&path("pem"), &path("key"), None).unwrap();
-        assert!(write([&pair].into_iter()).is_none(), "it can be read again");
+        assert!(write([&pair].into_iter(), std::iter::empty()).is_none(), "it can be read again");
 
         let secret = PrivateKeyDer::try_from(fs::read(path("key")).unwrap());
         assert!(secret.is_err(), "PEM is no DER");
@@ -93,7 +129,13 @@ mod tests {
             chain: pair.certified.cert.iter().map(|der| STANDARD.encode(der)).collect(),
             secret: STANDARD.encode(secret.secret_der()),
         };
-        let taken = read(&serde_json::to_vec(&[left]).unwrap()).unwrap().remove(0);
+        let (rules, look) = (folder.path().join("ca.pem"), pair.cert.1);
+        let kept = Kept { path: rules.clone(), look, content: Some(Arc::new(b"rules".to_vec())) };
+        let all = Bequest { pairs: vec![left], files: leave_file(&kept).into_iter().collect() };
+        let (mut pairs, files) = read(&serde_json::to_vec(&all).unwrap()).unwrap();
+        let taken = pairs.remove(0);
+        assert_eq!((&files[0].path, files[0].look), (&rules, look));
+        assert_eq!(files[0].content.as_ref().unwrap().as_slice(), b"rules");
         assert_eq!((&taken.cert, &taken.key), (&pair.cert, &pair.key));
         assert_eq!(taken.certified.cert, pair.certified.cert);
         assert!(taken.certified.keys_match().is_ok());
@@ -102,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_is_nothing_of_ours_is_an_error() {
-        for wrong in ["", "{}", r#"[{"cert": 1}]"#] {
+        for wrong in ["", "{}", r#"{"pairs": [{"cert": 1}], "files": []}"#] {
             assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

@@ -4,6 +4,7 @@ pub mod bequest;
 mod error;
 pub mod chain;
 mod look;
+mod kept;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,6 +24,7 @@ use super::storage::read_regular;
 use crate::proxy::headers::host::HostPattern;
 use error::Fault;
 pub use error::{FilesError, remedy};
+pub use kept::Kept;
 pub use look::Look;
 
 /// A pair as it was read, and what its files looked like then.
@@ -103,19 +105,41 @@ pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair
     Ok(Pair { certified, cert: (cert.into(), cert_look), key: (key.into(), key_look), secret })
 }
 
-/// The certificates of a PEM file, at least one.
+/// The certificates of a PEM file at `path` with this content, at least one.
 ///
 /// # Errors
 /// As [`load`].
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
-    chain(path)
+pub(super) fn certificates(
+    path: &Path,
+    text: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, FilesError> {
+    let chain = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<Vec<_>, pem::Error>>()
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+    if chain.is_empty() {
+        let hint = match text {
+            [] => ": it is empty",
+            [0x30, ..] => ": it looks like DER; convert it with openssl x509 -inform DER",
+            _ if contains(text, b"PRIVATE KEY-----") => {
+                ": it holds a private key; are `cert` and `key` exchanged?"
+            }
+            _ => "",
+        };
+        return Err(FilesError::at(path, Fault::NoCertificate { hint }));
+    }
+    for (index, certificate) in chain.iter().enumerate() {
+        Facts::of(certificate).map_err(|error| {
+            FilesError::at(path, Fault::BrokenCertificate(index + 1, error.to_string()))
+        })?;
+    }
+    Ok(chain)
 }
 
 /// All of a file, of which at most 1 MiB is read.
 ///
 /// # Errors
 /// When it is missing, cannot be read or is no regular file.
-pub(super) fn content(path: &Path) -> Result<Vec<u8>, FilesError> {
+fn content(path: &Path) -> Result<Vec<u8>, FilesError> {
     read(path, open(path)?)
 }
 
@@ -190,27 +214,7 @@ pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
-    let text = read(path, open(path)?)?;
-    let chain = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, pem::Error>>()
-        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
-    if chain.is_empty() {
-        let hint = match &*text {
-            [] => ": it is empty",
-            [0x30, ..] => ": it looks like DER; convert it with openssl x509 -inform DER",
-            _ if contains(&text, b"PRIVATE KEY-----") => {
-                ": it holds a private key; are `cert` and `key` exchanged?"
-            }
-            _ => "",
-        };
-        return Err(FilesError::at(path, Fault::NoCertificate { hint }));
-    }
-    for (index, certificate) in chain.iter().enumerate() {
-        Facts::of(certificate).map_err(|error| {
-            FilesError::at(path, Fault::BrokenCertificate(index + 1, error.to_string()))
-        })?;
-    }
-    Ok(chain)
+    certificates(path, &content(path)?)
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FilesError> {

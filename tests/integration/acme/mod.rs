@@ -10,6 +10,8 @@ mod reload;
 mod between;
 mod verbs;
 mod on_demand;
+mod revoke;
+mod preflight;
 
 use std::path::Path;
 use std::time::Duration;

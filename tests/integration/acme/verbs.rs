@@ -8,20 +8,20 @@ use crate::harness::{eventually, tools};
 
 /// `portcullis certs` with this file.
 #[track_caller]
-fn certs(file: &Path, arguments: &[&str]) -> Output {
+pub(super) fn certs(file: &Path, arguments: &[&str]) -> Output {
     let mut all = vec!["certs"];
     all.extend(arguments);
     all.extend(["-c", file.to_str().unwrap()]);
     tools::portcullis(&all)
 }
 
-fn file(proxy: &Proxy) -> std::path::PathBuf {
+pub(super) fn file(proxy: &Proxy) -> std::path::PathBuf {
     proxy.path("portcullis.toml")
 }
 
 /// The text of a verb that ends with this code.
 #[track_caller]
-fn told(file: &Path, arguments: &[&str], code: i32) -> String {
+pub(super) fn told(file: &Path, arguments: &[&str], code: i32) -> String {
     let output = certs(file, arguments);
     let text = tools::stdout(&output) + &tools::stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
@@ -45,6 +45,13 @@ fn certs_list_tells_how_a_certificate_by_acme_stands_with_a_server_and_without()
     assert!(live["renewal"].is_string() && live["issuer"].as_str().unwrap().contains("Pebble"));
     let text = list(&[]);
     assert!(text.contains("RENEWAL") && text.contains("days left"), "{text}");
+    let directory = pebble.directory();
+    let named = directory.strip_prefix("https://").unwrap().strip_suffix("/dir").unwrap();
+    assert!(text.contains(&format!("acme ({named})")), "{text}");
+    assert_eq!(live["authority"], directory);
+    let status = tools::portcullis(&["status", "-c", file(&proxy).to_str().unwrap()]);
+    let status = tools::stdout(&status);
+    assert!(status.contains(&format!("days left, from acme ({named})")), "{status}");
     proxy.stop();
     let alone =
         serde_json::from_str::<serde_json::Value>(&told(&file(&proxy), &["list", "--json"], 0));
@@ -149,3 +156,37 @@ fn certs_export_gives_the_chain_and_a_key_that_nobody_else_reads() {
     assert!(plain(&kept).contains(plain(&private).trim()), "the key of the storage");
     assert!(told(&file, &both, 1).contains("is there already; --force replaces it"));
 }
+
+/// The budget stands before the first byte to an authority: nobody is asked here.
+#[test]
+fn the_tries_that_are_left_are_told_by_the_server_too() {
+    let (origin, folder) = (app(), storage());
+    let directory = "https://acme-v02.api.letsencrypt.org/directory";
+    let acme = folder.path().join("acme");
+    std::fs::create_dir(&acme).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let event = serde_json::json!({
+        "at": u64::try_from(now.as_millis()).unwrap(), "directory": directory, "names": [DOMAIN],
+    });
+    let ledger = serde_json::json!({ "names": [DOMAIN], "issued": vec![event; 5] });
+    let place = acme.join(format!("{DOMAIN}.json"));
+    std::fs::write(&place, ledger.to_string()).unwrap();
+    crate::harness::proxy::open_to_proxy(&acme, 0o700);
+    crate::harness::proxy::open_to_proxy(&place, 0o600);
+    let site = Site::named(DOMAIN).to(&origin).key("tls = 'auto'");
+    let setup = crate::harness::Setup::new().acme(&kept_in(folder.path()));
+    let proxy = setup.acme(&format!("directory = '{directory}'")).site(site).start();
+    proxy.expect_words("5 certificates for the same names were issued within a week");
+    let file = file(&proxy);
+    let status = tools::portcullis(&["status", "--json", "-c", file.to_str().unwrap()]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let left = &status["acme"][0]["tries_left"][0];
+    assert_eq!((&left["directory"], &left["same_names_this_week"]), (&directory.into(), &0.into()));
+    assert_eq!(left["of"]["same_names_this_week"], 5);
+    let text = tools::stdout(&certs(&file, &["list"]));
+    let words = "tries left at acme-v02.api.letsencrypt.org: 0 of 5 for these names and 45 of 50";
+    assert!(text.contains(words), "{text}");
+}
+
+/// A name that a public authority could sign; nobody is asked for it.
+const DOMAIN: &str = "shop.portcullis-tests.de";

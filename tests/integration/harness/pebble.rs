@@ -212,6 +212,18 @@ impl Pebble {
         Client::secure(place, "localhost").get("/roots/0").text()
     }
 
+    /// What it says of the certificate with this serial number: `Valid`, or `Revoked` with the code
+    /// of the reason.
+    #[track_caller]
+    pub fn status_of(&self, serial: &str) -> (String, Option<u64>) {
+        let place = SocketAddr::from(([127, 0, 0, 1], self.places.management));
+        let path = format!("/cert-status-by-serial/{}", serial.replace(':', ""));
+        let text = Client::secure(place, "localhost").get(&path).text();
+        let told: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        (told["Status"].as_str().unwrap().to_owned(), told["Reason"].as_u64())
+    }
+
     /// Has every name lead to this address from now on, as far as it can see.
     #[track_caller]
     pub fn names_lead_to(&self, address: &str) {

@@ -7,6 +7,7 @@ use std::fmt;
 pub(super) const SOA: u16 = 6;
 pub(super) const TXT: u16 = 16;
 pub(super) const TSIG: u16 = 250;
+pub(super) const CAA: u16 = 257;
 
 /// Classes.
 pub(super) const IN: u16 = 1;
@@ -69,6 +70,14 @@ impl fmt::Display for Name {
 /// Asks for the records of `name` of this type, of a server that knows them itself.
 pub(super) fn query(id: u16, name: &Name, kind: u16) -> Vec<u8> {
     let mut message = header(id, 0, 0);
+    entry(&mut message, name, kind, IN);
+    message
+}
+
+/// Asks for the records of `name` of this type, of a server that finds them out.
+pub(super) fn question(id: u16, name: &Name, kind: u16) -> Vec<u8> {
+    const RECURSION_DESIRED: u16 = 1 << 8;
+    let mut message = header(id, RECURSION_DESIRED, 0);
     entry(&mut message, name, kind, IN);
     message
 }
@@ -145,6 +154,11 @@ impl Record {
 }
 
 impl Answer {
+    /// Whether this is an answer that was too long for its datagram (RFC 1035 §4.1.1).
+    pub(super) fn is_cut(message: &[u8]) -> bool {
+        message.get(2).is_some_and(|flags| flags & 0x82 == 0x82)
+    }
+
     /// Reads an answer; `None` when it is none.
     pub(super) fn parse(message: &[u8]) -> Option<Self> {
         let mut reader = Reader { message, at: 0 };

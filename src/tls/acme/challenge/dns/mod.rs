@@ -3,6 +3,7 @@
 
 mod message;
 mod tsig;
+pub mod lookup;
 
 use std::fmt;
 use std::io;

@@ -1,35 +1,51 @@
-//! What can be seen from here before an authority looks: whether a name leads to this host. It is
-//! advice that stands beside a failure, and never keeps anybody from asking: behind a router this
-//! host does not know the addresses that others reach it at.
+//! Whether a name leads to this host.
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::task::JoinSet;
 
-use super::names::is_reserved_name;
+use super::port::{self, Answer};
+use crate::tls::acme::challenge::pending::Pending;
 
-/// For all names of a certificate together.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The port that authorities look at (RFC 8555 §8.3).
+const HTTP: u16 = 80;
 
-/// The most names that are looked at: one that is wrong tells enough.
-const MOST: usize = 10;
+/// The most addresses that are asked for our token.
+const MOST: usize = 4;
 
-/// What is odd about names that are to be proved at this host, or `None`. Names that nobody can own
-/// are passed over: no name server that is asked can know them.
-pub(super) async fn look(names: &[String]) -> Option<String> {
-    let mut found = Vec::new();
-    let all = async {
-        for name in names.iter().filter(|name| !is_reserved_name(name)).take(MOST) {
-            let addresses = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addresses = addresses.map(|all| all.map(|one| one.ip()).collect::<Vec<_>>());
-            found.extend(judge(name, addresses, is_here));
+/// What is odd about a name that is to be proved at this host; its addresses are asked for a token
+/// where there is somewhere to show it.
+pub(super) async fn look(name: &str, pending: Option<&Arc<Pending>>) -> Vec<String> {
+    let addresses = tokio::net::lookup_host((name, 0)).await;
+    let addresses = addresses.map(|all| {
+        let mut all: Vec<IpAddr> = all.map(|one| one.ip()).collect();
+        all.sort();
+        all.dedup();
+        all
+    });
+    let mut asked = JoinSet::new();
+    if let (Some(pending), Ok(addresses)) = (pending, &addresses) {
+        for address in addresses.iter().take(MOST).copied() {
+            let (name, pending) = (name.to_owned(), Arc::clone(pending));
+            asked.spawn(async move {
+                let place = SocketAddr::new(address, HTTP);
+                (address, port::ask(&name, place, &pending).await)
+            });
         }
-    };
-    // What was found until then is told.
-    let _ = timeout(PATIENCE, all).await;
-    (!found.is_empty()).then(|| found.join("; "))
+    }
+    let mut answers: Vec<(IpAddr, Answer)> = asked.join_all().await;
+    answers.sort_by_key(|(address, _)| *address);
+    // Whoever has our token leads here, whatever is between.
+    let is_ours = |address: IpAddr| answers.contains(&(address, Answer::Ours));
+    let is_here = |address| if is_ours(address) { Some(true) } else { is_here(address) };
+    let mut found: Vec<String> = judge(name, addresses, is_here).into_iter().collect();
+    found.extend(answers.iter().filter_map(|(_, answer)| match answer {
+        Answer::Other(words) => Some(words.clone()),
+        Answer::Ours | Answer::Unknown => None,
+    }));
+    found
 }
 
 /// What is odd about the addresses of `name`.
@@ -38,12 +54,10 @@ fn judge(
     addresses: io::Result<Vec<IpAddr>>,
     is_here: impl Fn(IpAddr) -> Option<bool>,
 ) -> Option<String> {
-    let mut addresses = match addresses {
+    let addresses = match addresses {
         Ok(addresses) => addresses,
         Err(error) => return Some(unresolved(name, &error)),
     };
-    addresses.sort();
-    addresses.dedup();
     if addresses.is_empty() {
         return Some(format!("{name} has no address in the DNS"));
     }
@@ -103,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_name_that_leads_elsewhere_is_told_with_what_may_be_fine() {
-        let words = told(&["192.0.2.7", "192.0.2.7"]).unwrap();
+        let words = told(&["192.0.2.7"]).unwrap();
         assert!(words.starts_with("a.de leads to 192.0.2.7, which is no address of"), "{words}");
         assert!(words.contains("from here it cannot be told"), "{words}");
         let words = told(&["192.0.2.7", "10.0.0.1"]).unwrap();
