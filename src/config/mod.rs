@@ -17,6 +17,7 @@ mod sites;
 mod routes;
 mod redirects;
 mod acme;
+mod dns;
 mod authorities;
 mod policy;
 mod hsts;
@@ -43,7 +44,9 @@ use ipnet::IpNet;
 
 use crate::proxy::headers::host::{Host, HostPattern};
 use crate::proxy::route::PathPrefix;
-pub use authorities::{Acme, Authority, ChallengeKind, Dns, Eab, KeyType, Tsig, TsigAlgorithm};
+pub use authorities::{
+    Acme, Authority, ChallengeKind, Dns, Eab, Hook, KeyType, Tsig, TsigAlgorithm, Writer,
+};
 pub use load::{Loaded, load, load_again, load_opened, parse, parse_again};
 pub use problems::Problems;
 pub use schema::schema;

@@ -6,12 +6,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use super::Refused;
+use super::hook::Errand;
 use crate::config::target::Address;
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config, Dns, Hook, Listen, Writer};
+use crate::tls::acme;
 
 /// Applications that are remembered at most.
 const MOST: usize = 65_536;
@@ -24,8 +27,18 @@ pub(super) struct Allowed {
     /// All that it has named since the start: what runs may be older than the file, and an
     /// application that was named once could have been connected to then.
     applications: HashSet<(String, u16)>,
+    /// The hook as the file had it when it was last right, and the names that it may write.
+    hook: Option<Permit>,
     /// What the file looked like when it was last read.
     seen: Option<Stamp>,
+}
+
+/// What the file says of hooks.
+#[derive(Clone, Debug)]
+struct Permit {
+    hook: Hook,
+    patience: Duration,
+    names: HashSet<String>,
 }
 
 /// Device, inode, time of the last change, size.
@@ -33,7 +46,7 @@ type Stamp = (u64, u64, i64, i64, u64);
 
 impl Allowed {
     pub(super) fn by(file: Option<PathBuf>) -> Self {
-        Self { file, applications: HashSet::new(), seen: None }
+        Self { file, applications: HashSet::new(), hook: None, seen: None }
     }
 
     /// The file, open for reading.
@@ -66,6 +79,27 @@ impl Allowed {
         Err(Refused::because(format!("the configuration names no application {host} at {address}")))
     }
 
+    /// The hook of the file and how long it may run, for a name that the file wants a certificate
+    /// for and for what a proof looks like. A file that is broken just now takes nothing away.
+    pub(super) fn hook(&mut self, name: &str, value: &str) -> Result<Errand, Refused> {
+        if let Err(refused) = self.config()
+            && self.hook.is_none()
+        {
+            return Err(refused);
+        }
+        let Some(permit) = &self.hook else {
+            return Err(Refused::because("the configuration file has no `exec` in [acme.dns]"));
+        };
+        if !permit.names.contains(name) {
+            let name = name.escape_debug();
+            return Err(Refused::because(format!("the file wants no certificate for {name}")));
+        }
+        if !is_proof(value) {
+            return Err(Refused::because("this is no proof of a name"));
+        }
+        Ok(Errand { hook: permit.hook.clone(), patience: permit.patience })
+    }
+
     fn path(&self) -> Result<&Path, Refused> {
         let none = || Refused::because("there is no configuration file");
         self.file.as_deref().ok_or_else(none)
@@ -77,6 +111,7 @@ impl Allowed {
     }
 
     fn note(&mut self, config: &Config) {
+        self.hook = permit(config);
         let targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
         let named: HashSet<_> = targets
             .filter_map(|target| match &target.address {
@@ -97,6 +132,21 @@ impl Allowed {
         let is_name = host.parse::<IpAddr>().is_err();
         (is_there || is_name) && self.applications.contains(&(host.to_owned(), address.port()))
     }
+}
+
+fn permit(config: &Config) -> Option<Permit> {
+    let Dns { writer: Writer::Hook(hook), propagation, .. } = config.acme.dns.as_ref()? else {
+        return None;
+    };
+    let names = acme::wanted(config).into_iter().flat_map(|wanted| wanted.names);
+    let names = names.map(|name| acme::record_of(&name)).collect();
+    Some(Permit { hook: hook.clone(), patience: *propagation, names })
+}
+
+/// A SHA-256 digest in base64url without padding (RFC 8555 §8.4).
+fn is_proof(value: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    value.len() == 43 && value.bytes().all(plain)
 }
 
 /// The address of the file that is written like `listen` among those of `kind`.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::config::target::{Address, Protocol};
-use crate::config::{AccessLog, Config, Hsts, Listen, Site, Target, TlsSource};
+use crate::config::{AccessLog, Config, Dns, Hsts, Listen, Site, Target, TlsSource, Writer};
 use crate::tls::acme;
 
 /// What serving takes.
@@ -213,10 +213,7 @@ impl Needs {
             return;
         }
         if let Some(dns) = &config.acme.dns {
-            let port = dns.server.port();
-            for ports in [&mut self.own, &mut self.connect] {
-                ports.entry(port).or_insert_with(|| DNS_KEY.to_owned());
-            }
+            self.dns(dns);
         }
         for authority in &config.acme.authorities {
             if authority.ca.is_none() && !self.roots {
@@ -231,6 +228,26 @@ impl Needs {
                 self.connect.entry(port).or_insert_with(|| ACME_KEY.to_owned());
                 self.name(&host, ACME_KEY);
             }
+        }
+    }
+
+    /// The name servers of dns-01: the one that is written to, and those that say what is seen.
+    fn dns(&mut self, dns: &Dns) {
+        let server = match &dns.writer {
+            Writer::Server { address, .. } => Some((address.port(), "acme.dns.server")),
+            // The helper runs it.
+            Writer::Hook(_) => None,
+        };
+        let resolvers = dns.resolvers.iter().map(|one| (one.port(), "acme.dns.resolvers"));
+        // The servers of a zone answer at the port of the DNS, wherever they are.
+        for (port, key) in server.into_iter().chain(resolvers).chain([(DNS, DNS_KEY)]) {
+            for ports in [&mut self.own, &mut self.connect] {
+                ports.entry(port).or_insert_with(|| key.to_owned());
+            }
+        }
+        if self.names.is_none() {
+            self.names = Some((DNS_KEY.to_owned(), "the zone's name servers".to_owned()));
+            self.places.extend(system::names(DNS_KEY));
         }
     }
 
@@ -252,8 +269,8 @@ impl Needs {
 /// The key that names the authorities.
 const ACME_KEY: &str = "acme.directory";
 
-/// The key that names the server of dns-01.
-const DNS_KEY: &str = "acme.dns.server";
+/// The key that names what dns-01 takes.
+const DNS_KEY: &str = "acme.dns";
 
 /// Where the secrets of TLS sessions go.
 const SSLKEYLOGFILE: &str = crate::tls::key_log::VARIABLE;

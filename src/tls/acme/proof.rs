@@ -3,25 +3,37 @@
 use instant_acme::{AuthorizationStatus, ChallengeHandle, Error, Order};
 
 use super::challenge::choose::Solver;
-use super::challenge::dns;
+use super::challenge::dns::Scribe;
 use super::challenge::pending;
 use super::failure::{Failure, Kind};
 use super::nonce::{NONCES, is_bad_nonce, with_nonce};
-use super::order::Ask;
+use super::order::{Ask, keep_written};
 
 /// Everything that is shown. What stands in the DNS is there until it is withdrawn.
-#[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct Shown<'a> {
     here: Vec<pending::Shown>,
-    elsewhere: Vec<dns::Proof>,
+    scribe: Option<Scribe<'a>>,
+    /// Hosts, and the values that prove them.
+    written: Vec<(String, String)>,
 }
 
-impl Shown {
+impl<'a> Shown<'a> {
+    /// What somebody has left in the DNS, who was killed.
+    pub(super) fn left(scribe: Option<Scribe<'a>>, written: &[(String, String)]) -> Self {
+        Self { here: Vec::new(), scribe, written: written.to_vec() }
+    }
+
+    /// Whether something stands in the DNS.
+    pub(super) fn is_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+
     /// Takes everything away. What cannot be taken away does no harm: it proves one order.
     pub(super) async fn withdraw(self, site: &str) {
         drop(self.here);
-        for proof in self.elsewhere {
-            if let Err(error) = proof.withdraw().await {
+        let Some(scribe) = self.scribe else { return };
+        for (host, value) in self.written {
+            if let Err(error) = scribe.withdraw(&host, &value).await {
                 tracing::warn!("site {site}: a TXT record of an order stays: {error}");
             }
         }
@@ -32,7 +44,7 @@ impl Shown {
 pub(super) async fn prove(
     ask: &Ask<'_>,
     order: &mut Order,
-    shown: &mut Shown,
+    shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
     load(order).await?;
     let mut authorizations = order.authorizations();
@@ -63,7 +75,7 @@ async fn show(
     ask: &Ask<'_>,
     name: &str,
     challenge: &ChallengeHandle<'_>,
-    shown: &mut Shown,
+    shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
     let proof = challenge.key_authorization();
     match ask.solver {
@@ -77,14 +89,18 @@ async fn show(
             shown.here.push(certificate.map_err(Failure::of_cryptography)?);
         }
         Solver::Dns => {
-            let Some(dns) = ask.dns else {
-                return Err(Failure::new(Kind::Unshown, "there is no name server to write to"));
+            let Some(scribe) = ask.scribe else {
+                return Err(Failure::new(Kind::Unshown, "there is nobody who writes to the DNS"));
             };
-            let proof = dns::Proof::show(dns, name, &proof.dns_value()).await;
-            shown.elsewhere.push(proof.map_err(|error| {
+            let written = (name.to_owned(), proof.dns_value());
+            shown.written.push(written.clone());
+            keep_written(ask, &shown.written)?;
+            if let Err(error) = scribe.show(name, &written.1).await {
+                // It has gone again, as far as it was there.
+                shown.written.pop();
                 let words = format!("{name} could not be proved by dns-01: {error}");
-                Failure::new(Kind::Unshown, words)
-            })?);
+                return Err(Failure::new(Kind::Unshown, words));
+            }
         }
     }
     Ok(())
