@@ -232,6 +232,45 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_is_run_for_names_and_proofs_alone() {
+        const PROOF: &str = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+        let text = |hook: &str| {
+            format!(
+                "[acme]\ndirectory = 'https://192.0.2.9:14000/dir'\nchallenges = 'dns-01'\n\
+                 [acme.dns]\nexec = ['{hook}', 'one']\npropagation = '7s'\nzone = 'shop.test'\n\
+                 [[site]]\nhost = ['shop.test', '*.a.shop.test', 'other.test']\nto = '3000'\n\
+                 [[site]]\nhost = 'local.shop.test'\ntls = 'local'\nto = '3000'\n"
+            )
+        };
+        let (_folder, path) = file(&text("/bin/sh"));
+        let mut allowed = Allowed::by(Some(path.clone()));
+        for name in ["_acme-challenge.shop.test", "_acme-challenge.a.shop.test"] {
+            let errand = allowed.hook(name, PROOF).unwrap();
+            assert_eq!(errand.hook.program, Path::new("/bin/sh"));
+            assert_eq!(errand.hook.arguments, ["one"]);
+            assert_eq!(errand.patience, Duration::from_secs(7));
+        }
+        for name in
+            ["shop.test", "_acme-challenge.other.test", "_acme-challenge.local.shop.test", ""]
+        {
+            let refused = allowed.hook(name, PROOF).err().unwrap();
+            assert!(refused.text.contains("wants no certificate for"), "{refused}");
+        }
+        for value in
+            ["", "x", &format!("{PROOF}="), &PROOF.replace('L', "'"), &PROOF.replace('L', "\n")]
+        {
+            assert!(allowed.hook("_acme-challenge.shop.test", value).is_err(), "{value:?}");
+        }
+        let runs = |allowed: &mut Allowed| allowed.hook("_acme-challenge.shop.test", PROOF).ok();
+        fs::write(&path, "broken").unwrap();
+        assert!(runs(&mut allowed).is_some(), "it may be mended in a moment");
+        fs::write(&path, text("/bin/true")).unwrap();
+        assert_eq!(runs(&mut allowed).unwrap().hook.program, Path::new("/bin/true"));
+        fs::write(&path, site("'127.0.0.1:3000'")).unwrap();
+        assert!(runs(&mut allowed).is_none(), "the file has none any more");
+    }
+
+    #[test]
     fn without_a_file_nothing_is_allowed() {
         let mut allowed = Allowed::by(None);
         assert!(allowed.open().is_err() && allowed.config().is_err());

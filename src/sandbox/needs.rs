@@ -212,9 +212,6 @@ impl Needs {
         if !acme::wants_any(config) {
             return;
         }
-        if let Some(dns) = &config.acme.dns {
-            self.dns(dns);
-        }
         for authority in &config.acme.authorities {
             if authority.ca.is_none() && !self.roots {
                 self.roots = true;
@@ -228,6 +225,9 @@ impl Needs {
                 self.connect.entry(port).or_insert_with(|| ACME_KEY.to_owned());
                 self.name(&host, ACME_KEY);
             }
+        }
+        if let Some(dns) = &config.acme.dns {
+            self.dns(dns);
         }
     }
 
@@ -246,7 +246,7 @@ impl Needs {
             }
         }
         if self.names.is_none() {
-            self.names = Some((DNS_KEY.to_owned(), "the zone's name servers".to_owned()));
+            self.names = Some((DNS_KEY.to_owned(), "each of the zone's name servers".to_owned()));
             self.places.extend(system::names(DNS_KEY));
         }
     }

@@ -1,9 +1,9 @@
 //! Names that are proved by a record in the DNS of a name server of another make.
 
 use super::*;
+use crate::harness::Setup;
 use crate::harness::knot::{KEY, Knot};
 use crate::harness::pebble::Pebbles;
-use crate::harness::{Setup, eventually, tools};
 
 const RECORD: &str = "_acme-challenge.shop.test";
 
@@ -16,16 +16,6 @@ fn both() -> Option<(Knot, Pebble)> {
 
 fn by_dns(pebble: &Pebble, knot: &Knot, secret: &str, site: Site) -> Setup {
     pebble.setup(site).acme("challenges = 'dns-01'").acme(&knot.dns(secret))
-}
-
-/// What `status` says, and that a person is needed.
-#[track_caller]
-fn expect_call(proxy: &Proxy, words: &str) {
-    let file = proxy.path("portcullis.toml");
-    eventually("a call for a person", || {
-        let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
-        tools::stdout(&status).contains(words) && status.status.code() == Some(1)
-    });
 }
 
 /// Both names have their record at the same place.

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::exchange::{ask, number};
-use super::message::{A, AAAA, Answer, NS, Name, SOA, TXT, query, recursive_query};
+use super::message::{A, AAAA, Answer, NS, Name, Record, SOA, TXT, query, recursive_query};
 
 /// The port of the DNS.
 const PORT: u16 = 53;
@@ -120,7 +120,7 @@ impl Lookout {
             let Some(server) = &server.target else { continue };
             for kind in [A, AAAA] {
                 let Some(answer) = self.resolve(server, kind).await else { continue };
-                let addresses = answer.records.iter().filter_map(|record| record.address());
+                let addresses = answer.records.iter().filter_map(Record::address);
                 servers.extend(addresses.map(|address| SocketAddr::new(address, self.port)));
             }
         }
@@ -195,4 +195,136 @@ fn listed(text: &str) -> Vec<SocketAddr> {
         servers.push(SocketAddr::from(([127, 0, 0, 1], PORT)));
     }
     servers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::net::UdpSocket;
+
+    use super::super::message::CNAME;
+    use super::*;
+
+    /// What a name server knows: names, types and data.
+    type Records = Vec<(&'static str, u16, Vec<u8>)>;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn text(value: &str) -> Vec<u8> {
+        [&[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+    }
+
+    /// A name server on this address that answers from `records`, which change as it runs.
+    async fn server(address: &str, records: &Arc<Mutex<Records>>) -> SocketAddr {
+        let socket = UdpSocket::bind(address).await.unwrap();
+        let place = socket.local_addr().unwrap();
+        let records = Arc::clone(records);
+        tokio::spawn(async move {
+            let mut received = [0; 512];
+            loop {
+                let (length, peer) = socket.recv_from(&mut received).await.unwrap();
+                let asked = &received[..length];
+                let kind = u16::from_be_bytes([asked[length - 4], asked[length - 3]]);
+                let answer = answer(asked, kind, &records.lock().unwrap());
+                socket.send_to(&answer, peer).await.unwrap();
+            }
+        });
+        place
+    }
+
+    fn answer(asked: &[u8], kind: u16, records: &Records) -> Vec<u8> {
+        let mut message = asked.to_vec();
+        message[2] |= 0x84;
+        let question = &asked[12..asked.len() - 4];
+        for (owner, of, data) in records {
+            if name(owner).wire() != question || ![kind, CNAME].contains(of) {
+                continue;
+            }
+            message[7] += 1;
+            message.extend([0xc0, 12]);
+            message.extend(of.to_be_bytes());
+            message.extend([0, 1, 0, 0, 0, 60]);
+            message.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+            message.extend(data);
+        }
+        if kind == SOA && message[7] == 0 {
+            // As with the answer that there is nothing of that type.
+            message[9] = 1;
+            message.extend(name("shop.test").wire());
+            message.extend([0, 6, 0, 1, 0, 0, 0, 60, 0, 1, 0]);
+        }
+        message
+    }
+
+    fn zone() -> Records {
+        vec![
+            ("shop.test", NS, name("a.shop.test").wire().to_vec()),
+            ("shop.test", NS, name("b.shop.test").wire().to_vec()),
+            ("a.shop.test", A, vec![127, 0, 0, 2]),
+            ("b.shop.test", A, vec![127, 0, 0, 3]),
+        ]
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn every_server_of_the_zone_has_to_show_it() {
+        let [knows, first, second] =
+            [zone(), zone(), zone()].map(|zone| Arc::new(Mutex::new(zone)));
+        let resolver = server("127.0.0.1:0", &knows).await;
+        let a = server("127.0.0.2:0", &first).await;
+        let b = server(&format!("127.0.0.3:{}", a.port()), &second).await;
+        let lookout = Lookout { resolvers: vec![resolver], port: a.port() };
+        let record = name("_acme-challenge.shop.test");
+        let look = |patience| lookout.wait_for(&record, "proof", patience);
+        assert_eq!(look(Duration::ZERO).await, Sight::Unseen(vec![a, b]));
+        let shown = ("_acme-challenge.shop.test", TXT, text("proof"));
+        // What others remember says nothing.
+        knows.lock().unwrap().push(shown.clone());
+        first.lock().unwrap().push(shown.clone());
+        assert_eq!(look(Duration::ZERO).await, Sight::Unseen(vec![b]));
+        let later = async {
+            sleep(Duration::from_millis(100)).await;
+            second.lock().unwrap().push(shown);
+        };
+        let (sight, ()) = tokio::join!(look(PATIENCE), later);
+        assert_eq!(sight, Sight::Seen);
+    }
+
+    #[tokio::test]
+    async fn where_the_zone_has_no_server_that_answers_others_are_believed() {
+        let mut records = zone();
+        records.push(("_acme-challenge.shop.test", CNAME, name("x.shop.test").wire().to_vec()));
+        let records = Arc::new(Mutex::new(records));
+        let resolver = server("127.0.0.1:0", &records).await;
+        let lookout = Lookout { resolvers: vec![resolver], port: 1 };
+        let record = name("_acme-challenge.shop.test");
+        assert_eq!(lookout.canonical(&record).await, Some(name("x.shop.test")));
+        let look = |value| lookout.wait_for(&record, value, Duration::ZERO);
+        assert_eq!(look("proof").await, Sight::Unseen(vec![resolver]));
+        let shown = ("_acme-challenge.shop.test", TXT, text("proof"));
+        records.lock().unwrap().push(shown);
+        assert_eq!(look("proof").await, Sight::Seen);
+        assert_eq!(look("another").await, Sight::Unseen(vec![resolver]));
+    }
+
+    #[tokio::test]
+    async fn nobody_who_answers_is_nobody_who_sees() {
+        let lookout = Lookout { resolvers: vec!["127.0.0.1:1".parse().unwrap()], port: 1 };
+        let record = name("_acme-challenge.shop.test");
+        assert_eq!(lookout.wait_for(&record, "proof", Duration::ZERO).await, Sight::Blind);
+    }
+
+    #[test]
+    fn the_systems_name_servers_are_those_of_its_list() {
+        let list = "# nameserver 192.0.2.1\nsearch a.test\nnameserver 192.0.2.2\n\
+                    nameserver\t2001:db8::53 \nnameserver fe80::1%eth0\nnameservers 192.0.2.3\n";
+        let places = |text: &str| listed(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(places(list), ["192.0.2.2:53", "[2001:db8::53]:53"]);
+        assert_eq!(places(""), ["127.0.0.1:53"]);
+        assert_eq!(places(&"nameserver 192.0.2.9\n".repeat(9)).len(), 3);
+    }
 }
