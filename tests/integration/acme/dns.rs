@@ -93,3 +93,57 @@ fn a_record_goes_after_a_failure_too() {
     assert_eq!(knot.ask(RECORD, "TXT"), "");
     assert!(knot.words().contains("DDNS"), "it was there: {}", knot.words());
 }
+
+#[test]
+fn longer_signatures_are_understood() {
+    for algorithm in ["hmac-sha384", "hmac-sha512"] {
+        let Some(knot) = Knot::start_with(algorithm, &[(NAME, "")]) else { return };
+        let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+        let keys = format!("algorithm = '{algorithm}', secret");
+        let dns = knot.dns(KEY.1).replace("secret", &keys);
+        let proxy = pebble.setup(site(&app())).acme("challenges = 'dns-01'").acme(&dns).start();
+        expect_issued(&proxy, &pebble);
+        assert!(knot.words().contains("DDNS"), "{}", knot.words());
+    }
+}
+
+/// The name's own zone is not written to: it may be that of a registrar.
+#[test]
+fn an_alias_is_followed_to_another_zone() {
+    let alias = "_acme-challenge CNAME shop.acme.test.";
+    let zones = [(NAME, alias), ("acme.test", "")];
+    let Some(knot) = Knot::start_with("hmac-sha256", &zones) else { return };
+    let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+    let proxy = by_dns(&pebble, &knot, KEY.1, site(&app())).start();
+    expect_issued(&proxy, &pebble);
+    assert!(knot.words().contains("[acme.test.] DDNS"), "{}", knot.words());
+    assert!(!knot.words().contains("[shop.test.] DDNS"), "{}", knot.words());
+    eventually("the record to go", || knot.ask("shop.acme.test", "TXT").is_empty());
+}
+
+/// Whoever is asked for names knows where it leads; the server that is written to does not.
+#[test]
+fn an_alias_of_a_zone_that_is_elsewhere_is_followed() {
+    let alias = "_acme-challenge CNAME shop.acme.test.";
+    let Some(theirs) = Knot::start_with("hmac-sha256", &[(NAME, alias)]) else { return };
+    let Some(ours) = Knot::start("acme.test") else { return };
+    let Some(pebble) = Pebbles::new().resolver(theirs.place()).start() else { return };
+    let dns = format!("resolvers = '{}', tsig", theirs.place());
+    let dns = ours.dns(KEY.1).replace("tsig", &dns);
+    let setup = pebble.setup(site(&app())).acme("challenges = 'dns-01'").acme(&dns);
+    let proxy = setup.start();
+    // The authority, which asks nobody but them, does not find it there.
+    proxy.expect_words("shop.test could not be proved by dns-01");
+    assert!(ours.words().contains("[acme.test.] DDNS"), "{}\n{}", ours.words(), proxy.words());
+    assert!(pebble.words().contains("validations"), "{}", proxy.words());
+    eventually("the record to go", || ours.ask("shop.acme.test", "TXT").is_empty());
+}
+
+#[test]
+fn an_alias_that_leads_where_nothing_may_be_written_is_told() {
+    let alias = "_acme-challenge CNAME shop.acme.test.";
+    let Some(knot) = Knot::start_with("hmac-sha256", &[(NAME, alias)]) else { return };
+    let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+    let proxy = by_dns(&pebble, &knot, KEY.1, site(&app())).start();
+    proxy.expect_words("_acme-challenge.shop.test leads to shop.acme.test, and the name server");
+}

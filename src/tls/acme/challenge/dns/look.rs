@@ -71,8 +71,8 @@ impl Lookout {
         let mut pause = SOON;
         let mut found = None;
         loop {
-            if found.is_none() {
-                found = self.servers_of(name).await;
+            if found.as_ref().is_none_or(|zone: &Zone| zone.servers.is_empty()) {
+                found = self.zone_of(name).await.or(found);
             }
             let sight = self.look(found.as_ref(), name, value).await;
             if sight == Sight::Seen || Instant::now() + pause > deadline {
@@ -90,11 +90,13 @@ impl Lookout {
 
     /// Looks once.
     async fn look(&self, found: Option<&Zone>, name: &Name, value: &str) -> Sight {
+        let mut name = name;
         if let Some(zone) = found {
             let sight = judge(each(&zone.servers, &query(number(), &zone.name, TXT)).await, value);
             if sight != Sight::Blind {
                 return sight;
             }
+            name = &zone.name;
         }
         // One that does not answer is passed over, as by whoever asks it for addresses.
         for resolver in &self.resolvers {
@@ -107,16 +109,25 @@ impl Lookout {
         Sight::Blind
     }
 
-    /// The servers of the zone that `name` leads into; `None` where they are not found.
-    async fn servers_of(&self, name: &Name) -> Option<Zone> {
+    /// Where `name` leads, and the servers of that zone as far as they are found; `None` where
+    /// nobody answers.
+    async fn zone_of(&self, name: &Name) -> Option<Zone> {
         let answer = self.resolve(name, SOA).await?;
         let name = answer.follow(name);
         let mut zones = answer.records.iter().filter(|record| record.kind == SOA);
         // The start of the root's authority says only that nobody has the name.
-        let zone = zones.find(|zone| name.is_within(&zone.name) && !zone.name.is_root())?;
-        let zone = self.resolve(&zone.name, NS).await?;
+        let zone = zones.find(|zone| name.is_within(&zone.name) && !zone.name.is_root());
+        let servers = match zone {
+            Some(zone) => self.servers_of(&zone.name).await,
+            None => Vec::new(),
+        };
+        Some(Zone { name, servers })
+    }
+
+    async fn servers_of(&self, zone: &Name) -> Vec<SocketAddr> {
         let mut servers = Vec::new();
-        for server in zone.records.iter().filter(|record| record.kind == NS) {
+        let Some(zone) = self.resolve(zone, NS).await else { return servers };
+        for server in zone.records.iter().filter(|record| record.kind == NS).take(MOST) {
             let Some(server) = &server.target else { continue };
             for kind in [A, AAAA] {
                 let Some(answer) = self.resolve(server, kind).await else { continue };
@@ -127,7 +138,7 @@ impl Lookout {
         servers.sort();
         servers.dedup();
         servers.truncate(MOST);
-        (!servers.is_empty()).then_some(Zone { name, servers })
+        servers
     }
 
     /// The first answer that is one.
@@ -143,7 +154,7 @@ impl Lookout {
     }
 }
 
-/// The name that a record is at in the end, and who knows it.
+/// The name that a record is at in the end, and who knows its zone.
 struct Zone {
     name: Name,
     servers: Vec<SocketAddr>,
