@@ -1,11 +1,6 @@
 //! How dns-01 writes to the DNS: by a name server that takes updates, or by a program.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-
-use rustix::fs::Access;
 
 use super::duration::Period;
 use super::file;
@@ -15,7 +10,7 @@ use super::read::{At, Field, OneOrMany};
 use super::report::Report;
 use super::resolve::{bounded, values};
 use super::{Dns, Hook, Tsig, Writer};
-use crate::shell::quote_path;
+use crate::helper::hook::fitness::{self, Fitness};
 
 /// How long a record may take to be seen.
 const PROPAGATION: (Period, Period, &str) =
@@ -117,36 +112,11 @@ fn hook(exec: &At<OneOrMany<Word>>, base: &Path, report: &mut Report<'_>) -> Opt
     Some(Hook { program, arguments })
 }
 
-/// Whether a program can be run, and whether it is the operator's alone. It is looked at again when
-/// it is run.
+/// Whether it can be run, and whether it is the operator's alone.
 fn judge_program(path: &Path) -> Option<Problem> {
-    let shown = path.display();
-    let about = match fs::metadata(path) {
-        Ok(about) => about,
-        Err(error) => {
-            let message = match error.kind() {
-                ErrorKind::NotFound => format!("there is no file `{shown}`"),
-                ErrorKind::PermissionDenied => format!("this user may not look at `{shown}`"),
-                _ => format!("`{shown}` cannot be looked at: {error}"),
-            };
-            return Some(Problem::error(message));
-        }
-    };
-    if !about.is_file() {
-        return Some(Problem::error(format!("`{shown}` is not a file")));
+    match fitness::of(path) {
+        Fitness::Fit => None,
+        Fitness::Doubtful(words, help) => Some(Problem::warning(words).help(help)),
+        Fitness::Unfit(words, help) => Some(Problem::error(words).maybe_help(help)),
     }
-    let mode = about.permissions().mode();
-    let is_ours = rustix::fs::access(path, Access::EXEC_OK).is_ok();
-    if mode & 0o111 == 0 || !is_ours {
-        let whom = if mode & 0o111 == 0 { "nobody may" } else { "this user may not" };
-        let problem = Problem::error(format!("{whom} execute `{shown}`"));
-        return Some(problem.help(format!("chmod a+rx {}", quote_path(path))));
-    }
-    if mode & 0o022 != 0 {
-        let whom = if mode & 0o002 != 0 { "others" } else { "its group" };
-        let message =
-            format!("`{shown}` is writable by {whom}, who then say what this program runs");
-        return Some(Problem::warning(message).help(format!("chmod go-w {}", quote_path(path))));
-    }
-    None
 }
