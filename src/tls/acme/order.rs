@@ -215,9 +215,8 @@ async fn finish(
             Ok(()) => watch(order, |status| status != OrderStatus::Pending).await,
             Err(failure) => Err(failure),
         };
-        let was_written = shown.is_written();
         shown.withdraw(&ask.wanted.site).await;
-        if was_written {
+        if ask.solver == Solver::Dns {
             keep_written(ask, &[])?;
         }
         let status = proved?;

@@ -3,7 +3,7 @@
 use instant_acme::{AuthorizationStatus, ChallengeHandle, Error, Order};
 
 use super::challenge::choose::Solver;
-use super::challenge::dns::Scribe;
+use super::challenge::dns::{DnsError, Scribe};
 use super::challenge::pending;
 use super::failure::{Failure, Kind};
 use super::nonce::{NONCES, is_bad_nonce, with_nonce};
@@ -23,9 +23,13 @@ impl<'a> Shown<'a> {
         Self { here: Vec::new(), scribe, written: written.to_vec() }
     }
 
-    /// Whether something stands in the DNS.
-    pub(super) fn is_written(&self) -> bool {
-        !self.written.is_empty()
+    /// Waits until everything can be seen that was written.
+    async fn wait(&self) -> Result<(), Failure> {
+        let Some(scribe) = self.scribe else { return Ok(()) };
+        for (host, value) in &self.written {
+            scribe.wait_for(host, value).await.map_err(|error| unshown(host, &error))?;
+        }
+        Ok(())
     }
 
     /// Takes everything away. What cannot be taken away does no harm: it proves one order.
@@ -40,7 +44,8 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Shows a proof for every name that is not proved yet, and tells the authority to look.
+/// Shows a proof for every name that is not proved yet, waits until all can be seen, and tells the
+/// authority to look.
 pub(super) async fn prove(
     ask: &Ask<'_>,
     order: &mut Order,
@@ -56,11 +61,20 @@ pub(super) async fn prove(
             AuthorizationStatus::Pending => {}
             _ => return Err(Failure::unproved(None, &name, ask.solver.kind())),
         }
-        let Some(mut challenge) = authorization.challenge(ask.solver.protocol()) else {
+        let Some(challenge) = authorization.challenge(ask.solver.protocol()) else {
             let words = format!("the authority offers no {} for {name}", ask.solver.kind());
             return Err(Failure::new(Kind::Unproved, words));
         };
         show(ask, &name, &challenge, shown).await?;
+    }
+    shown.wait().await?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status != AuthorizationStatus::Pending {
+            continue;
+        }
+        let Some(mut challenge) = authorization.challenge(ask.solver.protocol()) else { continue };
         match with_nonce!(challenge.set_ready()) {
             Ok(()) => {}
             // It was told before a kill, and has looked already.
@@ -95,15 +109,19 @@ async fn show(
             let written = (name.to_owned(), proof.dns_value());
             shown.written.push(written.clone());
             keep_written(ask, &shown.written)?;
-            if let Err(error) = scribe.show(name, &written.1).await {
-                // It has gone again, as far as it was there.
-                shown.written.pop();
-                let words = format!("{name} could not be proved by dns-01: {error}");
-                return Err(Failure::new(Kind::Unshown, words));
+            if let Err(error) = scribe.write(name, &written.1).await {
+                if !error.may_have_been_done() {
+                    shown.written.pop();
+                }
+                return Err(unshown(name, &error));
             }
         }
     }
     Ok(())
+}
+
+fn unshown(name: &str, error: &DnsError) -> Failure {
+    Failure::new(Kind::Unshown, format!("{name} could not be proved by dns-01: {error}"))
 }
 
 /// Reads every authorization. The library passes over one that it could not read, so that it is

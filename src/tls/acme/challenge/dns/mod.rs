@@ -30,32 +30,48 @@ pub struct Scribe<'a> {
 }
 
 impl Scribe<'_> {
-    /// Writes `value` where it proves `host` and waits until it is seen.
+    /// Writes `value` where it proves `host`.
     ///
     /// # Errors
-    /// When it is not written, or not seen within the time of the configuration. Nothing is left
-    /// there then, as far as the writer still works.
-    pub async fn show(&self, host: &str, value: &str) -> Result<(), DnsError> {
+    /// When it is not written; see [`DnsError::may_have_been_done`].
+    pub async fn write(&self, host: &str, value: &str) -> Result<(), DnsError> {
         let record = record_of(host);
         let name = Name::parse(&record).ok_or(DnsError::TooLong)?;
-        let shown = match &self.dns.writer {
+        match &self.dns.writer {
             Writer::Server { address, tsig } => {
                 let server = Server::of(*address, tsig, self.dns)?;
-                server.show(&name, value).await.map_err(DnsError::from)
+                Ok(server.show(&name, value).await?)
             }
             Writer::Hook(_) => self.run(Action::Present, &record, value).await,
-        };
-        let seen = match shown {
-            Ok(()) => self.wait_for(&name, value).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &seen
-            && error.may_have_been_done()
-        {
-            let withdrawn = self.withdraw(host, value).await;
-            withdrawn.unwrap_or_else(|later| tracing::debug!("{later}"));
         }
-        seen
+    }
+
+    /// Waits until everybody who is asked shows what was written. Where nobody can be asked the
+    /// authority is believed to see more.
+    ///
+    /// # Errors
+    /// When it is not seen within the time of the configuration.
+    pub async fn wait_for(&self, host: &str, value: &str) -> Result<(), DnsError> {
+        let name = Name::parse(&record_of(host)).ok_or(DnsError::TooLong)?;
+        let patience = self.dns.propagation;
+        let lookout = match &self.dns.writer {
+            Writer::Server { address, .. } => Lookout::after(*address, &self.dns.resolvers),
+            Writer::Hook(_) => Lookout::by(&self.dns.resolvers),
+        };
+        match lookout.wait_for(&name, value, patience).await {
+            Sight::Seen => Ok(()),
+            Sight::Blind => {
+                tracing::warn!(
+                    "no name server tells whether a record for {name} is seen; the authority is \
+                     asked to look all the same"
+                );
+                Ok(())
+            }
+            Sight::Unseen(servers) => {
+                let servers = servers.iter().map(ToString::to_string).collect();
+                Err(DnsError::Unseen { name: name.to_string(), servers, patience })
+            }
+        }
     }
 
     /// Takes it away.
@@ -85,30 +101,6 @@ impl Scribe<'_> {
             Ok(ended) if ended.is_success() => Ok(()),
             Ok(ended) => Err(DnsError::Hook { program, action, ended }),
             Err(why) => Err(DnsError::NoHook { program, action, why }),
-        }
-    }
-
-    /// Looks until everybody who is asked shows it. Where nobody can be asked the authority is
-    /// believed to see more.
-    async fn wait_for(&self, name: &Name, value: &str) -> Result<(), DnsError> {
-        let patience = self.dns.propagation;
-        let lookout = match &self.dns.writer {
-            Writer::Server { address, .. } => Lookout::after(*address, &self.dns.resolvers),
-            Writer::Hook(_) => Lookout::by(&self.dns.resolvers),
-        };
-        match lookout.wait_for(name, value, patience).await {
-            Sight::Seen => Ok(()),
-            Sight::Blind => {
-                tracing::warn!(
-                    "no name server tells whether a record for {name} is seen; the authority is \
-                     asked to look all the same"
-                );
-                Ok(())
-            }
-            Sight::Unseen(servers) => {
-                let servers = servers.iter().map(ToString::to_string).collect();
-                Err(DnsError::Unseen { name: name.to_string(), servers, patience })
-            }
         }
     }
 }
@@ -151,7 +143,8 @@ pub enum DnsError {
 
 impl DnsError {
     /// Whether there is something to be taken away. A hook that failed may have done half of it.
-    fn may_have_been_done(&self) -> bool {
+    #[must_use]
+    pub fn may_have_been_done(&self) -> bool {
         match self {
             DnsError::TooLong => false,
             DnsError::Update(error) => error.may_have_been_done(),
