@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::headers::{hop, request_head};
 use super::record::Record;
 use super::response_body::Body;
+use crate::upstream::h1::Accounted;
 use crate::upstream::io::Io;
 use crate::upstream::pool::Lease;
 use crate::worker::deadline::Deadline;
@@ -47,6 +48,7 @@ pub struct Tunnel {
     upstream: Io,
     /// What the application has said already.
     early: Bytes,
+    _accounted: Accounted,
     record: Box<Record>,
 }
 
@@ -150,8 +152,8 @@ pub fn respond(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     let Some(upstream) = lease.into_connection() else { return response };
-    let (upstream, early) = upstream.into_tunnel();
-    let tunnel = Tunnel { upstream, early, record };
+    let (upstream, early, accounted) = upstream.into_tunnel();
+    let tunnel = Tunnel { upstream, early, _accounted: accounted, record };
     match upgrade.http2 {
         // The connection's driver takes over when the answer is out.
         None => *connection.tunnel.borrow_mut() = Some(tunnel),
@@ -174,7 +176,7 @@ impl Tunnel {
     /// Carries bytes both ways until both ends have ended, one has failed, or nothing has moved
     /// for `limits.idle_timeout`.
     pub async fn run(self, downstream: impl AsyncRead + AsyncWrite + Unpin, deadline: &Deadline) {
-        let Self { upstream, early, mut record } = self;
+        let Self { upstream, early, _accounted, mut record } = self;
         let worker = Rc::clone(&record.connection().worker);
         let _open = worker.metrics.hold(|metrics| &metrics.tunnels);
         let idle = record.view.limits().idle_timeout;
