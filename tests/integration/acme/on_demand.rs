@@ -106,6 +106,24 @@ fn the_first_handshake_of_an_allowed_name_gets_its_certificate() {
 }
 
 #[test]
+fn who_is_asked_over_tls_is_verified() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, decider) = (app(), Origin::start_tls(&["localhost"]));
+    origin.route("/", "ok");
+    decider.route("/allowed", "yes");
+    let url = format!("https://localhost:{}/allowed", decider.port());
+    let setup = setup(&pebble, "*.shop.test", &origin, &url);
+    let doubting = setup.clone().start();
+    expect_alert(&doubting, "a.shop.test");
+    doubting.expect_words("UnknownIssuer");
+    drop(doubting);
+    let roots = pebble.roots();
+    let proxy = setup.environment("SSL_CERT_FILE", roots.to_str().unwrap()).start();
+    assert_eq!(client(&proxy, &pebble, "a.shop.test").get("/").text(), "ok");
+    assert_eq!(decider.requests().len(), 1);
+}
+
+#[test]
 fn a_refused_name_gets_an_alert_and_leaves_nothing_behind() {
     let Some(pebble) = Pebbles::new().start() else { return };
     let (origin, decider) = (app(), Decider::allowing(&[]));
