@@ -1,7 +1,7 @@
-//! What can be seen from here while an authority is asked: whether a name leads to this host, whether
-//! port 80 there answers with our own token, and whether the DNS allows this authority (CAA). It is
-//! advice that stands beside a failure, and never keeps anybody from asking nor lets anybody wait:
-//! behind a router this host does not see what others see.
+//! What can be seen from here while an authority is asked: whether a name leads to this host,
+//! whether port 80 there answers with our own token, and whether the DNS allows this authority
+//! (CAA). It is advice that stands beside a failure, and never keeps anybody from asking nor lets
+//! anybody wait: behind a router this host does not see what others see.
 
 mod address;
 mod port;
