@@ -60,6 +60,18 @@ pub mod files {
     }
 }
 
+pub mod ocsp {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use super::files::Certified;
+
+    /// What is not right with what is stapled to a certificate.
+    pub fn judge(_: &Certified, _: bool, _: &Path, _: SystemTime) -> Option<String> {
+        None
+    }
+}
+
 pub mod clients {
     use std::time::SystemTime;
 

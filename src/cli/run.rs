@@ -164,6 +164,8 @@ fn start(
     if helper.is_none() {
         needs.listen_itself();
     }
+    let (questions, _) = state.certificates.questions();
+    needs.ask_responders(questions.iter().map(|question| question.place()));
     if origin.file().is_none() {
         needs.connect_to_itself(listeners.iter().map(|listener| listener.address.port()));
     }

@@ -10,7 +10,7 @@ use super::problems::Problem;
 use super::read::{At, Field, Sections};
 use super::report::Report;
 use super::resolve::{bounded, path_or};
-use super::{Acme, Authority, ChallengeKind, Dns, Eab, Tsig};
+use super::{Acme, Authority, ChallengeKind, Dns, Eab, Tsig, on_demand};
 use crate::sandbox;
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -37,6 +37,7 @@ pub(super) fn acme(file: &file::Acme, base: &Path, report: &mut Report<'_>) -> A
         challenges: challenges(file, report),
         staging_first,
         dns: dns(&file.dns, report),
+        on_demand_rate: on_demand::rate(file, report),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Acme {
     pub staging_first: bool,
     /// The name server that dns-01 writes to.
     pub dns: Option<Dns>,
+    /// How many certificates a minute may be begun for names of on-demand sites, in all.
+    pub on_demand_rate: u32,
 }
 
 /// An authority that issues certificates by ACME (RFC 8555).

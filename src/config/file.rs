@@ -9,9 +9,9 @@ use toml::de::DeTable;
 
 use super::duration::Period;
 use super::kinds::{
-    Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
-    KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol, Staging,
-    Tls, TsigName, TsigSecret, User, Workers, Zone,
+    AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey,
+    Hsts, KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol,
+    Staging, Tls, TsigName, TsigSecret, User, Workers, Zone,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
@@ -66,7 +66,8 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     (Tsig::NAME, Tsig::KEYS),
     (Site::NAME, Site::KEYS),
     (Route::NAME, Route::KEYS),
-    (CertFiles::NAME, CertFiles::KEYS),
+    (TlsTable::NAME, TlsTable::KEYS),
+    (OnDemand::NAME, OnDemand::KEYS),
     (HstsTable::NAME, HstsTable::KEYS),
     (File::NAME, File::KEYS),
 ];
@@ -123,6 +124,9 @@ section! {
         /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
         #[schemars(extend("default" = false))]
         key_log: bool,
+        /// Whether authorities that give an OCSP address are asked for what is stapled.
+        #[schemars(extend("default" = true))]
+        ocsp: bool,
     }
 }
 
@@ -226,6 +230,9 @@ section! {
         /// Whether a name that never succeeded is tried at the staging directory first.
         #[schemars(extend("default" = "off"))]
         staging: Staging,
+        /// How many certificates a minute may be begun for names of `on_demand` sites, in all.
+        #[schemars(extend("default" = 10))]
+        on_demand_rate: Count,
         /// What binds the account to one that the authority knows already.
         eab: Eab,
         /// Authorities, asked in this order, the next when one fails.
@@ -350,13 +357,25 @@ section! {
 }
 
 section! {
-    /// A certificate and its key from files.
-    #[schemars(extend("required" = ["cert", "key"]))]
-    CertFiles("`tls`") {
+    /// A certificate and its key from files, or certificates for names that clients ask for.
+    #[schemars(extend("oneOf" = [{ "required": ["cert", "key"] }, { "required": ["on_demand"] }]))]
+    TlsTable("`tls`") {
         /// PEM: the chain, the site's own certificate first.
         cert: FilePath,
         /// PEM: the private key (PKCS#8, SEC1 or PKCS#1), readable by its owner only.
         key: FilePath,
+        /// Certificates by ACME for single names, when a client first asks for one; for wildcards
+        /// and `*`.
+        on_demand: OnDemand,
+    }
+}
+
+section! {
+    /// Who decides for which names certificates are got when clients ask for them.
+    #[schemars(extend("required" = ["ask"]))]
+    OnDemand("`on_demand`") {
+        /// Asked by GET with `domain=NAME`: 200 is yes, everything else no.
+        ask: AskUrl,
     }
 }
 

@@ -17,8 +17,10 @@ mod sites;
 mod routes;
 mod redirects;
 mod acme;
+mod ask;
 mod authorities;
 mod policy;
+mod on_demand;
 mod hsts;
 mod pem;
 mod report;
@@ -43,6 +45,7 @@ use ipnet::IpNet;
 
 use crate::proxy::headers::host::{Host, HostPattern};
 use crate::proxy::route::PathPrefix;
+pub use ask::Ask;
 pub use authorities::{Acme, Authority, ChallengeKind, Dns, Eab, KeyType, Tsig, TsigAlgorithm};
 pub use load::{Loaded, load, load_again, load_opened, parse, parse_again};
 pub use problems::Problems;
@@ -89,6 +92,8 @@ pub struct Server {
     pub via: bool,
     /// Whether the secrets of TLS sessions are written to the file that `SSLKEYLOGFILE` names.
     pub key_log: bool,
+    /// Whether responders that certificates name are asked, for what is stapled (RFC 6066 §8).
+    pub ocsp: bool,
 }
 
 /// Whether the running program shuts itself in.
@@ -259,6 +264,9 @@ pub enum TlsSource {
         /// The private key: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
     },
+    /// ACME, for each name when a client first asks for it, if it is allowed here. The hosts are
+    /// wildcards and `*` alone.
+    OnDemand(Ask),
 }
 
 /// The rules of TLS towards the clients of a site.

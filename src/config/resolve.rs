@@ -19,7 +19,7 @@ use super::size::Size;
 use super::source::{Source, Span};
 use super::{AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Server, acme, sites};
 use crate::proxy::headers::host::HostPattern;
-use crate::tls::files;
+use crate::tls::{files, ocsp};
 
 /// Judges `file`. Problems go to `report`; `None` or not, the result counts only without errors.
 pub(super) fn resolve(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Config> {
@@ -49,7 +49,7 @@ fn assemble(file: &File, base: &Path, report: &mut Report<'_>) -> Config {
     let admin = admin(file.admin.value().unwrap_or(&none), &server, base, report);
     let none = file::Acme::default();
     let acme = acme::acme(file.acme.value().unwrap_or(&none), base, report);
-    let sites = sites::sites(file, &server, &limits, acme.key_type, base, report);
+    let sites = sites::sites(file, &server, &limits, &acme, base, report);
     Config { server, limits, log, admin, acme, sites }
 }
 
@@ -100,6 +100,7 @@ fn server(file: &file::Server, place: &Span, report: &mut Report<'_>) -> Server 
         proxy_protocol: file.proxy_protocol.value().copied().unwrap_or(false),
         via: file.via.value().copied().unwrap_or(false),
         key_log: key_log(file, report),
+        ocsp: file.ocsp.value().copied().unwrap_or(true),
     }
 }
 
@@ -272,9 +273,12 @@ pub(super) fn judge_certificate(
     cert: &Path,
     key: &Path,
     hosts: &[HostPattern],
+    (is_stapled, storage): (bool, &Path),
 ) -> Result<Vec<String>, String> {
     let certified = files::load(cert, key).map_err(|error| error.to_string())?;
-    let mut found = files::judge(&certified, SystemTime::now(), hosts);
+    let now = SystemTime::now();
+    let mut found = files::judge(&certified, now, hosts);
     found.extend(files::chain::judge(&certified.cert));
+    found.extend(ocsp::judge(&certified, is_stapled, storage, now));
     Ok(found)
 }

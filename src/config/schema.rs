@@ -7,11 +7,11 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::duration::Period;
-use super::file::{CertFiles, File, HstsTable};
+use super::file::{File, HstsTable, TlsTable};
 use super::kinds::{
-    Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey, Hsts,
-    KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol, Staging,
-    Tls, TsigName, TsigSecret, User, Workers, Zone,
+    AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey,
+    Hsts, KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol,
+    Staging, Tls, TsigName, TsigSecret, User, Workers, Zone,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
@@ -88,6 +88,7 @@ schema_of! {
     User => { "type": "string", "minLength": 1 }
     Email => { "type": "string", "pattern": r"@|\$\{" }
     Directory => { "type": "string", "pattern": r"^https://|\$\{" }
+    AskUrl => { "type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://|\$\{" }
     FilePath => { "type": "string", "minLength": 1 }
     KeyType => { "enum": ["p256", "p384", "rsa2048", "rsa4096"] }
     ChallengeWord => { "enum": ["auto", "http-01", "tls-alpn-01", "dns-01"] }
@@ -112,8 +113,8 @@ impl JsonSchema for Tls {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let files = generator.subschema_for::<CertFiles>();
-        json_schema!({ "anyOf": [{ "enum": ["auto", "local"] }, files] })
+        let table = generator.subschema_for::<TlsTable>();
+        json_schema!({ "anyOf": [{ "enum": ["auto", "local"] }, table] })
     }
 }
 

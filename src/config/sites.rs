@@ -11,7 +11,7 @@ use super::problems::Problem;
 use super::read::{At, Field, Sections, Text};
 use super::report::Report;
 use super::resolve::{HOLD, UPSTREAM_TIMEOUT, bounded, judge_certificate, values};
-use super::{KeyType, Limits, Redirect, Server, Site, TlsSource};
+use super::{Acme, Limits, Redirect, Server, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 use crate::sandbox;
 
@@ -20,7 +20,7 @@ pub(super) fn sites(
     file: &File,
     server: &Server,
     limits: &Limits,
-    key_type: KeyType,
+    acme: &Acme,
     base: &Path,
     report: &mut Report<'_>,
 ) -> Vec<Site> {
@@ -35,7 +35,7 @@ pub(super) fn sites(
     if let (true, Some(at)) = (sites.is_empty(), file.site.given()) {
         report.add(&at.span, Problem::error("there is no site: nothing would be forwarded"));
     }
-    let mut judge = Judge { server, limits, key_type, base, names: HashMap::new(), report };
+    let mut judge = Judge { server, limits, acme, base, names: HashMap::new(), report };
     sites.iter().map(|site| judge.site(site)).collect()
 }
 
@@ -43,8 +43,8 @@ pub(super) fn sites(
 pub(super) struct Judge<'j, 's> {
     pub server: &'j Server,
     pub limits: &'j Limits,
-    /// Of sites that name none.
-    pub key_type: KeyType,
+    /// What holds for sites that say nothing of it, and where things are kept.
+    pub acme: &'j Acme,
     pub base: &'j Path,
     /// The line on which each name was first given.
     pub names: HashMap<HostPattern, usize>,
@@ -75,7 +75,7 @@ impl Judge<'_, '_> {
         Site {
             hosts: values(&file.host),
             tls: self.tls(file),
-            key_type: file.key_type.value().copied().unwrap_or(self.key_type),
+            key_type: file.key_type.value().copied().unwrap_or(self.acme.key_type),
             policy: self.policy(file, &redirect),
             hsts: self.hsts(file, &redirect),
             redirect,
@@ -129,12 +129,17 @@ impl Judge<'_, '_> {
         let Some(At { value, span: place }) = file.tls.given() else {
             return TlsSource::Auto;
         };
-        let files = match value {
-            Tls::Files(files) => files,
+        let table = match value {
+            Tls::Table(table) => table,
             Tls::Local => return TlsSource::Local,
             Tls::Auto => return TlsSource::Auto,
         };
-        for (key, field) in [("cert", &files.cert), ("key", &files.key)] {
+        match &table.on_demand {
+            Field::Given(on_demand) => return self.on_demand(&file.value, table, on_demand),
+            Field::Wrong => return TlsSource::Auto,
+            Field::Absent => {}
+        }
+        for (key, field) in [("cert", &table.cert), ("key", &table.key)] {
             if field.is_absent() {
                 let problem =
                     Problem::missing(format!("`{key}` is missing: a certificate needs both files"))
@@ -142,7 +147,7 @@ impl Judge<'_, '_> {
                 self.report.add(place, problem);
             }
         }
-        let (Some(cert), Some(key)) = (files.cert.given(), files.key.given()) else {
+        let (Some(cert), Some(key)) = (table.cert.given(), table.key.given()) else {
             return TlsSource::Auto;
         };
         let pair = [cert, key].map(|at| (self.base.join(&at.value.0), &at.span));
@@ -158,7 +163,8 @@ impl Judge<'_, '_> {
         }
         let [(cert, span), (key, _)] = pair;
         if readable {
-            match judge_certificate(&cert, &key, &values(&file.host)) {
+            let stapled = (self.server.ocsp, &*self.acme.storage);
+            match judge_certificate(&cert, &key, &values(&file.host), stapled) {
                 Ok(warnings) => warnings.into_iter().for_each(|warning| {
                     let what = format!("{}: {warning}", cert.display());
                     self.report.add(span, Problem::warning(what));

@@ -35,8 +35,15 @@ impl Plane {
                 waiting.names.join(", ")
             );
         }
+        let demand = state.certificates.demand();
         let served = |names: &[String]| state.certificates.issued(names).cloned();
-        self.acme.keep(&state.config, &state.roots, &state.pending, served);
+        self.acme.keep(&state.config, &state.roots, &state.pending, demand, served);
+    }
+
+    /// Has responders asked about the certificates that are served.
+    pub(super) fn keep_staples(&mut self) {
+        let (questions, staples) = self.state.certificates.questions();
+        self.staples.keep(questions, staples, &self.state.config.acme.storage);
     }
 
     /// Reads every certificate again and serves from what is there.

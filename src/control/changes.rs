@@ -57,6 +57,7 @@ fn server(old: &Server, new: &Server, words: &mut Vec<String>) {
     changed("server.proxy_protocol", &old.proxy_protocol, &new.proxy_protocol, words);
     changed("server.via", &old.via, &new.via, words);
     changed("server.key_log", &old.key_log, &new.key_log, words);
+    changed("server.ocsp", &old.ocsp, &new.ocsp, words);
 }
 
 fn limits(old: &Limits, new: &Limits, words: &mut Vec<String>) {
@@ -152,6 +153,7 @@ fn tls(source: &TlsSource) -> String {
         TlsSource::Auto => "auto".to_owned(),
         TlsSource::Local => "local".to_owned(),
         TlsSource::Files { cert, .. } => cert.display().to_string(),
+        TlsSource::OnDemand(ask) => format!("on demand, as {ask} says"),
     }
 }
 

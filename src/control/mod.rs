@@ -43,6 +43,7 @@ use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::sandbox;
 use crate::tls::Tickets;
 use crate::tls::acme::Manager;
+use crate::tls::ocsp;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
 use notify::Notifier;
@@ -154,6 +155,8 @@ struct Plane {
     lookout: hsts::Lookout,
     /// Who gets certificates by ACME.
     acme: Manager,
+    /// Who asks for what is stapled to certificates.
+    staples: ocsp::Keeper,
     /// The control socket, and what answers there.
     socket: Option<files::ControlSocket>,
     answering: Option<AbortHandle>,
@@ -213,6 +216,7 @@ impl Control {
             watch: Watch::default(),
             lookout: hsts::Lookout::new(now),
             acme,
+            staples: ocsp::Keeper::default(),
             socket: start.socket,
             answering: None,
             metrics: start.metrics,
@@ -277,6 +281,7 @@ impl Control {
         }
         ready.yes();
         self.plane.keep_certificates();
+        self.plane.keep_staples();
         self.plane.run(self.signals, requests, &sender).await
     }
 }
@@ -313,12 +318,14 @@ impl Plane {
                 }
                 _ = climb.tick() => self.climb().await,
                 () = self.acme.changed() => self.take_certificates().await,
+                () = self.staples.changed() => self.take_certificates().await,
                 // A server without its workers is one that the service manager should restart.
                 _ = heartbeat.tick() => if self.dead_workers() == 0 { self.notifier.alive() },
                 Some(request) = requests.recv() => self.answer(request, sender).await,
             }
         }
         self.acme.stop();
+        self.staples.stop();
         self.abandon_upgrade().await;
         // Who has asked gets an answer from whom he asked.
         while let Ok(request) = requests.try_recv() {
@@ -356,6 +363,7 @@ impl Plane {
                 let _ = when_done.await;
             }
         };
+        self.keep_staples();
         if tokio::time::timeout(ACKNOWLEDGED, all).await.is_err() {
             tracing::error!("a worker does not answer: it may go on with its old configuration");
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Plane;
 use crate::config::{Config, Site, TlsSource};
+use crate::proxy::headers::host::Host;
 use crate::tls::acme::Standing;
 
 impl Plane {
@@ -40,12 +41,19 @@ fn refusal(name: Option<&str>, config: &Config, standings: &[Standing]) -> Strin
     let is_of = |site: &&Site| {
         site.name() == name || site.hosts.iter().any(|host| host.to_string() == name)
     };
-    match config.sites.iter().find(is_of).map(|site| &site.tls) {
+    let is_on_demand = |site: &&Site| matches!(site.tls, TlsSource::OnDemand(_));
+    // Its names stand nowhere.
+    let under = || config.site(&Host::parse(name.as_bytes()).ok()?).filter(is_on_demand);
+    match config.sites.iter().find(is_of).or_else(under).map(|site| &site.tls) {
         None => format!("no certificate is for {name:?}; {known}"),
         Some(TlsSource::Files { cert, .. }) => format!(
             "the certificate for {name} is read from {}: whoever writes that file renews it, and \
              the server takes the new one up by itself",
             cert.display()
+        ),
+        Some(TlsSource::OnDemand(_)) => format!(
+            "certificates are got on demand for {name}, when clients come for it, and renewed by \
+             themselves while they do"
         ),
         Some(TlsSource::Local | TlsSource::Auto) => format!(
             "the certificate for {name} is signed by the local authority, which renews it by itself"
@@ -58,17 +66,25 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::config::Ask;
     use crate::tls::testing::{config, site};
 
     #[test]
     fn what_is_not_renewed_by_acme_is_told_with_who_renews_it() {
         let files = TlsSource::Files { cert: PathBuf::from("/c.pem"), key: PathBuf::from("/k") };
-        let sites = vec![site(&["files.de"], files), site(&["local.de"], TlsSource::Local)];
+        let ask = Ask::parse("http://127.0.0.1:9000/").unwrap();
+        let sites = vec![
+            site(&["files.de"], files),
+            site(&["local.de"], TlsSource::Local),
+            site(&["*.shop.de"], TlsSource::OnDemand(ask)),
+        ];
         let config = config(Path::new("/s"), sites);
         let standing = Standing { names: vec!["a.de".to_owned()], ..Standing::default() };
         let told = |name| refusal(name, &config, std::slice::from_ref(&standing));
         assert!(told(Some("files.de")).contains("/c.pem"));
         assert!(told(Some("local.de")).contains("the local authority"));
+        assert!(told(Some("a.shop.de")).contains("on demand"));
+        assert!(told(Some("*.shop.de")).contains("on demand"));
         assert!(told(Some("b.de")).ends_with("got by ACME: a.de"));
         assert_eq!(refusal(None, &config, &[]), "no certificate of this server is got by ACME");
     }

@@ -6,14 +6,17 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::server::{Acceptor, ClientHello};
-use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{
+    AlertDescription, HandshakeKind, PeerMisbehaved, ProtocolVersion, ServerConfig,
+    ServerConnection,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::time::timeout_at;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::connection::Tls;
 use super::stream::Stream;
@@ -23,6 +26,9 @@ use crate::tls::presented::Presented;
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
 use crate::worker::view::View;
+
+/// Of the time for a handshake, what is left for an alert when no certificate has come.
+const FOR_THE_ALERT: Duration = Duration::from_millis(250);
 
 /// What is read at a time: a client's part of a handshake without certificates is smaller.
 const PIECE: usize = 4 * 1024;
@@ -37,7 +43,8 @@ pub async fn handshake(
     peer: SocketAddr,
 ) -> Option<(Stream, Tls)> {
     let limit = worker.view().limits().tls_handshake_timeout;
-    let result = timeout(limit, shake(worker, socket)).await;
+    let until = Instant::now() + limit;
+    let result = timeout_at(until.into(), shake(worker, socket, until)).await;
     let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout)) {
         Ok(done) => {
             worker.metrics.handshakes.add(1);
@@ -63,6 +70,7 @@ pub async fn handshake(
 async fn shake(
     worker: &Worker,
     socket: TcpStream,
+    until: Instant,
 ) -> Result<Option<(Stream, Tls)>, HandshakeFailure> {
     let view = worker.view();
     // Asking the system for the address is spared where nothing depends on it.
@@ -70,8 +78,7 @@ async fn shake(
         true => socket.local_addr().ok().map(|address| address.ip().to_canonical()),
         false => None,
     };
-    let mut start =
-        LazyConfigAcceptor::new(Acceptor::default(), socket).await.map_err(|e| kind(&e))?;
+    let mut start = hello(socket).await.map_err(|error| kind(&error))?;
     let server_name = start.client_hello().server_name().map(normal);
     if let Some(proof) = challenge(&start.client_hello(), server_name.as_deref(), &view) {
         let mut stream = start.into_stream(proof).await.map_err(|error| kind(&error))?;
@@ -79,12 +86,24 @@ async fn shake(
         let _ = stream.shutdown().await;
         return Ok(None);
     }
+    if let Some(name) = server_name.as_deref()
+        && let Some(demand) = view.tls.on_demand(name)
+        && demand.certificate(name).is_none()
+    {
+        // What comes of it is seen below; the alert has to go in time.
+        let until = until.checked_sub(FOR_THE_ALERT).unwrap_or(until);
+        tokio::select! {
+            _ = demand.wait(name, until) => {}
+            () = gone(&start.io) => return Err(HandshakeFailure::Io),
+        }
+        if demand.certificate(name).is_none() {
+            return Err(refuse(&mut start.io).await);
+        }
+    }
     let found = view.tls.for_hello(&start.client_hello(), local);
     let found = found.map(|(config, policy)| (Arc::clone(config), Arc::clone(policy)));
     let Some((config, policy)) = found else {
-        // Best effort: the client may have gone already.
-        let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
-        return Err(HandshakeFailure::NoCertificate);
+        return Err(refuse(&mut start.io).await);
     };
     let (accepted, mut socket) = (start.accepted, start.io);
     let answered = aside(worker, move || accepted.into_connection(config)).await?;
@@ -127,6 +146,49 @@ async fn shake(
     Ok(Some((Stream::tls(socket, connection), tls)))
 }
 
+/// Tells the client that there is no certificate for the name it asks for.
+async fn refuse(socket: &mut TcpStream) -> HandshakeFailure {
+    // Best effort: the client may have gone already.
+    let _ = socket.write_all(&UNRECOGNIZED_NAME).await;
+    HandshakeFailure::NoCertificate
+}
+
+/// Waits until a client that has sent its ClientHello closes the connection; for ever once it has
+/// sent more, behind which an end cannot be seen.
+async fn gone(socket: &TcpStream) {
+    match socket.peek(&mut [0]).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+/// The fatal alert `unexpected_message` as a plaintext record (RFC 8446 §5.1, §6.2).
+const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
+
+/// Reads the ClientHello. What is none gets an alert: from the library for most of it, and from
+/// here where it says nothing, which is to messages that have no business there.
+async fn hello(socket: TcpStream) -> io::Result<StartHandshake<TcpStream>> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+    let error = match (&mut acceptor).await {
+        Ok(start) => return Ok(start),
+        Err(error) => error,
+    };
+    let is_unanswered = matches!(
+        error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()),
+        Some(
+            rustls::Error::InappropriateMessage { .. }
+                | rustls::Error::InappropriateHandshakeMessage { .. }
+                | rustls::Error::PeerMisbehaved(
+                    PeerMisbehaved::MessageInterleavedWithHandshakeMessage
+                )
+        )
+    );
+    if let (true, Some(mut socket)) = (is_unanswered, acceptor.take_io()) {
+        let _ = socket.write_all(&UNEXPECTED_MESSAGE).await;
+    }
+    Err(error)
+}
+
 /// The rules for a handshake by which an authority looks whether a name is ours (RFC 8737 §3): it
 /// offers this protocol and no other, for a name that is pending.
 fn challenge(
@@ -159,6 +221,12 @@ async fn finish(
     mut connection: ServerConnection,
     asks_for_certificates: bool,
 ) -> Result<ServerConnection, HandshakeFailure> {
+    // What came along with the hello is nothing, as a rule; nobody would look at it until more
+    // comes.
+    if let Err(error) = connection.process_new_packets() {
+        let _ = send(socket, &mut connection).await;
+        return Err(kind_of(&error));
+    }
     loop {
         send(socket, &mut connection).await.map_err(|error| kind(&error))?;
         if !connection.is_handshaking() {

@@ -240,8 +240,9 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
 }
 
 /// RFC 9110 §7.4, §15.5.20: a connection is good for the name that its handshake asked for, and
-/// for others only under the very same certificate files and the very same rules of TLS. What was
-/// agreed on before a reload must be good under the rules of now.
+/// for others only under the very same certificate files and the very same rules of TLS; for no
+/// other where each name has a certificate of its own. What was agreed on before a reload must be
+/// good under the rules of now.
 fn agrees_with_handshake(
     connection: &Connection,
     view: &View,
@@ -258,6 +259,9 @@ fn agrees_with_handshake(
     };
     let tag = |service: &Service| service.policy.as_ref().map(|policy| policy.tag);
     let agrees = match shown {
+        Some((_, other)) if matches!(other.tls, crate::config::TlsSource::OnDemand(_)) => {
+            tls.server_name.as_deref() == Some(host)
+        }
         Some((other, _)) if other == index => true,
         Some((_, other)) if matches!(other.tls, crate::config::TlsSource::Files { .. }) => {
             other.tls == service.tls && tag(other) == tag(service)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::config::target::{Address, Protocol};
-use crate::config::{AccessLog, Config, Hsts, Listen, Site, Target, TlsSource};
+use crate::config::{AccessLog, Ask, Config, Hsts, Listen, Site, Target, TlsSource};
 use crate::tls::acme;
 use crate::tls::acme::challenge::choose::{Solver, solvers};
 
@@ -129,6 +129,14 @@ impl Needs {
         self.connect.extend(ports.map(|port| (port, "its own listener".to_owned())));
     }
 
+    /// Lets the program ask responders, each at its host and port.
+    pub fn ask_responders<'a>(&mut self, places: impl Iterator<Item = (&'a str, u16)>) {
+        for (host, port) in places {
+            self.connect.entry(port).or_insert_with(|| OCSP_KEY.to_owned());
+            self.name(host, OCSP_KEY);
+        }
+    }
+
     /// The log, the storage and the control socket.
     fn kept(&mut self, config: &Config) {
         if let AccessLog::File(path) = &config.log.access {
@@ -175,6 +183,9 @@ impl Needs {
             self.around(cert, Access::Read, format!("site {name}: tls.cert"));
             self.around(key, Access::Read, format!("site {name}: tls.key"));
         }
+        if let TlsSource::OnDemand(ask) = &site.tls {
+            self.ask(&name, ask, environment);
+        }
         if let Some(clients) = &site.policy.clients {
             self.around(&clients.ca, Access::Read, format!("site {name}: client_ca"));
             if let Some(crl) = &clients.crl {
@@ -184,6 +195,19 @@ impl Needs {
         for target in site.routes.iter().flat_map(|route| &route.to) {
             self.target(&name, target, environment);
         }
+    }
+
+    /// Who says for which names certificates are got.
+    fn ask(&mut self, site: &str, ask: &Ask, environment: &dyn Fn(&str) -> Option<PathBuf>) {
+        let key = format!("site {site}: tls.on_demand.ask");
+        if ask.is_https && !self.roots {
+            self.roots = true;
+            self.places.extend(system::roots(environment, &key));
+        }
+        for ports in [&mut self.own, &mut self.connect] {
+            ports.entry(ask.port).or_insert_with(|| key.clone());
+        }
+        self.name(&ask.host, &key);
     }
 
     fn target(
@@ -262,6 +286,9 @@ const ACME_KEY: &str = "acme.directory";
 
 /// The key that names the server of dns-01.
 const DNS_KEY: &str = "acme.dns.server";
+
+/// The key that names responders.
+const OCSP_KEY: &str = "server.ocsp";
 
 /// Where the secrets of TLS sessions go.
 const SSLKEYLOGFILE: &str = crate::tls::key_log::VARIABLE;
@@ -352,6 +379,18 @@ mod tests {
         // Nobody is asked for names of this host alone, nor for certificates from elsewhere.
         let local = needs(&site.replace("shop.de", "localhost"), &[]);
         assert!(local.own.is_empty() && !local.connect.contains_key(&443));
+    }
+
+    #[test]
+    fn who_decides_on_names_takes_a_port_and_the_authority_its_own() {
+        let site = "[[site]]\nhost = \"*\"\nto = \"192.0.2.1:80\"\n\
+            tls = { on_demand = { ask = \"https://app.internal:9000/x\" } }\n";
+        let needs = needs(site, &[]);
+        let key = "site *: tls.on_demand.ask";
+        assert_eq!(needs.own.get(&9000).map(String::as_str), Some(key));
+        assert!(needs.connect.contains_key(&9000) && needs.own.contains_key(&443));
+        assert!(place(&needs, "/etc/ssl/certs").is_some());
+        assert_eq!(needs.names, Some((key.to_owned(), "app.internal".to_owned())));
     }
 
     #[test]

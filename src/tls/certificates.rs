@@ -11,16 +11,20 @@ use std::time::{Duration, SystemTime};
 
 use rustls::KeyLog;
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 
+use super::acme::Demand;
 use super::acme::names::{stem, unprovable};
 use super::acme::schedule;
 use super::facts::{days_between, renew_at};
 use super::files::{self, Kept, Pair};
 use super::key_log;
+use super::ocsp::question::Question;
+use super::ocsp::{self, Staples};
 use super::policy::{self, Policy};
 use super::store::Table;
 use super::wanted::{From, Obtained, Want, wanted};
-use crate::config::Config;
+use crate::config::{Config, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
 pub(super) use error::Reason;
@@ -47,6 +51,13 @@ pub struct Certificates {
     key_log: Option<Arc<dyn KeyLog>>,
     /// What authorities have issued, by the name under which it is kept.
     issued: HashMap<String, CertificateDer<'static>>,
+    /// What is got when clients ask for a name, from one configuration to the next.
+    demand: Arc<Demand>,
+    /// What responders have said, and what they are to be asked.
+    staples: Arc<Staples>,
+    questions: Vec<Arc<Question>>,
+    /// When the first of what is stapled is over.
+    staples_end: Option<SystemTime>,
 }
 
 impl Certificates {
@@ -99,9 +110,13 @@ impl Certificates {
             loaded: now,
             pairs: Vec::new(),
             issued: HashMap::new(),
+            staples: before.map(|before| Arc::clone(&before.staples)).unwrap_or_default(),
+            questions: Vec::new(),
+            staples_end: None,
             key_log: key_log::asked_for(config, before.and_then(|before| before.key_log.as_ref())),
             policies,
             of_sites,
+            demand: before.map(|before| Arc::clone(&before.demand)).unwrap_or_default(),
             left: Vec::new(),
         };
         let under: HashMap<String, usize> =
@@ -109,6 +124,12 @@ impl Certificates {
         let kept = before.filter(|_| keeps);
         let before = before.map_or(&[][..], |before| &before.pairs);
         let mut table = Table::default();
+        for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
+            if let TlsSource::OnDemand(_) = site.tls {
+                let policy = under.get(&site.name()).copied().unwrap_or_default();
+                table.show_on_demand(&site.hosts, &all.demand, policy);
+            }
+        }
         let mut authority = None;
         tell_unprovable(config);
         for want in wanted(config) {
@@ -127,7 +148,9 @@ impl Certificates {
             for Obtained { certified, hosts, source, pair } in obtained {
                 all.pairs.extend(pair);
                 if source != Source::StandIn {
-                    for warning in want.judge(&certified, now) {
+                    let unstapled =
+                        ocsp::judge(&certified, config.server.ocsp, &config.acme.storage, now);
+                    for warning in want.judge(&certified, now).into_iter().chain(unstapled) {
                         tracing::warn!("site {}: {warning}", want.site);
                     }
                 }
@@ -142,8 +165,35 @@ impl Certificates {
                 all.inventory.extend(want.describe(&certified, source));
             }
         }
+        all.staple(&mut table, config, now);
         all.table = Arc::new(table);
         (all, errors)
+    }
+
+    /// Shows what responders have said beside the certificates that it is about, and nothing that
+    /// is over.
+    fn staple(&mut self, table: &mut Table, config: &Config, now: SystemTime) {
+        table.replace(|certified| {
+            let question = Question::of(&certified.cert).filter(|_| config.server.ocsp);
+            let staple = question.and_then(|question| {
+                let staple = self.staples.of(&question, &config.acme.storage, now);
+                self.questions.push(Arc::new(question));
+                staple
+            });
+            if let Some(staple) = &staple {
+                let until = staple.span.until;
+                self.staples_end = Some(self.staples_end.map_or(until, |end| end.min(until)));
+            }
+            let ocsp = staple.map(|staple| staple.response);
+            (certified.ocsp != ocsp)
+                .then(|| CertifiedKey { ocsp, ..CertifiedKey::clone(certified) })
+        });
+    }
+
+    /// What responders are to be asked, and what they have said.
+    #[must_use]
+    pub fn questions(&self) -> (&[Arc<Question>], &Arc<Staples>) {
+        (&self.questions, &self.staples)
     }
 
     /// Takes what `before` knows of what is wanted, the table aside.
@@ -189,16 +239,17 @@ impl Certificates {
         &self.inventory
     }
 
-    /// When to load again so that no local certificate runs out; `None` when there is none. Files
-    /// are renewed by whoever wrote them.
+    /// When to load again so that no local certificate runs out, nor what is stapled to one; `None`
+    /// when there is none. Files are renewed by whoever wrote them.
     #[must_use]
     pub fn next_renewal(&self) -> Option<SystemTime> {
         let is_local = |info: &&CertificateInfo| {
             matches!(info.source, Source::LocalAuthority | Source::StandIn)
         };
         let due = self.inventory.iter().filter(is_local);
-        let due = due.map(CertificateInfo::renew_at).min()?;
-        Some(due.max(self.loaded + RETRY))
+        let due = due.map(CertificateInfo::renew_at).min();
+        let due = due.map(|due| due.max(self.loaded + RETRY));
+        due.into_iter().chain(self.staples_end).min()
     }
 
     /// What is served of what an authority has issued for these names.
@@ -261,7 +312,17 @@ impl Certificates {
             of_sites: Vec::new(),
             left,
             key_log: None,
+            demand: Arc::default(),
+            staples: Arc::default(),
+            questions: Vec::new(),
+            staples_end: None,
         })
+    }
+
+    /// What is got when clients ask for a name.
+    #[must_use]
+    pub fn demand(&self) -> &Arc<Demand> {
+        &self.demand
     }
 
     pub(super) fn table(&self) -> &Arc<Table> {
@@ -335,6 +396,8 @@ pub enum Source {
     LocalAuthority,
     /// An authority that was asked by ACME.
     Acme,
+    /// An authority that was asked by ACME when a client asked for the name.
+    OnDemand,
     /// The authority of this host, until one has issued a certificate by ACME.
     StandIn,
 }
@@ -345,6 +408,7 @@ impl fmt::Display for Source {
             Source::File(path) => path.display().fmt(f),
             Source::LocalAuthority => f.write_str("local authority"),
             Source::Acme => f.write_str("acme"),
+            Source::OnDemand => f.write_str("acme, on demand"),
             Source::StandIn => f.write_str("local authority, until there is one by acme"),
         }
     }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::server::{ClientHello, NoServerSessionStorage};
 use rustls::{ServerConfig, version};
 
+use super::acme::Demand;
 use super::certificates::Certificates;
 use super::policy::Policy;
 use super::store::{Resolver, Table};
+use super::suites::Order;
 use super::tickets::{BoundTickets, Tickets};
 
 /// The rules of TLS under the first policy of a configuration, for clients that name a server, or
@@ -24,7 +24,7 @@ pub fn server_config(
     tickets: &Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let resolver = Resolver::new(certificates.table(), None);
-    build(resolver, certificates, &Policy::plain(), tickets)
+    build(resolver, certificates, &Policy::plain(), Order::AesFirst, tickets)
 }
 
 /// The rules of TLS, one set for each policy, with variants for clients that reach an IP address
@@ -39,14 +39,22 @@ pub fn server_config(
 #[derive(Debug)]
 pub struct ServerConfigs {
     table: Arc<Table>,
-    by_policy: Vec<Variants>,
+    by_policy: Vec<Ruled>,
     needs_address: bool,
+    has_on_demand: bool,
 }
 
 /// The rules under one policy.
 #[derive(Debug)]
-struct Variants {
+struct Ruled {
     policy: Arc<Policy>,
+    aes_first: Variants,
+    chacha_first: Variants,
+}
+
+/// The rules under one policy with suites in one order.
+#[derive(Debug)]
+struct Variants {
     named: Arc<ServerConfig>,
     by_address: HashMap<IpAddr, Arc<ServerConfig>>,
 }
@@ -59,18 +67,26 @@ impl ServerConfigs {
     /// tests.
     pub fn new(certificates: &Certificates, tickets: &Arc<Tickets>) -> Result<Self, rustls::Error> {
         let table = certificates.table();
-        let variants = |policy: &Arc<Policy>| {
-            let of = |local| build(Resolver::new(table, local), certificates, policy, tickets);
+        let variants = |policy: &Arc<Policy>, order: Order| {
+            let of =
+                |local| build(Resolver::new(table, local), certificates, policy, order, tickets);
             let variant = |local| Ok((local, of(Some(local))?));
-            Ok(Variants {
-                policy: Arc::clone(policy),
+            Ok::<_, rustls::Error>(Variants {
                 named: of(None)?,
                 by_address: table.addresses().map(variant).collect::<Result<_, rustls::Error>>()?,
             })
         };
-        let by_policy = certificates.policies().iter().map(variants);
+        let ruled = |policy: &Arc<Policy>| {
+            Ok(Ruled {
+                policy: Arc::clone(policy),
+                aes_first: variants(policy, Order::AesFirst)?,
+                chacha_first: variants(policy, Order::ChaChaFirst)?,
+            })
+        };
+        let by_policy = certificates.policies().iter().map(ruled);
         Ok(Self {
             by_policy: by_policy.collect::<Result<_, rustls::Error>>()?,
+            has_on_demand: table.has_on_demand(),
             needs_address: table.addresses().next().is_some(),
             table: table.clone(),
         })
@@ -83,6 +99,13 @@ impl ServerConfigs {
         self.needs_address
     }
 
+    /// Where the certificate for a name is got when a client asks for it, and may not be there yet.
+    #[must_use]
+    pub fn on_demand(&self, name: &str) -> Option<&Arc<Demand>> {
+        // Nobody else is to pay for it.
+        if self.has_on_demand { self.table.on_demand(name) } else { None }
+    }
+
     /// The rules for a client whose ClientHello is already read, and what they came from; `None`
     /// when there is no certificate for it, to be answered with
     /// [`super::store::UNRECOGNIZED_NAME`].
@@ -92,19 +115,24 @@ impl ServerConfigs {
         hello: &ClientHello<'_>,
         local: Option<IpAddr>,
     ) -> Option<(&Arc<ServerConfig>, &Arc<Policy>)> {
-        self.for_name(hello.server_name(), local)
+        self.for_client(hello.server_name(), Order::of(hello.cipher_suites()), local)
     }
 
-    fn for_name(
+    fn for_client(
         &self,
         name: Option<&str>,
+        order: Order,
         local: Option<IpAddr>,
     ) -> Option<(&Arc<ServerConfig>, &Arc<Policy>)> {
         let policy = match name {
             Some(name) => self.table.policy_for_name(name)?,
             None => self.table.policy_for_address(local)?,
         };
-        let Variants { policy, named, by_address } = self.by_policy.get(policy)?;
+        let Ruled { policy, aes_first, chacha_first } = self.by_policy.get(policy)?;
+        let Variants { named, by_address } = match order {
+            Order::AesFirst => aes_first,
+            Order::ChaChaFirst => chacha_first,
+        };
         let variant = local.filter(|_| name.is_none());
         let variant = variant.and_then(|local| by_address.get(&local.to_canonical()));
         Some((variant.unwrap_or(named), policy))
@@ -115,13 +143,14 @@ fn build(
     resolver: Resolver,
     certificates: &Certificates,
     policy: &Policy,
+    order: Order,
     tickets: &Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: &[_] = match policy.rules.only_tls13 {
         true => &[&version::TLS13],
         false => &[&version::TLS13, &version::TLS12],
     };
-    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
+    let builder = ServerConfig::builder_with_provider(Arc::new(order.provider()))
         .with_protocol_versions(versions)?;
     let builder = match &policy.verifier {
         Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
@@ -131,6 +160,7 @@ fn build(
     let spoken = [(policy.rules.http2, &b"h2"[..]), (policy.rules.http1, b"http/1.1")];
     let spoken = spoken.into_iter().filter(|(is_spoken, _)| *is_spoken);
     config.alpn_protocols = spoken.map(|(_, name)| name.to_vec()).collect();
+    config.ignore_client_order = true;
     config.ticketer = BoundTickets::new(tickets, policy.tag);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if let Some(key_log) = certificates.key_log() {
@@ -141,32 +171,6 @@ fn build(
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
-}
-
-/// Of the suites that both sides know the client's favourite is taken: it knows whether its
-/// processor has AES instructions. The same holds for the groups, so that the order here is a
-/// statement of intent; that a client which offers the post-quantum group gets it is tested.
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-            cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ],
-        ..aws_lc_rs::default_provider()
-    }
 }
 
 #[cfg(test)]
@@ -269,10 +273,11 @@ mod tests {
         let configs = ServerConfigs::new(&served.certificates, &Tickets::new().unwrap()).unwrap();
         assert!(configs.needs_address());
         for address in ["192.0.2.1", "192.0.2.2", "2001:db8::2"] {
-            let (server, _) = configs.for_name(None, address.parse().ok()).unwrap();
+            let (server, _) =
+                configs.for_client(None, Order::AesFirst, address.parse().ok()).unwrap();
             meet(&served.client(), address, server).unwrap();
         }
-        assert!(configs.for_name(None, "10.0.0.1".parse().ok()).is_none());
+        assert!(configs.for_client(None, Order::AesFirst, "10.0.0.1".parse().ok()).is_none());
         let plain = serve(&[&["a.test"]]);
         assert!(
             !ServerConfigs::new(&plain.certificates, &Tickets::new().unwrap())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::acme::Demand;
 use super::local_ca::LocalAuthority;
 use super::local_ca::on_demand::OnDemand;
 use crate::proxy::headers::host::HostPattern;
@@ -32,9 +33,27 @@ pub struct Table {
 /// What is shown to who asks for a name, and under which rules.
 #[derive(Clone, Debug)]
 struct Shown {
-    certificate: Arc<CertifiedKey>,
+    certificate: Certificate,
     /// The place of the rules among those of the configuration.
     policy: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Certificate {
+    /// This one, for all names.
+    One(Arc<CertifiedKey>),
+    /// One for each name that was asked for, as far as they were got.
+    OnDemand(Arc<Demand>),
+}
+
+impl Shown {
+    /// The one that is for all names.
+    fn one(&self) -> Option<&Arc<CertifiedKey>> {
+        match &self.certificate {
+            Certificate::One(certificate) => Some(certificate),
+            Certificate::OnDemand(_) => None,
+        }
+    }
 }
 
 impl Table {
@@ -46,7 +65,22 @@ impl Table {
         certificate: &Arc<CertifiedKey>,
         policy: usize,
     ) {
-        let shown = Shown { certificate: certificate.clone(), policy };
+        let certificate = Certificate::One(certificate.clone());
+        self.show(hosts, &Shown { certificate, policy });
+    }
+
+    /// Shows to clients that ask for a name under one of `hosts` what was got for this name.
+    pub(super) fn show_on_demand(
+        &mut self,
+        hosts: &[HostPattern],
+        demand: &Arc<Demand>,
+        policy: usize,
+    ) {
+        let certificate = Certificate::OnDemand(demand.clone());
+        self.show(hosts, &Shown { certificate, policy });
+    }
+
+    fn show(&mut self, hosts: &[HostPattern], shown: &Shown) {
         for host in hosts {
             match host {
                 HostPattern::Any => self.any = Some(shown.clone()),
@@ -62,6 +96,22 @@ impl Table {
                     }
                 },
             }
+        }
+    }
+
+    /// Puts others in the place of certificates, each once: what is the same stays the same.
+    pub(super) fn replace(&mut self, other: impl FnMut(&CertifiedKey) -> Option<CertifiedKey>) {
+        let mut other = other;
+        // With the old one, whose place in memory nobody else gets as long as it is here.
+        let mut done: HashMap<*const CertifiedKey, [Arc<CertifiedKey>; 2]> = HashMap::new();
+        let maps = [&mut self.exact, &mut self.wildcard].into_iter().flat_map(HashMap::values_mut);
+        for shown in maps.chain(self.addresses.values_mut()).chain(&mut self.any) {
+            let Some(old) = shown.one().map(Arc::clone) else { continue };
+            let [_, new] = done.entry(Arc::as_ptr(&old)).or_insert_with(|| {
+                let new = other(&old).map_or_else(|| Arc::clone(&old), Arc::new);
+                [old, new]
+            });
+            shown.certificate = Certificate::One(Arc::clone(new));
         }
     }
 
@@ -99,7 +149,8 @@ impl Table {
                 },
             };
             if let Some(shown) = certificate {
-                self.insert(std::slice::from_ref(host), &shown.certificate, policy);
+                let shown = Shown { policy, ..shown.clone() };
+                self.show(std::slice::from_ref(host), &shown);
             }
         }
     }
@@ -113,8 +164,26 @@ impl Table {
         let parent = parent(&name).filter(|_| !self.exact.contains_key(&*name));
         match parent.and_then(|parent| self.on_demand.get(parent)) {
             Some(on_demand) => Some(on_demand.leaf(&name)),
-            None => Some(shown.certificate.clone()),
+            None => match &shown.certificate {
+                Certificate::One(certificate) => Some(certificate.clone()),
+                Certificate::OnDemand(demand) => demand.certificate(&name),
+            },
         }
+    }
+
+    /// Where the certificate for a server name is got when a client asks for it, and may not be
+    /// there yet.
+    #[must_use]
+    pub fn on_demand(&self, name: &str) -> Option<&Arc<Demand>> {
+        match &self.shown(&normal(name))?.certificate {
+            Certificate::One(_) => None,
+            Certificate::OnDemand(demand) => Some(demand),
+        }
+    }
+
+    /// Whether [`Table::on_demand`] is of any use.
+    pub(super) fn has_on_demand(&self) -> bool {
+        self.any.iter().chain(self.wildcard.values()).any(|shown| shown.one().is_none())
     }
 
     /// The place of the rules for a server name; `None` when there is no certificate for it.
@@ -129,7 +198,7 @@ impl Table {
         self.exact.get(name).or_else(wildcard).or(self.any.as_ref())
     }
 
-    /// Whether there is a certificate for a server name.
+    /// Whether there is a certificate for a server name, or may be one when a client asks for it.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         self.policy_for_name(name).is_some()
@@ -141,7 +210,7 @@ impl Table {
     /// where a single certificate is for IP addresses at all, it is shown last of all.
     #[must_use]
     pub fn for_address(&self, local: Option<IpAddr>) -> Option<&Arc<CertifiedKey>> {
-        self.shown_at(local).map(|shown| &shown.certificate)
+        self.shown_at(local)?.one()
     }
 
     /// The place of the rules for such a client.
@@ -153,7 +222,7 @@ impl Table {
     fn shown_at(&self, local: Option<IpAddr>) -> Option<&Shown> {
         local
             .and_then(|local| self.addresses.get(&local.to_canonical()))
-            .or(self.any.as_ref())
+            .or(self.any.as_ref().filter(|any| any.one().is_some()))
             .or_else(|| self.only_address_certificate())
     }
 
@@ -166,7 +235,8 @@ impl Table {
         let mut all = self.addresses.values();
         let first = all.next()?;
         let is_same = |other: &Shown| {
-            Arc::ptr_eq(&first.certificate, &other.certificate) && first.policy == other.policy
+            let is_same = |(first, other): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(first, other);
+            first.one().zip(other.one()).is_some_and(is_same) && first.policy == other.policy
         };
         all.all(is_same).then_some(first)
     }
@@ -271,6 +341,33 @@ mod tests {
         assert_eq!(index(&all, open.for_name("stranger.test").as_ref()), Some(1));
         assert_eq!(index(&all, open.for_name(&"x".repeat(300)).as_ref()), Some(1));
         assert_eq!(index(&all, open.for_address(None)), Some(1));
+    }
+
+    #[test]
+    fn what_is_got_on_demand_is_shown_for_the_name_alone() {
+        let (mut table, all) = table(&[&["www.a.test"], &["*.b.test"]]);
+        let demand = Arc::new(Demand::default());
+        assert!(!table.has_on_demand());
+        table.show_on_demand(&hosts(&["*.a.test", "*"]), &demand, 3);
+        assert!(table.has_on_demand());
+        for (name, is_on_demand) in [
+            ("www.a.test", false),
+            ("x.a.test", true),
+            ("X.a.test.", true),
+            ("x.b.test", false),
+            ("stranger.test", true),
+        ] {
+            assert_eq!(table.on_demand(name).is_some(), is_on_demand, "{name}");
+            assert_eq!(table.for_name(name).is_none(), is_on_demand, "{name}");
+            assert_eq!(table.policy_for_name(name), Some(if is_on_demand { 3 } else { 0 }));
+        }
+        assert!(table.for_address(None).is_none() && table.policy_for_address(None).is_none());
+        demand.put("x.a.test", &all[0]);
+        assert_eq!(index(&all, table.for_name("X.a.test").as_ref()), Some(0));
+        assert!(table.for_name("y.a.test").is_none());
+        let mut next = Table::default();
+        next.inherit(&hosts(&["*.a.test"]), &table, 5);
+        assert!(next.for_name("x.a.test").is_some());
     }
 
     #[test]

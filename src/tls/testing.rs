@@ -226,6 +226,7 @@ pub(crate) fn config(storage: &Path, sites: Vec<Site>) -> Config {
             proxy_protocol: false,
             via: false,
             key_log: false,
+            ocsp: true,
         },
         limits: Limits {
             request_header_timeout: time,

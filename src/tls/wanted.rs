@@ -7,13 +7,15 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
-use super::acme::names::{MOST as MOST_NAMES, asked_for};
+use super::acme::demand;
+use super::acme::names::{MOST as MOST_NAMES, Wanted, asked_for};
 use super::acme::stored::{self, Damage, Stored};
 use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Pair};
 use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 
@@ -42,7 +44,29 @@ pub struct Found {
 /// `certs list`.
 #[must_use]
 pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
-    wanted(config).into_iter().map(|want| want.look(config, now)).collect()
+    let wanted = wanted(config).into_iter().map(|want| want.look(config, now));
+    wanted.chain(survey_on_demand(config, now)).collect()
+}
+
+/// The sites on demand themselves, and what was got for them.
+fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
+    let is_so = |site: &&Site| matches!(site.tls, TlsSource::OnDemand(_));
+    let sites = config.sites.iter().filter(|_| !config.server.https.is_empty()).filter(is_so);
+    let site = |site: &Site| Found {
+        site: site.name(),
+        hosts: site.hosts.iter().map(ToString::to_string).collect(),
+        source: Source::OnDemand,
+        certificate: Ok(None),
+        chain: Vec::new(),
+        places: None,
+        warnings: Vec::new(),
+    };
+    let one = |wanted: Wanted| {
+        let hosts = wanted.names.iter().filter_map(|name| HostPattern::parse(name).ok()).collect();
+        let found = Want { site: wanted.site, hosts, from: From::Acme }.look(config, now);
+        Found { source: Source::OnDemand, ..found }
+    };
+    sites.map(site).chain(demand::kept(config).into_iter().map(one)).collect()
 }
 
 /// The authority once it was asked for.
@@ -199,6 +223,7 @@ impl Want {
         };
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
+            warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
         }
         let chain = certified.as_ref().ok().and_then(Option::as_ref).map(|it| it.cert.clone());
         Found {
@@ -299,6 +324,8 @@ pub(super) fn wanted_by(site: &Site, config: &Config) -> Vec<Want> {
             vec![want(site.hosts.clone(), from)]
         }
         TlsSource::Local => vec![want(site.hosts.clone(), From::LocalAuthority)],
+        // What clients ask for is shown from elsewhere.
+        TlsSource::OnDemand(_) => Vec::new(),
         TlsSource::Auto => {
             let asked = asked_for(site, config);
             let mut wants: Vec<_> =

@@ -30,6 +30,7 @@ mod tls;
 mod trust;
 mod certificate_files;
 mod client_certificates;
+mod ocsp;
 mod hsts;
 mod acme;
 mod reload;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Output;
 
 use serde_json::Value;
 
@@ -91,6 +92,14 @@ fn require_is_all_or_nothing() {
     }
 }
 
+/// What a start ends with where system calls get `answer` instead of the kernel's.
+fn run_with(answer: &str, folder: &Path) -> Option<Output> {
+    let mut strace = tools::find("strace")?;
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
+    strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
+    Some(tools::run(strace.current_dir(folder)))
+}
+
 /// Kernels that lack something, as far as the program can tell.
 #[test]
 fn what_a_kernel_lacks_is_said_and_refused_where_it_is_required() {
@@ -105,10 +114,7 @@ fn what_a_kernel_lacks_is_said_and_refused_where_it_is_required() {
         ("seccomp:error=EINVAL", "system calls are not limited"),
         ("landlock_restrict_self:error=EPERM", "the sandbox cannot be closed"),
     ] {
-        let Some(mut strace) = tools::find("strace") else { return };
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
-        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
-        let output = tools::run(strace.current_dir(folder.path()));
+        let Some(output) = run_with(answer, folder.path()) else { return };
         assert!(stderr(&output).contains(words), "{words}: {}", stderr(&output));
         assert_eq!(output.status.code(), Some(77), "{words}");
     }
@@ -125,10 +131,7 @@ fn limits_that_are_too_low_are_told_by_their_names() {
         ("epoll_create1:error=EMFILE", "LimitNOFILE"),
         ("clone,clone3:error=EAGAIN:when=3+", "cannot start the threads that serve"),
     ] {
-        let Some(mut strace) = tools::find("strace") else { return };
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
-        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
-        let output = tools::run(strace.current_dir(folder.path()));
+        let Some(output) = run_with(answer, folder.path()) else { return };
         let told = stderr(&output);
         assert!(told.contains(words) && !told.contains("`sandbox = "), "{words}: {told}");
         assert_eq!(output.status.code(), Some(1), "{told}");
@@ -145,10 +148,7 @@ fn a_sandbox_that_is_not_closed_is_not_believed() {
         ("seccomp:retval=0", "no filter of system calls"),
         ("landlock_restrict_self:retval=0", "/ can still be listed"),
     ] {
-        let Some(mut strace) = tools::find("strace") else { return };
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={answer}")]);
-        strace.args([tools::PORTCULLIS, "run", "-c", "portcullis.toml"]);
-        let output = tools::run(strace.current_dir(folder.path()));
+        let Some(output) = run_with(answer, folder.path()) else { return };
         assert!(stderr(&output).contains(words), "{words}: {}", stderr(&output));
         assert_eq!(output.status.code(), Some(77), "{words}");
     }

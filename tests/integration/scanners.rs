@@ -32,6 +32,44 @@ fn sslyze_finds_mozillas_intermediate_profile() {
     assert!(output.status.success() && text.contains("OK - Compliant"), "{text}");
 }
 
+/// What testssl.sh finds above LOW that is not the program's, by its name for it.
+const OTHERS: [&str; 3] = [
+    // An application sets them; this one sets none.
+    "security_headers",
+    // The root is the test's own, and so is how it is looked for.
+    "cert_chain_of_trust",
+    // The test's authority has no list and no responder.
+    "cert_revocation",
+];
+
+/// `testssl.sh`, or `testssl` as Debian calls it.
+#[test]
+fn testssl_finds_nothing_above_low() {
+    let (_origin, proxy, root) = scanned();
+    let Some(mut testssl) = tools::find("testssl") else { return };
+    let findings = proxy.path("findings.json");
+    let place = format!("https://{HOST}:{}", proxy.https().port());
+    // Its own checks of the protocol only: seconds of handshakes as clients that it imitates say
+    // nothing more.
+    testssl.args(["--quiet", "--warnings", "off", "--color", "0", "--ip", "127.0.0.1"]);
+    testssl.args(["--protocols", "--server-preference", "--server-defaults", "--fs", "--headers"]);
+    testssl.args(["--vulnerable", "--std", "--grease"]);
+    testssl.args(["--add-ca", &root, "--jsonfile"]).arg(&findings).arg(&place);
+    let output = tools::run(&mut testssl);
+    let text = std::fs::read_to_string(&findings).unwrap_or_default();
+    let found: Vec<serde_json::Value> = serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", stdout(&output), stderr(&output)));
+    let of = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let order = found.iter().find(|finding| of(finding, "id") == "cipher_order");
+    assert_eq!(of(order.expect("the order of suites"), "severity"), "OK");
+    let is_bad = |finding: &&serde_json::Value| {
+        let is_above = ["MEDIUM", "HIGH", "CRITICAL"].contains(&&*of(finding, "severity"));
+        is_above && !OTHERS.iter().any(|other| of(finding, "id").starts_with(other))
+    };
+    let bad: Vec<_> = found.iter().filter(is_bad).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
 /// The same facts where there is only `openssl`: what it can offer one by one, and what is taken.
 const OFFERS: &str = r#"
 try() { timeout 20 openssl s_client -connect "$1" -servername app.test "${@:2}" 2>&1 </dev/null; }

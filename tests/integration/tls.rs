@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use crate::harness::setup::{write_file, write_pair};
 use crate::harness::tools::{self, stdout};
@@ -120,6 +120,41 @@ fn the_hybrid_key_exchange_is_preferred() {
     let wire = Wire::try_tls(proxy.https(), pki::trusting(&[]), "app.test").unwrap();
     let group = wire.session().negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), rustls::NamedGroup::X25519MLKEM768);
+}
+
+/// The suite that is agreed on with a client that offers these, in this order.
+#[track_caller]
+fn suite_for(proxy: &Proxy, offered: &[SupportedCipherSuite]) -> CipherSuite {
+    let settings = pki::trusting_with_suites(offered);
+    let wire = Wire::try_tls(proxy.https(), settings, "app.test").unwrap();
+    wire.session().negotiated_cipher_suite().unwrap().suite()
+}
+
+/// The order is the server's; a client that has ChaCha20 first has no AES instructions.
+#[test]
+fn suites_are_taken_in_our_order_but_chacha20_by_who_has_it_first() {
+    use rustls::crypto::aws_lc_rs::cipher_suite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 as OLD_AES_128,
+        TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 as OLD_AES_256,
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 as OLD_CHACHA,
+        TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 as OLD_RSA_CHACHA,
+        TLS13_AES_128_GCM_SHA256 as AES_128, TLS13_AES_256_GCM_SHA384 as AES_256,
+        TLS13_CHACHA20_POLY1305_SHA256 as CHACHA,
+    };
+    let origin = app();
+    let proxy = Proxy::to(&origin).start();
+    for (offered, taken) in [
+        (&[AES_256, CHACHA, AES_128][..], AES_128),
+        (&[AES_256, CHACHA], AES_256),
+        (&[CHACHA, AES_256, AES_128], CHACHA),
+        (&[CHACHA], CHACHA),
+        (&[OLD_AES_256, OLD_CHACHA, OLD_AES_128], OLD_AES_128),
+        (&[OLD_CHACHA, OLD_AES_256, OLD_AES_128], OLD_CHACHA),
+        // The certificate is not of the kind of the first one.
+        (&[OLD_RSA_CHACHA, OLD_AES_128, OLD_CHACHA], OLD_CHACHA),
+    ] {
+        assert_eq!(suite_for(&proxy, offered), taken.suite(), "{offered:?}");
+    }
 }
 
 #[test]

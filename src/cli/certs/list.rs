@@ -36,7 +36,9 @@ pub(super) fn list(args: &ListArgs, now: SystemTime) -> Result<u8, Failure> {
     let is_in_order = |entry: &Found| {
         entry.certificate.is_ok()
             && entry.warnings.is_empty()
-            && outlooks.find(&entry.hosts).is_none_or(|it| it.call().is_none())
+            // What strangers can make fail is theirs to mend who own the names.
+            && (entry.source == Source::OnDemand
+                || outlooks.find(&entry.hosts).is_none_or(|it| it.call().is_none()))
     };
     Ok(if found.iter().all(is_in_order) { exit::OK } else { exit::FAILED })
 }
@@ -50,7 +52,7 @@ fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     let mut notes = String::new();
     for entry in found {
-        let outlook = outlooks.find(&entry.hosts).filter(|_| entry.source == Source::Acme);
+        let outlook = outlooks.find(&entry.hosts).filter(|_| is_by_acme(entry));
         let asked = || entry.hosts.join(", ");
         let none = || "-".to_owned();
         let [names, issuer, key, until] = match &entry.certificate {
@@ -81,11 +83,18 @@ fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
     columns(&rows) + &notes
 }
 
+fn is_by_acme(entry: &Found) -> bool {
+    matches!(entry.source, Source::Acme | Source::OnDemand)
+}
+
 /// What there is instead of a certificate.
 fn awaited(entry: &Found, outlook: Option<&Outlook<'_>>) -> &'static str {
     match (&entry.source, outlook) {
         (Source::Acme, Some(outlook)) if outlook.is_held() => "revoked, see below",
-        (Source::Acme, Some(outlook)) if outlook.failures() > 0 => "not had yet, see below",
+        (Source::Acme | Source::OnDemand, Some(outlook)) if outlook.failures() > 0 => {
+            "not had yet, see below"
+        }
+        (Source::OnDemand, _) => "got when clients ask for names",
         (Source::Acme, _) => "not had yet, a local one stands in",
         _ => "made at first start",
     }
@@ -96,6 +105,7 @@ fn renewal(entry: &Found, outlook: Option<&Outlook<'_>>, now: SystemTime) -> Opt
     let info = entry.certificate.as_ref().ok()?;
     match entry.source {
         Source::Acme => Some(outlook?.next(info.is_some(), now)),
+        Source::OnDemand => Some(outlook?.next_on_demand(now)),
         Source::LocalAuthority => {
             let info = info.as_ref()?;
             Some(instant(renew_at(info.not_before, info.not_after), now))
@@ -126,7 +136,7 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
     let stamp = |moment| jiff::Timestamp::try_from(moment).map(|t| t.to_string()).ok();
     let entry = |entry: &Found| {
-        let outlook = outlooks.find(&entry.hosts).filter(|_| entry.source == Source::Acme);
+        let outlook = outlooks.find(&entry.hosts).filter(|_| is_by_acme(entry));
         let info = entry.certificate.as_ref().ok().and_then(Option::as_ref);
         json!({
             "site": entry.site,
@@ -135,7 +145,7 @@ fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
             "authority": outlook.as_ref().and_then(|it| it.authority()),
             "state": match &entry.certificate {
                 Err(_) => "error",
-                Ok(None) if entry.source == Source::Acme => "not had yet",
+                Ok(None) if is_by_acme(entry) => "not had yet",
                 Ok(None) => "made at first start",
                 Ok(Some(info)) if info.not_after < now => "expired",
                 Ok(Some(_)) => "present",
@@ -147,7 +157,7 @@ fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
             "not_after": info.and_then(|info| stamp(info.not_after)),
             "days_left": info.map(|info| info.days_left(now)),
             "renewal": match entry.source {
-                Source::Acme => outlook.as_ref().map(Outlook::when),
+                Source::Acme | Source::OnDemand => outlook.as_ref().map(Outlook::when),
                 Source::LocalAuthority => {
                     info.map(|info| json!(stamp(renew_at(info.not_before, info.not_after))))
                 }

@@ -9,7 +9,7 @@ use crate::control::client;
 use crate::tls::acme::names::authority_name;
 use crate::tls::acme::tries::Tries;
 use crate::tls::acme::vault::Files;
-use crate::tls::acme::{Standing, wanted};
+use crate::tls::acme::{Standing, Wanted, demand, wanted};
 use crate::tls::facts::instant;
 
 /// What is known of every certificate by ACME.
@@ -35,14 +35,19 @@ impl Outlooks {
         let mut status = status.and_then(|socket| client::status(socket));
         let live = status.as_mut().and_then(|it| it.get_mut("acme")).map(Value::take);
         let is_live = live.is_some();
-        let standings = match live {
-            Some(Value::Array(standings)) => standings,
-            _ => {
-                let tries = Tries::of(&config.acme, &vault);
-                let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
-                kept.map(|standing| tries.tell(&standing, now)).collect()
+        let read = |wanted: &[Wanted]| -> Vec<Value> {
+            if wanted.is_empty() {
+                return Vec::new();
             }
+            let tries = Tries::of(&config.acme, &vault);
+            let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
+            kept.map(|standing| tries.tell(&standing, now)).collect()
         };
+        let mut standings = match live {
+            Some(Value::Array(standings)) => standings,
+            _ => read(&wanted),
+        };
+        standings.extend(read(&demand::kept(config)));
         Self { standings, is_live }
     }
 
@@ -71,6 +76,12 @@ impl Outlook<'_> {
             (true, ..) => instant(at, now),
             (false, ..) => format!("next try {}", instant(at, now)),
         }
+    }
+
+    /// The same for one that is got when clients ask for it, and renewed while they come.
+    pub(super) fn next_on_demand(&self, now: SystemTime) -> String {
+        let at = moment(self.standing.get("next")).filter(|at| *at > now);
+        at.map_or_else(|| "when clients come".to_owned(), |at| instant(at, now))
     }
 
     /// When it is asked for, for programs.

@@ -142,7 +142,7 @@ fn user(config: &Config, rights: &Rights, host: &Host) -> (Option<Identity>, Che
 fn certificates(config: &Config, user: Option<&Identity>, host: &Host) -> Option<Check> {
     let pairs = config.sites.iter().filter_map(|site| match &site.tls {
         TlsSource::Files { cert, key } => Some([cert, key]),
-        TlsSource::Auto | TlsSource::Local => None,
+        TlsSource::Auto | TlsSource::Local | TlsSource::OnDemand(_) => None,
     });
     let files: BTreeSet<&Path> = pairs.flatten().map(PathBuf::as_path).collect();
     let hidden = || files.iter().filter(|file| !may_read(file)).copied().collect::<Vec<_>>();

@@ -15,7 +15,7 @@ pub(super) use amounts::{BodySize, Count, Workers};
 pub(super) use dns::{NameServer, TsigName, TsigSecret, Zone};
 pub(super) use hsts::{Hsts, HstsWord, MaxAge};
 pub(super) use names::{Directory, Email, FilePath, Level, Parameter, User};
-pub(super) use tls::{Authentication, OldestTls, Protocol, Tls};
+pub(super) use tls::{AskUrl, Authentication, OldestTls, Protocol, Tls};
 
 /// What is wrong and, where that is clear, what to do.
 type Wrong = (String, Option<String>);

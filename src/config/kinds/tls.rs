@@ -1,7 +1,8 @@
 //! Where a certificate comes from.
 
 use super::{Wrong, wrong, wrong_but};
-use crate::config::file::CertFiles;
+use crate::config::ask::Ask;
+use crate::config::file::TlsTable;
 use crate::config::problems::Problem;
 use crate::config::read::{Node, Reader, Text, Value, read_section};
 use crate::config::words;
@@ -11,19 +12,19 @@ use crate::config::words;
 pub(in crate::config) enum Tls {
     Auto,
     Local,
-    Files(CertFiles),
+    Table(Box<TlsTable>),
 }
 
 impl Tls {
-    pub(in crate::config) const ALLOWED: &'static str =
-        "\"auto\", \"local\", or { cert = \"chain.pem\", key = \"key.pem\" }";
+    pub(in crate::config) const ALLOWED: &'static str = "\"auto\", \"local\", { cert = \"chain.pem\", key = \"key.pem\" }, or for wildcards \
+         { on_demand = { ask = \"http://127.0.0.1:9000/allowed\" } }";
 }
 
 impl Value for Tls {
     fn read(node: &Node<'_>, reader: &mut Reader<'_, '_>) -> Option<Self> {
         let value = node.get_ref();
         if value.is_table() {
-            return read_section(node, reader).map(Self::Files);
+            return read_section(node, reader).map(|table| Self::Table(Box::new(table)));
         }
         let Some(text) = value.as_str() else {
             reader.wrong_type(node, Self::ALLOWED, None);
@@ -41,6 +42,22 @@ impl Value for Tls {
                 reader.report.add(&node.span(), problem.maybe_help(help));
                 None
             }
+        }
+    }
+}
+
+/// Where it is asked whether a name may have a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct AskUrl(pub Ask);
+
+impl Text for AskUrl {
+    const ALLOWED: &'static str = "an http or https URL such as \"http://127.0.0.1:9000/allowed\"; \
+        `domain=NAME` is added to its query";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        match Ask::parse(text) {
+            Ok(ask) => Ok(Self(ask)),
+            Err(message) => wrong(message),
         }
     }
 }

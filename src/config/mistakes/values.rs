@@ -42,6 +42,7 @@ fn a_bad_value_is_told_with_its_place() {
         ("[acme]\nchallenges = [\"dns01\"]", "2:15 ", "did you mean `dns-01`?"),
         ("[acme]\nchallenges = []", "2:14 ", "leave it out"),
         ("[acme]\nchallenges = [\"auto\", \"http-01\"]", "2:15 ", "`auto` stands alone"),
+        ("[acme]\non_demand_rate = 0", "2:18 ", "`on_demand_rate` is too small"),
         ("[acme]\nstaging = \"frist\"", "2:11 ", "did you mean `first`?"),
         ("[acme]\neab = { kid = \"k\" }", "2:7 ", "`key` is missing in `eab`"),
         ("[acme]\neab = { kid = \"a b\", key = \"MDEyMzQ1Njc4OWFiY2RlZg\" }", "2:15 ", "blank"),
@@ -146,6 +147,31 @@ fn a_bad_value_in_a_site_is_told_with_its_place() {
     for (text, start, part) in cases {
         assert_one(&errors_in_site(text), start, part);
     }
+}
+
+#[test]
+fn certificates_on_demand_are_judged_where_they_stand() {
+    let site = |hosts: &str, tls: &str| {
+        errors(&format!("[[site]]\nhost = {hosts}\nto = \"8080\"\ntls = {{ {tls} }}"))
+    };
+    let ask = "on_demand = { ask = \"http://127.0.0.1:9000/allowed\" }";
+    assert_eq!(site("[\"*.a.example\", \"*\"]", ask), Vec::<String>::new());
+    let url = |url: &str| format!("on_demand = {{ ask = \"{url}\" }}");
+    let cases = [
+        ("\"a.example\"", ask.to_owned(), "2:8 ", "`a.example` is known beforehand"),
+        ("[\"*.a.example\", \"a.example\"]", ask.to_owned(), "2:24 ", "a site of its own"),
+        ("\"*.localhost\"", ask.to_owned(), "2:8 ", "write `tls = \"local\"`"),
+        ("\"*\"", "on_demand = {}".to_owned(), "4:21 ", "`ask` is missing"),
+        ("\"*\"", "on_demand = true".to_owned(), "4:21 ", ""),
+        ("\"*\"", url("ftp://a/"), "4:29 ", "`ftp` is not spoken"),
+        ("\"*\"", url("127.0.0.1:9000"), "4:29 ", "not an http or https URL"),
+        ("\"*\"", format!("cert = \"c.pem\", {ask}"), "4:16 ", "exclude each other"),
+    ];
+    for (hosts, tls, start, part) in cases {
+        assert_one(&site(hosts, &tls), start, part);
+    }
+    let slip = site("\"*\"", "on_demnad = 1");
+    assert!(slip.iter().any(|one| one.contains("did you mean `on_demand`?")), "{slip:#?}");
 }
 
 #[test]

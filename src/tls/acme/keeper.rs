@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) turns: Arc<Semaphore>,
     /// Told when what is kept is not what is served.
     pub(super) news: UnboundedSender<()>,
+    /// Whether the local authority stands in where there is no certificate.
+    pub(super) stands_in: bool,
 }
 
 /// What a keeper can be told.
@@ -78,7 +80,62 @@ pub(super) struct Keeper {
     pub(super) served: Option<CertificateDer<'static>>,
 }
 
+/// How a certificate stands after somebody has looked once.
+pub(super) struct Round {
+    /// What is kept.
+    pub(super) stored: Option<Stored>,
+    /// When it is to be asked for.
+    pub(super) due: SystemTime,
+    /// When something is to be done about it: not after it is due.
+    pub(super) look: SystemTime,
+}
+
 impl Keeper {
+    /// One who does not wait for what is to come, but does what he is told once. He waits out every
+    /// failure.
+    pub(super) fn for_a_time(shared: &Arc<Shared>, wanted: Wanted) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            wanted,
+            bell: Arc::default(),
+            standing: Arc::default(),
+            is_eager: false,
+            served: None,
+        }
+    }
+
+    /// Looks how the certificate stands; asks the authority when it wants it renewed, where that
+    /// is to be known.
+    pub(super) async fn survey(&mut self) -> Result<Round, Failure> {
+        let (round, now) = (self.round()?, SystemTime::now());
+        match &round.stored {
+            Some(stored) if round.due > now && round.look <= now => {
+                self.ask_for_window(stored).await?;
+                self.round()
+            }
+            _ => Ok(round),
+        }
+    }
+
+    /// Has the certificate got, where it is due, and returns when it no longer is: when it was got,
+    /// by whomever, or could not be.
+    pub(super) async fn once(&mut self) -> Result<Round, Failure> {
+        loop {
+            let pause = self.turn().await?;
+            let round = self.round()?;
+            if round.due > SystemTime::now() {
+                return Ok(round);
+            }
+            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+        }
+    }
+
+    fn round(&mut self) -> Result<Round, Failure> {
+        let (stored, ledger) = self.look()?;
+        let due = self.due(stored.as_ref(), &ledger);
+        Ok(Round { stored, due, look: due.min(ledger.window_until()) })
+    }
+
     /// Goes on for ever.
     pub(super) async fn run(mut self) {
         loop {
@@ -226,7 +283,10 @@ impl Keeper {
                 format!("the old one serves until {}", date(stored.facts.not_after))
             }
             Some(_) => "the old one has expired".to_owned(),
-            None => "one of the local authority serves, which browsers do not trust".to_owned(),
+            None if self.shared.stands_in => {
+                "one of the local authority serves, which browsers do not trust".to_owned()
+            }
+            None => "its handshakes are refused".to_owned(),
         };
         let wait = Duration::from_secs(wait.as_secs().max(1));
         tracing::error!(

@@ -157,7 +157,13 @@ impl Ledger {
     /// Whether it is time to ask the authority for a window.
     #[must_use]
     pub fn window_is_old(&self, now: SystemTime) -> bool {
-        now >= moment(self.window_until)
+        now >= self.window_until()
+    }
+
+    /// When it is time to ask the authority for a window.
+    #[must_use]
+    pub fn window_until(&self) -> SystemTime {
+        moment(self.window_until)
     }
 
     /// The authority gave this window, or none; it is asked again after `hold`.

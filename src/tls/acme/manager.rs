@@ -11,6 +11,9 @@ use tokio::task::AbortHandle;
 use super::attempt::Unreached;
 use super::challenge::choose::{Solver, solvers};
 use super::challenge::pending::Pending;
+use super::demand::clerk::Clerk;
+use super::demand::shelf::Demand;
+use super::demand::terms::Terms;
 use super::keeper::{Bell, Keeper, Shared};
 use super::names::{Wanted, wanted};
 use super::roots::Roots;
@@ -31,6 +34,8 @@ pub struct Manager {
     /// What the keepers work from.
     under: Option<(Acme, Vec<Solver>)>,
     kept: Vec<Kept>,
+    /// Who gets certificates on demand, once there was a site that wants them.
+    clerk: Option<(UnboundedSender<Option<Terms>>, AbortHandle)>,
 }
 
 #[derive(Debug)]
@@ -46,11 +51,12 @@ impl Manager {
     #[must_use]
     pub fn new(metrics: Arc<WorkerMetrics>) -> Self {
         let (sender, news) = unbounded_channel();
-        Self { metrics, sender, news, under: None, kept: Vec::new() }
+        Self { metrics, sender, news, under: None, kept: Vec::new(), clerk: None }
     }
 
     /// Keeps what `config` wants from now on, and nothing else. What was wanted before in the same
-    /// way is not disturbed. `served` tells what is served for the names of a certificate.
+    /// way is not disturbed. `served` tells what is served for the names of a certificate; what is
+    /// got on demand goes to `demand`.
     ///
     /// To be called on the runtime that the keepers shall run on.
     pub fn keep(
@@ -58,24 +64,33 @@ impl Manager {
         config: &Config,
         roots: &Roots,
         pending: &Arc<Pending>,
+        demand: &Arc<Demand>,
         served: impl Fn(&[String]) -> Option<CertificateDer<'static>>,
     ) {
         let under = (config.acme.clone(), solvers(config));
         let wanted = wanted(config);
         let is_same = self.under.as_ref() == Some(&under);
         let mut old = std::mem::take(&mut self.kept);
-        let shared = Arc::new(Shared {
-            vault: Box::new(Files::at(&config.acme.storage)),
-            acme: under.0.clone(),
-            solvers: under.1.clone(),
-            roots: roots.clone(),
-            pending: Arc::clone(pending),
-            metrics: Arc::clone(&self.metrics),
-            unreached: Unreached::default(),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            news: self.sender.clone(),
-        });
+        let share = |news, stands_in| {
+            Arc::new(Shared {
+                vault: Box::new(Files::at(&config.acme.storage)),
+                acme: under.0.clone(),
+                solvers: under.1.clone(),
+                roots: roots.clone(),
+                pending: Arc::clone(pending),
+                metrics: Arc::clone(&self.metrics),
+                unreached: Unreached::default(),
+                turns: Arc::new(Semaphore::new(AT_ONCE)),
+                news,
+                stands_in,
+            })
+        };
+        let shared = share(self.sender.clone(), true);
+        // Strangers choose these names: configured ones do not wait behind them, and what is got
+        // for them is shown without a new state.
+        let terms = Terms::of(config, share(unbounded_channel().0, false), roots);
         self.under = Some(under);
+        self.instruct(terms, demand);
         for wanted in wanted {
             let place = old.iter().position(|kept| is_same && kept.wanted == wanted);
             let kept = match place {
@@ -85,6 +100,19 @@ impl Manager {
             self.kept.push(kept);
         }
         stop(&old);
+    }
+
+    /// Has the clerk work under these terms; one is found once there are any.
+    fn instruct(&mut self, terms: Option<Terms>, demand: &Arc<Demand>) {
+        if let (None, Some(_), Some(wishes)) = (&self.clerk, &terms, demand.inbox()) {
+            let (sender, orders) = unbounded_channel();
+            let task = tokio::spawn(Clerk::new(demand).run(wishes, orders));
+            self.clerk = Some((sender, task.abort_handle()));
+        }
+        if let Some((clerk, _)) = &self.clerk {
+            // It ends with the program.
+            let _ = clerk.send(terms);
+        }
     }
 
     /// Waits until what is kept is not what is served. Of several such moments that have passed one
@@ -132,6 +160,9 @@ impl Manager {
     /// Asks nobody any more. What is under way is gone on with by whoever comes next.
     pub fn stop(&mut self) {
         stop(&std::mem::take(&mut self.kept));
+        if let Some((_, clerk)) = self.clerk.take() {
+            clerk.abort();
+        }
         self.under = None;
     }
 }

@@ -29,9 +29,11 @@ pub mod revoke;
 pub mod standing;
 pub mod tries;
 mod keeper;
+pub mod demand;
 pub mod manager;
 
 pub use challenge::pending::Pending;
+pub use demand::Demand;
 pub use manager::Manager;
 pub use names::{Wanted, host_and_port, wanted, wants_any};
 pub use roots::Roots;

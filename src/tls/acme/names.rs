@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::challenge::choose::{self, Solver};
+use super::demand;
 use crate::config::{Config, KeyType, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 use crate::tls::wanted::is_public;
@@ -54,8 +55,8 @@ fn provable_together(names: Vec<String>, config: &Config) -> Vec<Vec<String>> {
 /// Whether `config` wants any.
 #[must_use]
 pub fn wants_any(config: &Config) -> bool {
-    !config.server.https.is_empty()
-        && config.sites.iter().any(|site| !asked_for(site, config).is_empty())
+    let is_asked = |site: &Site| !asked_for(site, config).is_empty();
+    !config.server.https.is_empty() && (demand::wants(config) || config.sites.iter().any(is_asked))
 }
 
 /// The hosts of `site` for which authorities are asked.
@@ -112,7 +113,8 @@ const RESERVED: [&str; 10] = [
     "example.org",
 ];
 
-fn only_public_authorities(config: &Config) -> bool {
+/// Whether every authority of `config` signs what the whole world can look up, and nothing else.
+pub(super) fn only_public_authorities(config: &Config) -> bool {
     config.acme.authorities.iter().all(|authority| {
         let host = host_and_port(&authority.directory).map(|(host, _)| host).unwrap_or_default();
         host.ends_with(".letsencrypt.org")

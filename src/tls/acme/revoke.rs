@@ -135,6 +135,10 @@ fn not_by_acme(name: &str, config: &Config, all: &[Wanted]) -> String {
              it revokes it",
             cert.display()
         ),
+        Some(TlsSource::OnDemand(_)) => format!(
+            "certificates under {name} are got when clients ask for a name; this verb does not \
+             revoke those"
+        ),
         Some(TlsSource::Local | TlsSource::Auto) => format!(
             "the certificate for {name} is no certificate by ACME, but signed by this host's own \
              authority, which revokes none: `portcullis certs untrust` ends the trust in all"

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::names::wants_any;
-use crate::config::Config;
+use crate::config::{Config, Site, TlsSource};
 use crate::tls::client;
 
 /// The rules of TLS towards each authority, by the file of its roots; `None` is the system's.
@@ -25,13 +25,14 @@ impl Roots {
             return Self::default();
         }
         let mut all = HashMap::new();
-        for authority in &config.acme.authorities {
-            all.entry(authority.ca.clone()).or_insert_with(|| {
-                let read = match &authority.ca {
+        let of_authorities = config.acme.authorities.iter().map(|authority| &authority.ca);
+        for ca in of_authorities.chain(asks_over_tls(config).then_some(&None)) {
+            all.entry(ca.clone()).or_insert_with(|| {
+                let read = match ca {
                     Some(path) => from_file(path),
                     None => client::client_config().map_err(|error| error.to_string()),
                 };
-                let kept = before.and_then(|before| before.0.get(&authority.ca)?.clone().ok());
+                let kept = before.and_then(|before| before.0.get(ca)?.clone().ok());
                 read.or_else(|error| kept.ok_or(error))
             });
         }
@@ -46,6 +47,12 @@ impl Roots {
         let found = self.0.get(&ca.cloned());
         found.cloned().unwrap_or_else(|| Err("its roots were not read".to_owned()))
     }
+}
+
+/// Whether who decides on names is verified against the system's roots.
+fn asks_over_tls(config: &Config) -> bool {
+    let is_so = |site: &Site| matches!(&site.tls, TlsSource::OnDemand(ask) if ask.is_https);
+    config.sites.iter().any(is_so)
 }
 
 fn from_file(path: &PathBuf) -> Result<Arc<ClientConfig>, String> {

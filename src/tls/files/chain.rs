@@ -89,9 +89,10 @@ fn weakness(number: usize, certificate: &X509Certificate<'_>) -> Option<String> 
     }
 }
 
-/// Whether a signature holds; `None` where its algorithm is not known here.
-fn is_signed_by(
-    der: &CertificateDer<'_>,
+/// Whether the certificate `below`, which is `der`, is signed by the key of `above`; `None` where
+/// the algorithm is not known here.
+pub(in crate::tls) fn is_signed_by(
+    der: &[u8],
     below: &X509Certificate<'_>,
     above: &X509Certificate<'_>,
 ) -> Option<bool> {
@@ -100,10 +101,21 @@ fn is_signed_by(
     let (_, rest) = element(outer)?;
     let (signature_algorithm, _) = element(rest)?;
     let tbs = outer.get(..outer.len() - rest.len())?;
+    verifies(signature_algorithm, above, tbs, &below.signature_value.data)
+}
+
+/// Whether the signature of `message` is one of the key of `by`; `None` where the algorithm, which
+/// is given by the content of its identifier, is not known here.
+pub(in crate::tls) fn verifies(
+    signature_algorithm: &[u8],
+    by: &X509Certificate<'_>,
+    message: &[u8],
+    signature: &[u8],
+) -> Option<bool> {
     // SubjectPublicKeyInfo ::= SEQUENCE { algorithm, subjectPublicKey }
-    let (key_info, _) = element(above.public_key().raw)?;
+    let (key_info, _) = element(by.public_key().raw)?;
     let (key_algorithm, _) = element(key_info)?;
-    let key = &above.public_key().subject_public_key.data;
+    let key = &by.public_key().subject_public_key.data;
     let provider = aws_lc_rs::default_provider();
     let fits = |known: &&&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
         let same = |id: AlgorithmIdentifier, found: &[u8]| id.as_ref() == found;
@@ -111,7 +123,7 @@ fn is_signed_by(
             && same(known.public_key_alg_id(), key_algorithm)
     };
     let known = provider.signature_verification_algorithms.all.iter().find(fits)?;
-    Some(known.verify_signature(key, tbs, &below.signature_value.data).is_ok())
+    Some(known.verify_signature(key, message, signature).is_ok())
 }
 
 /// The content of the first element of some DER, and what comes after it (X.690 §8.1).

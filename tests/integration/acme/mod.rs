@@ -9,6 +9,7 @@ mod dns;
 mod reload;
 mod between;
 mod verbs;
+mod on_demand;
 mod revoke;
 mod preflight;
 

@@ -22,6 +22,7 @@ pub mod load;
 pub mod booted;
 pub mod pebble;
 pub mod knot;
+pub mod responder;
 pub mod relay;
 
 use std::future::Future;

@@ -4,12 +4,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+};
 
 /// A certificate and its key as PEM.
 #[derive(Clone, Debug)]
@@ -48,6 +51,33 @@ fn issue_until(names: &[&str], key: &KeyPair, year: i32) -> Pair {
 /// Issues a certificate for `names` as the authorities of the web do: for the next 90 days, and for
 /// servers only.
 pub fn issue_for_the_web(names: &[&str]) -> Pair {
+    issue_with(names, Vec::new())
+}
+
+/// The same, naming a responder at this port of 127.0.0.1 (RFC 5280 §4.2.2.1).
+pub fn issue_asking(names: &[&str], port: u16) -> Pair {
+    issue_with(names, vec![responder(port)])
+}
+
+/// The same, telling clients to refuse it without that responder's word (RFC 7633).
+pub fn issue_insisting(names: &[&str], port: u16) -> Pair {
+    let feature = vec![0x30, 3, 2, 1, 5];
+    let oid = &[1, 3, 6, 1, 5, 5, 7, 1, 24];
+    issue_with(names, vec![responder(port), CustomExtension::from_oid_content(oid, feature)])
+}
+
+fn responder(port: u16) -> CustomExtension {
+    let url = format!("http://127.0.0.1:{port}/ocsp").into_bytes();
+    let element = |tag: u8, content: Vec<u8>| {
+        [vec![tag, u8::try_from(content.len()).unwrap()], content].concat()
+    };
+    let oid = element(6, vec![0x2b, 6, 1, 5, 5, 7, 0x30, 1]);
+    let access = element(0x30, [oid, element(0x86, url)].concat());
+    let oid = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
+    CustomExtension::from_oid_content(oid, element(0x30, access))
+}
+
+fn issue_with(names: &[&str], extensions: Vec<CustomExtension>) -> Pair {
     let key = KeyPair::generate().unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names.clone()).unwrap();
@@ -58,6 +88,7 @@ pub fn issue_for_the_web(names: &[&str]) -> Pair {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
+    params.custom_extensions = extensions;
     let certificate = params.signed_by(&key, root()).unwrap();
     Pair { cert: certificate.pem() + &root().pem(), key: key.serialize_pem() }
 }
@@ -65,6 +96,19 @@ pub fn issue_for_the_web(names: &[&str]) -> Pair {
 /// The authority's own certificate as PEM.
 pub fn root_pem() -> String {
     root().pem()
+}
+
+/// The authority's key as PEM.
+pub fn root_key_pem() -> String {
+    root().key().serialize_pem()
+}
+
+/// The serial number of a certificate, in upper case hexadecimal digits.
+pub fn serial(pair: &Pair) -> String {
+    let der = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let serial = parsed.raw_serial().iter().skip_while(|byte| **byte == 0);
+    serial.map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// A client's settings that trust the test authority and offer these protocols.
@@ -87,6 +131,25 @@ pub fn trusting_pem(
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
+}
+
+/// A client's settings that trust the test authority and offer these suites in this order.
+pub fn trusting_with_suites(suites: &[SupportedCipherSuite]) -> Arc<ClientConfig> {
+    let root = CertificateDer::from_pem_slice(root_pem().as_bytes()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let provider = CryptoProvider {
+        cipher_suites: suites.to_vec(),
+        ..rustls::crypto::aws_lc_rs::default_provider()
+    };
+    let versions: Vec<_> = [&rustls::version::TLS13, &rustls::version::TLS12]
+        .into_iter()
+        .filter(|version| suites.iter().any(|suite| *suite.version() == **version))
+        .collect();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&versions)
+        .unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A server's settings with this pair.

@@ -265,7 +265,6 @@ fn chunk_spill(draft: &mut Draft, dice: &mut Dice) {
 }
 
 fn bad_extension(draft: &mut Draft, dice: &mut Dice) {
-    let (chunks, last) = draft.chunks(dice);
     let extension: &[u8] = dice.pick(&[
         b";\n" as &[u8],
         b";\nxx",
@@ -280,14 +279,7 @@ fn bad_extension(draft: &mut Draft, dice: &mut Dice) {
         b"&a=b",
         b"\x0b;a",
     ]);
-    match chunks.len() {
-        // Another trick may have left nothing of it.
-        0 => {
-            let place = last.len().min(1);
-            last.splice(place..place, extension.iter().copied()).for_each(drop);
-        }
-        count => chunks[dice.below(count)][0].extend(extension),
-    }
+    extend(draft, dice, extension);
 }
 
 fn bad_trailers(draft: &mut Draft, dice: &mut Dice) {
@@ -333,7 +325,6 @@ fn last_chunk(draft: &mut Draft, dice: &mut Dice) {
 }
 
 fn extension(draft: &mut Draft, dice: &mut Dice) {
-    let (chunks, last) = draft.chunks(dice);
     let long = [b";a=".as_slice(), &[b'x'; 200]].concat();
     let extension: &[u8] = dice.pick(&[
         b";a=b" as &[u8],
@@ -344,6 +335,12 @@ fn extension(draft: &mut Draft, dice: &mut Dice) {
         b";a=\xe4",
         &long,
     ]);
+    extend(draft, dice, extension);
+}
+
+/// Puts `extension` behind the size of a chunk.
+fn extend(draft: &mut Draft, dice: &mut Dice, extension: &[u8]) {
+    let (chunks, last) = draft.chunks(dice);
     match chunks.len() {
         // Another trick may have left nothing of it.
         0 => {
