@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod upstream;
 pub mod tls;
 pub mod sandbox;
+pub mod helper;
 
 pub mod cuts;
 pub mod messages;

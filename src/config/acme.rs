@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::duration::Period;
 use super::file;
 use super::kinds::{ChallengeWord, FilePath, Staging};
 use super::pem::judge_pem;
 use super::problems::Problem;
 use super::read::{At, Field, Sections};
 use super::report::Report;
-use super::resolve::{bounded, path_or};
-use super::{Acme, Authority, ChallengeKind, Dns, Eab, Tsig, on_demand};
+use super::resolve::path_or;
+use super::{Acme, Authority, ChallengeKind, Eab, dns, on_demand};
 use crate::sandbox;
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -36,7 +35,7 @@ pub(super) fn acme(file: &file::Acme, base: &Path, report: &mut Report<'_>) -> A
         key_type: file.key_type.value().copied().unwrap_or_default(),
         challenges: challenges(file, report),
         staging_first,
-        dns: dns(&file.dns, report),
+        dns: dns::dns(&file.dns, base, report),
         on_demand_rate: on_demand::rate(file, report),
     }
 }
@@ -126,46 +125,6 @@ fn eab(file: &Field<file::Eab>, report: &mut Report<'_>) -> Option<Eab> {
     Some(Eab { kid: kid.0.clone(), key: key.0.clone() })
 }
 
-/// How long the server may take to answer for a record that it has taken.
-const PROPAGATION: (Period, Period, &str) =
-    (Period::s(1), Period::s(3600), "an authority does not wait for an hour");
-
-fn dns(file: &Field<file::Dns>, report: &mut Report<'_>) -> Option<Dns> {
-    let At { value, span } = file.given()?;
-    for (key, absent) in [("server", value.server.is_absent()), ("tsig", value.tsig.is_absent())] {
-        if absent {
-            let problem = Problem::missing(format!("`{key}` is missing in [acme.dns]"))
-                .help("a name server takes updates only when they are signed; see reference.toml");
-            report.add(span, problem);
-        }
-    }
-    let propagation =
-        bounded("propagation", &value.propagation, Period::s(120), PROPAGATION, report);
-    let tsig = tsig(&value.tsig, report);
-    Some(Dns {
-        server: value.server.value()?.0,
-        zone: value.zone.value().map(|zone| zone.0.clone()),
-        tsig: tsig?,
-        propagation: propagation.0,
-    })
-}
-
-fn tsig(file: &Field<file::Tsig>, report: &mut Report<'_>) -> Option<Tsig> {
-    let At { value, span } = file.given()?;
-    for (key, absent) in [("name", value.name.is_absent()), ("secret", value.secret.is_absent())] {
-        if absent {
-            let problem = Problem::missing(format!("`{key}` is missing in `tsig`"))
-                .allowed("{ name = \"…\", secret = \"…\" }, both as the name server has them");
-            report.add(span, problem);
-        }
-    }
-    Some(Tsig {
-        name: value.name.value()?.0.clone(),
-        algorithm: value.algorithm.value().copied().unwrap_or_default(),
-        secret: value.secret.value()?.0.clone(),
-    })
-}
-
 fn challenges(file: &file::Acme, report: &mut Report<'_>) -> Vec<ChallengeKind> {
     let Some(At { value: list, span }) = file.challenges.given() else { return Vec::new() };
     if list.items.is_empty() && !list.partial {
@@ -176,8 +135,8 @@ fn challenges(file: &file::Acme, report: &mut Report<'_>) -> Vec<ChallengeKind> 
     let mut kinds = Vec::new();
     for At { value, span } in &list.items {
         if *value == ChallengeWord::Kind(ChallengeKind::Dns01) && file.dns.is_absent() {
-            let problem = Problem::error("`dns-01` has no name server to write to")
-                .help("add a section [acme.dns] with `server` and `tsig`");
+            let problem = Problem::error("`dns-01` has nobody who writes to the DNS")
+                .help("add a section [acme.dns] with `server` and `tsig`, or with `exec`");
             report.add(span, problem);
         }
         match value {

@@ -20,7 +20,7 @@ pub struct Acme {
     pub challenges: Vec<ChallengeKind>,
     /// Whether a name that never succeeded is tried at the staging directory first.
     pub staging_first: bool,
-    /// The name server that dns-01 writes to.
+    /// How dns-01 writes to the DNS.
     pub dns: Option<Dns>,
     /// How many certificates a minute may be begun for names of on-demand sites, in all.
     pub on_demand_rate: u32,
@@ -56,17 +56,46 @@ impl fmt::Debug for Eab {
     }
 }
 
-/// A name server that takes updates of a zone (RFC 2136).
+/// How dns-01 writes to the DNS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
-    /// Its address.
-    pub server: SocketAddr,
-    /// The zone, in lower case; `None` to ask the server which one a name is in.
+    /// Who writes.
+    pub writer: Writer,
+    /// The zone, in lower case; `None` for whichever a name is in.
     pub zone: Option<String>,
-    /// What updates are signed with.
-    pub tsig: Tsig,
-    /// The longest wait for a record to be seen.
+    /// Who is asked whether a record is seen; empty for the system's name servers.
+    pub resolvers: Vec<SocketAddr>,
+    /// The longest wait for a record to be seen, and the longest run of a hook.
     pub propagation: Duration,
+}
+
+/// Who writes records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A name server, by signed updates (RFC 2136).
+    Server {
+        /// Its address.
+        address: SocketAddr,
+        /// What updates are signed with.
+        tsig: Tsig,
+    },
+    /// A program of the operator.
+    Hook(Hook),
+}
+
+/// A program of the operator that writes records, run by the helper process.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments, without its name; they may be secrets and are never shown.
+    pub arguments: Vec<String>,
+}
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook").field("program", &self.program).finish_non_exhaustive()
+    }
 }
 
 /// A key that updates of a zone are signed with (RFC 8945).

@@ -11,7 +11,7 @@ use super::duration::Period;
 use super::kinds::{
     AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey,
     Hsts, KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol,
-    Staging, Tls, TsigName, TsigSecret, User, Workers, Zone,
+    Staging, Tls, TsigName, TsigSecret, User, Word, Workers, Zone,
 };
 use super::read::{Field, Node, OneOrMany, Reader, Section, Sections, Value, read_section};
 use super::size::Size;
@@ -237,7 +237,7 @@ section! {
         eab: Eab,
         /// Authorities, asked in this order, the next when one fails.
         authority: Sections<Authority>,
-        /// The name server that dns-01 writes to.
+        /// How dns-01 writes to the DNS.
         dns: Dns,
     }
 }
@@ -271,16 +271,20 @@ section! {
 }
 
 section! {
-    /// The name server that dns-01 writes to (RFC 2136).
-    #[schemars(extend("required" = ["server", "tsig"]))]
+    /// How dns-01 writes to the DNS: by a name server (RFC 2136) or by a program.
+    #[schemars(extend("oneOf" = [{ "required": ["server", "tsig"] }, { "required": ["exec"] }]))]
     Dns("[acme.dns]") {
-        /// Its address; it must take updates of the zone.
+        /// The address of a name server; it must take updates of the zone.
         server: NameServer,
-        /// The zone; without it the server is asked which one a name is in.
-        zone: Zone,
         /// The key that updates are signed with.
         tsig: Tsig,
-        /// The longest wait for a record to be seen.
+        /// A program that writes the record, instead of a server, and its arguments.
+        exec: OneOrMany<Word>,
+        /// The zone; without it any name can be proved, in whichever zone it is.
+        zone: Zone,
+        /// Name servers that are asked whether the record is seen; the system's when left out.
+        resolvers: OneOrMany<NameServer>,
+        /// The longest wait for a record to be seen, and the longest run of the program.
         #[schemars(extend("default" = "2m"))]
         propagation: Period,
     }

@@ -18,6 +18,7 @@ mod routes;
 mod redirects;
 mod acme;
 mod ask;
+mod dns;
 mod authorities;
 mod policy;
 mod on_demand;
@@ -46,7 +47,9 @@ use ipnet::IpNet;
 use crate::proxy::headers::host::{Host, HostPattern};
 use crate::proxy::route::PathPrefix;
 pub use ask::Ask;
-pub use authorities::{Acme, Authority, ChallengeKind, Dns, Eab, KeyType, Tsig, TsigAlgorithm};
+pub use authorities::{
+    Acme, Authority, ChallengeKind, Dns, Eab, Hook, KeyType, Tsig, TsigAlgorithm, Writer,
+};
 pub use load::{Loaded, load, load_again, load_opened, parse, parse_again};
 pub use problems::Problems;
 pub use schema::schema;

@@ -11,7 +11,7 @@ use super::file::{File, HstsTable, TlsTable};
 use super::kinds::{
     AskUrl, Authentication, BodySize, ChallengeWord, Count, Directory, Email, FilePath, HmacKey,
     Hsts, KeyId, Level, MaxAge, Metrics, NameServer, OldestTls, Parameter, Profile, Protocol,
-    Staging, Tls, TsigName, TsigSecret, User, Workers, Zone,
+    Staging, Tls, TsigName, TsigSecret, User, Word, Workers, Zone,
 };
 use super::read::{Field, OneOrMany, Sections, Text};
 use super::size::Size;
@@ -96,6 +96,7 @@ schema_of! {
     Profile => { "type": "string", "minLength": 1, "maxLength": 64 }
     KeyId => { "type": "string", "minLength": 1 }
     NameServer => { "type": "string", "description": NameServer::ALLOWED }
+    Word => { "type": "string", "description": Word::ALLOWED }
     Zone => { "type": "string", "minLength": 1, "maxLength": 253 }
     TsigName => { "type": "string", "minLength": 1, "maxLength": 253 }
     TsigAlgorithm => { "enum": ["hmac-sha256", "hmac-sha384", "hmac-sha512"] }
@@ -152,7 +153,7 @@ macro_rules! described_as_itself {
     ($($kind:ty)*) => { $( impl Described for $kind { type As = Self; } )* };
 }
 
-described_as_itself! { ChallengeWord Protocol Listen HostPattern Target Parameter }
+described_as_itself! { ChallengeWord Protocol Listen HostPattern Target Parameter NameServer Word }
 
 impl<T: Described> JsonSchema for OneOrMany<T> {
     fn inline_schema() -> bool {

@@ -6,12 +6,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use super::Refused;
+use super::hook::Errand;
 use crate::config::target::Address;
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config, Dns, Hook, Listen, Writer};
+use crate::tls::acme;
 
 /// Applications that are remembered at most.
 const MOST: usize = 65_536;
@@ -24,8 +27,18 @@ pub(super) struct Allowed {
     /// All that it has named since the start: what runs may be older than the file, and an
     /// application that was named once could have been connected to then.
     applications: HashSet<(String, u16)>,
+    /// The hook as the file had it when it was last right, and the names that it may write.
+    hook: Option<Permit>,
     /// What the file looked like when it was last read.
     seen: Option<Stamp>,
+}
+
+/// What the file says of hooks.
+#[derive(Clone, Debug)]
+struct Permit {
+    hook: Hook,
+    patience: Duration,
+    names: HashSet<String>,
 }
 
 /// Device, inode, time of the last change, size.
@@ -33,7 +46,7 @@ type Stamp = (u64, u64, i64, i64, u64);
 
 impl Allowed {
     pub(super) fn by(file: Option<PathBuf>) -> Self {
-        Self { file, applications: HashSet::new(), seen: None }
+        Self { file, applications: HashSet::new(), hook: None, seen: None }
     }
 
     /// The file, open for reading.
@@ -66,6 +79,27 @@ impl Allowed {
         Err(Refused::because(format!("the configuration names no application {host} at {address}")))
     }
 
+    /// The hook of the file and how long it may run, for a name that the file wants a certificate
+    /// for and for what a proof looks like. A file that is broken just now takes nothing away.
+    pub(super) fn hook(&mut self, name: &str, value: &str) -> Result<Errand, Refused> {
+        if let Err(refused) = self.config()
+            && self.hook.is_none()
+        {
+            return Err(refused);
+        }
+        let Some(permit) = &self.hook else {
+            return Err(Refused::because("the configuration file has no `exec` in [acme.dns]"));
+        };
+        if !permit.names.contains(name) {
+            let name = name.escape_debug();
+            return Err(Refused::because(format!("the file wants no certificate for {name}")));
+        }
+        if !is_proof(value) {
+            return Err(Refused::because("this is no proof of a name"));
+        }
+        Ok(Errand { hook: permit.hook.clone(), patience: permit.patience })
+    }
+
     fn path(&self) -> Result<&Path, Refused> {
         let none = || Refused::because("there is no configuration file");
         self.file.as_deref().ok_or_else(none)
@@ -77,6 +111,7 @@ impl Allowed {
     }
 
     fn note(&mut self, config: &Config) {
+        self.hook = permit(config);
         let targets = config.sites.iter().flat_map(|site| &site.routes).flat_map(|r| &r.to);
         let named: HashSet<_> = targets
             .filter_map(|target| match &target.address {
@@ -97,6 +132,21 @@ impl Allowed {
         let is_name = host.parse::<IpAddr>().is_err();
         (is_there || is_name) && self.applications.contains(&(host.to_owned(), address.port()))
     }
+}
+
+fn permit(config: &Config) -> Option<Permit> {
+    let Dns { writer: Writer::Hook(hook), propagation, .. } = config.acme.dns.as_ref()? else {
+        return None;
+    };
+    let names = acme::wanted(config).into_iter().flat_map(|wanted| wanted.names);
+    let names = names.map(|name| acme::record_of(&name)).collect();
+    Some(Permit { hook: hook.clone(), patience: *propagation, names })
+}
+
+/// A SHA-256 digest in base64url without padding (RFC 8555 §8.4).
+fn is_proof(value: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    value.len() == 43 && value.bytes().all(plain)
 }
 
 /// The address of the file that is written like `listen` among those of `kind`.
@@ -179,6 +229,45 @@ mod tests {
         for (kind, listen) in [("http", ":8081"), ("https", ":8080"), ("smtp", ":8080")] {
             assert_eq!(listener(&config, kind, listen), None);
         }
+    }
+
+    #[test]
+    fn a_hook_is_run_for_names_and_proofs_alone() {
+        const PROOF: &str = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+        let text = |hook: &str| {
+            format!(
+                "[acme]\ndirectory = 'https://192.0.2.9:14000/dir'\nchallenges = 'dns-01'\n\
+                 [acme.dns]\nexec = ['{hook}', 'one']\npropagation = '7s'\nzone = 'shop.test'\n\
+                 [[site]]\nhost = ['shop.test', '*.a.shop.test', 'other.test']\nto = '3000'\n\
+                 [[site]]\nhost = 'local.shop.test'\ntls = 'local'\nto = '3000'\n"
+            )
+        };
+        let (_folder, path) = file(&text("/bin/sh"));
+        let mut allowed = Allowed::by(Some(path.clone()));
+        for name in ["_acme-challenge.shop.test", "_acme-challenge.a.shop.test"] {
+            let errand = allowed.hook(name, PROOF).unwrap();
+            assert_eq!(errand.hook.program, Path::new("/bin/sh"));
+            assert_eq!(errand.hook.arguments, ["one"]);
+            assert_eq!(errand.patience, Duration::from_secs(7));
+        }
+        for name in
+            ["shop.test", "_acme-challenge.other.test", "_acme-challenge.local.shop.test", ""]
+        {
+            let refused = allowed.hook(name, PROOF).err().unwrap();
+            assert!(refused.text.contains("wants no certificate for"), "{refused}");
+        }
+        for value in
+            ["", "x", &format!("{PROOF}="), &PROOF.replace('L', "'"), &PROOF.replace('L', "\n")]
+        {
+            assert!(allowed.hook("_acme-challenge.shop.test", value).is_err(), "{value:?}");
+        }
+        let runs = |allowed: &mut Allowed| allowed.hook("_acme-challenge.shop.test", PROOF).ok();
+        fs::write(&path, "broken").unwrap();
+        assert!(runs(&mut allowed).is_some(), "it may be mended in a moment");
+        fs::write(&path, text("/bin/true")).unwrap();
+        assert_eq!(runs(&mut allowed).unwrap().hook.program, Path::new("/bin/true"));
+        fs::write(&path, site("'127.0.0.1:3000'")).unwrap();
+        assert!(runs(&mut allowed).is_none(), "the file has none any more");
     }
 
     #[test]

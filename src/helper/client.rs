@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::hook::{Action, Ended};
 use super::launch::without_protocol;
 use super::{Answered, Asked, Granted, HELPER, Question, Refused, packet, program};
 use crate::config::Listen;
@@ -84,7 +86,7 @@ impl fmt::Display for NoHelp {
 
 /// What follows from a helper that has died.
 pub const GONE: &str = "the helper process has died: what the sandbox forbids to the server itself \
-    (a reload, an upgrade by USR2) takes a restart";
+    (a reload, an upgrade by USR2, a hook) takes a restart";
 
 impl From<NoHelp> for io::Error {
     fn from(error: NoHelp) -> Self {
@@ -169,8 +171,7 @@ async fn carry(pair: OwnedFd, questions: &mut Receiver<Call>, gone: &AtomicBool)
 }
 
 async fn converse(pair: OwnedFd, questions: &mut Receiver<Call>) -> io::Result<()> {
-    #[expect(deprecated, reason = "its successor is unsafe; nobody else has this descriptor")]
-    let pair = AsyncFd::new(pair)?;
+    let pair = wakeful(pair)?;
     let mut number = 0;
     loop {
         tokio::select! {
@@ -186,9 +187,14 @@ async fn converse(pair: OwnedFd, questions: &mut Receiver<Call>) -> io::Result<(
                     return Ok(());
                 }
             }
-            answer = next(&pair) => if answer.is_none() { return Ok(()) },
+            answer = next::<Answered>(&pair) => if answer.is_none() { return Ok(()) },
         }
     }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe; nobody else has this descriptor")]
+fn wakeful(pair: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(pair)
 }
 
 type Reply = Result<(Granted, Option<OwnedFd>), NoHelp>;
@@ -208,7 +214,7 @@ async fn ask(
         };
     }
     loop {
-        let (answered, descriptors) = next(pair).await.ok_or(NoHelp::Gone)?;
+        let (answered, descriptors) = next::<Answered>(pair).await.ok_or(NoHelp::Gone)?;
         // An answer that came too late is let go, and its descriptor with it.
         if answered.number == asked.number {
             let granted = answered.answer.map_err(NoHelp::Refused);
@@ -217,8 +223,8 @@ async fn ask(
     }
 }
 
-/// The next answer; `None` when the other end is gone.
-async fn next(pair: &AsyncFd<OwnedFd>) -> Option<(Answered, Vec<OwnedFd>)> {
+/// The next message; `None` when the other end is gone.
+async fn next<M: DeserializeOwned>(pair: &AsyncFd<OwnedFd>) -> Option<(M, Vec<OwnedFd>)> {
     loop {
         let mut ready = pair.readable().await.ok()?;
         match packet::receive(pair.get_ref()) {
@@ -286,6 +292,34 @@ impl Line {
     pub async fn connect(&self, host: &str, address: SocketAddr) -> Result<TcpStream, NoHelp> {
         let question = Question::Connect { host: host.to_owned(), address };
         self.descriptor(question).await.map(TcpStream::from)
+    }
+
+    /// Runs the hook of the file, which may take as long as `patience`, and waits until it has
+    /// ended. One that nobody waits for any more is ended, unless it removes something.
+    ///
+    /// # Errors
+    /// See [`NoHelp`]. That the hook failed is none.
+    pub async fn hook(
+        &self,
+        action: Action,
+        name: &str,
+        value: &str,
+        patience: Duration,
+    ) -> Result<Ended, NoHelp> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        let asked = self.descriptor(Question::Hook { action, name, value }).await?;
+        let failed = |error: io::Error| NoHelp::Refused(error.into());
+        rustix::io::ioctl_fionbio(&asked, true).map_err(|errno| failed(errno.into()))?;
+        let asked = wakeful(asked).map_err(failed)?;
+        // Who runs it has the same deadline, and some time to end it.
+        match timeout(patience + PATIENCE, next::<Ended>(&asked)).await {
+            Ok(Some((ended, _))) => Ok(ended),
+            Ok(None) => {
+                let text = "the process that runs the hook has died before it";
+                Err(NoHelp::Refused(Refused::because(text)))
+            }
+            Err(_) => Err(NoHelp::Late),
+        }
     }
 
     /// Starts the new program with these sockets under these names; its pid.

@@ -14,6 +14,7 @@ mod packet;
 mod allowed;
 mod process;
 mod launch;
+pub mod hook;
 pub mod client;
 pub mod ready;
 
@@ -30,6 +31,9 @@ const HELPER: &str = "__helper";
 /// The verb of the process that becomes the successor.
 const LAUNCH: &str = "__launch";
 
+/// The verb of the process that runs a hook.
+const HOOK: &str = "__hook";
+
 /// Does what the hidden verbs say, and returns the exit code; `None` for every other command line.
 #[must_use]
 pub fn verb() -> Option<u8> {
@@ -39,6 +43,7 @@ pub fn verb() -> Option<u8> {
     match verb.to_str()? {
         HELPER => Some(process::run(rest)),
         LAUNCH => Some(launch::run(&rest)),
+        HOOK => Some(hook::attendant::run(rest)),
         _ => None,
     }
 }
@@ -62,6 +67,8 @@ enum Question {
     Metrics,
     /// The beginning of a connection to an application of the file.
     Connect { host: String, address: std::net::SocketAddr },
+    /// The hook of `acme.dns.exec`, run; what comes of it is told on the descriptor of the answer.
+    Hook { action: hook::Action, name: String, value: String },
     /// The new program, started with the descriptors that come along under these names.
     Upgrade { names: Vec<String> },
     /// The new program serves: from now on it is nobody's to end.

@@ -16,6 +16,7 @@ use rustix::net::SocketType;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::allowed::{Allowed, listener};
+use super::hook::{self, Action};
 use super::launch::{self, Launch};
 use super::{Answered, Asked, Granted, Question, Refused, packet};
 use crate::control::files;
@@ -78,6 +79,8 @@ pub(super) struct Helper {
     program: PathBuf,
     arguments: Vec<OsString>,
     successor: Option<Child>,
+    /// Those who run hooks. Each ends by itself, and outlives this process where it must.
+    hooks: Vec<Child>,
 }
 
 /// An answer and what goes with it.
@@ -85,7 +88,7 @@ type Answer = Result<(Granted, Option<OwnedFd>), Refused>;
 
 impl Helper {
     pub(super) fn new(file: Option<PathBuf>, program: PathBuf, arguments: Vec<OsString>) -> Self {
-        Self { allowed: Allowed::by(file), program, arguments, successor: None }
+        Self { allowed: Allowed::by(file), program, arguments, successor: None, hooks: Vec::new() }
     }
 
     /// From what [`super::client::Helper::start`] has put together.
@@ -128,7 +131,12 @@ impl Helper {
         // How it ended stays known to the `Child`.
         let runs =
             self.successor.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
-        poll_for(pair, runs.then_some(&REAP))
+        self.reap();
+        poll_for(pair, (runs || !self.hooks.is_empty()).then_some(&REAP))
+    }
+
+    fn reap(&mut self) {
+        self.hooks.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     fn answer(&mut self, question: Question, descriptors: Vec<OwnedFd>) -> Answer {
@@ -149,6 +157,7 @@ impl Helper {
                 self.allowed.may_connect(&host, address)?;
                 Ok((Granted::Descriptor, Some(begin(address)?.into())))
             }
+            Question::Hook { action, name, value } => self.run_hook(action, &name, &value),
             Question::Upgrade { names } => self.upgrade(names, descriptors),
             Question::Release => {
                 self.successor = None;
@@ -172,6 +181,18 @@ impl Helper {
         })?;
         let first = bound.pop().ok_or_else(|| Refused::because("nothing was bound"))?;
         Ok((Granted::Descriptor, Some(first.socket.into())))
+    }
+
+    fn run_hook(&mut self, action: Action, name: &str, value: &str) -> Answer {
+        self.reap();
+        if self.hooks.len() >= hook::AT_ONCE {
+            let text = format!("{} hooks are running already", self.hooks.len());
+            return Err(Refused::because(text));
+        }
+        let errand = self.allowed.hook(name, value)?;
+        let (child, ours) = errand.start(action, name, value)?;
+        self.hooks.push(child);
+        Ok((Granted::Descriptor, Some(ours)))
     }
 
     fn upgrade(&mut self, names: Vec<String>, descriptors: Vec<OwnedFd>) -> Answer {

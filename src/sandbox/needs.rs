@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::system;
 use crate::config::target::{Address, Protocol};
-use crate::config::{AccessLog, Ask, Config, Hsts, Listen, Site, Target, TlsSource};
+use crate::config::{AccessLog, Ask, Config, Dns, Hsts, Listen, Site, Target, TlsSource, Writer};
 use crate::tls::acme;
 use crate::tls::acme::challenge::choose::{Solver, solvers};
 
@@ -237,12 +237,6 @@ impl Needs {
         if !acme::wants_any(config) {
             return;
         }
-        if let Some(dns) = &config.acme.dns {
-            let port = dns.server.port();
-            for ports in [&mut self.own, &mut self.connect] {
-                ports.entry(port).or_insert_with(|| DNS_KEY.to_owned());
-            }
-        }
         // Advice, which can be done without: whether port 80 of a name answers with our own token.
         if solvers(config).contains(&Solver::Http) {
             self.connect.entry(HTTP).or_insert_with(|| ACME_KEY.to_owned());
@@ -260,6 +254,29 @@ impl Needs {
                 self.connect.entry(port).or_insert_with(|| ACME_KEY.to_owned());
                 self.name(&host, ACME_KEY);
             }
+        }
+        if let Some(dns) = &config.acme.dns {
+            self.dns(dns);
+        }
+    }
+
+    /// The name servers of dns-01: the one that is written to, and those that say what is seen.
+    fn dns(&mut self, dns: &Dns) {
+        let server = match &dns.writer {
+            Writer::Server { address, .. } => Some((address.port(), "acme.dns.server")),
+            // The helper runs it.
+            Writer::Hook(_) => None,
+        };
+        let resolvers = dns.resolvers.iter().map(|one| (one.port(), "acme.dns.resolvers"));
+        // The servers of a zone answer at the port of the DNS, wherever they are.
+        for (port, key) in server.into_iter().chain(resolvers).chain([(DNS, DNS_KEY)]) {
+            for ports in [&mut self.own, &mut self.connect] {
+                ports.entry(port).or_insert_with(|| key.to_owned());
+            }
+        }
+        if self.names.is_none() {
+            self.names = Some((DNS_KEY.to_owned(), "each of the zone's name servers".to_owned()));
+            self.places.extend(system::names(DNS_KEY));
         }
     }
 
@@ -284,8 +301,8 @@ const HTTP: u16 = 80;
 /// The key that names the authorities.
 const ACME_KEY: &str = "acme.directory";
 
-/// The key that names the server of dns-01.
-const DNS_KEY: &str = "acme.dns.server";
+/// The key that names what dns-01 takes.
+const DNS_KEY: &str = "acme.dns";
 
 /// The key that names responders.
 const OCSP_KEY: &str = "server.ocsp";

@@ -115,3 +115,26 @@ impl Text for TsigSecret {
         }
     }
 }
+
+/// The path of a program or one of its arguments, which is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::config) struct Word(pub String);
+
+impl std::fmt::Debug for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Word")
+    }
+}
+
+impl Text for Word {
+    const ALLOWED: &'static str =
+        "a program and its arguments, such as [\"/usr/local/bin/hook\", \"--quiet\"]";
+    const IS_SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.contains('\0') {
+            return wrong("neither a path nor an argument can have a NUL in it");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}

@@ -12,7 +12,7 @@ mod dns;
 pub(super) use acme::{ChallengeWord, HmacKey, KeyId, Profile, Staging};
 pub(super) use addresses::Metrics;
 pub(super) use amounts::{BodySize, Count, Workers};
-pub(super) use dns::{NameServer, TsigName, TsigSecret, Zone};
+pub(super) use dns::{NameServer, TsigName, TsigSecret, Word, Zone};
 pub(super) use hsts::{Hsts, HstsWord, MaxAge};
 pub(super) use names::{Directory, Email, FilePath, Level, Parameter, User};
 pub(super) use tls::{AskUrl, Authentication, OldestTls, Protocol, Tls};

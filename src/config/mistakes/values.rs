@@ -109,6 +109,26 @@ fn a_name_server_is_judged_where_it_stands() {
         let told = found.iter().any(|one| one.starts_with(start) && one.contains(part));
         assert!(told, "{text}: {found:#?}");
     }
+    let exec = |text: &str| format!("[acme.dns]\nexec = {text}");
+    let cases = [
+        ("[acme.dns]\nzone = \"shop.de\"".to_owned(), "1:1 ", "neither `server` nor `exec`"),
+        (format!("{dns}exec = \"/bin/sh\""), "2:10 ", "exclude each other"),
+        (format!("{}\n{tsig}", exec("\"/bin/sh\"")), "3:8 ", "`tsig` and `exec` exclude"),
+        (exec("[]"), "2:8 ", "no program to run"),
+        (exec("\"hook\""), "2:8 ", "not looked for in PATH"),
+        (exec("[\"/nowhere/hook\", \"-q\"]"), "2:9 ", "there is no file `/nowhere/hook`"),
+        (exec("\"/etc/passwd\""), "2:8 ", "nobody may execute `/etc/passwd`"),
+        (exec("\"/etc/\""), "2:8 ", "is not a file"),
+        (exec("[\"/bin/sh\", 1]"), "2:20 ", "the number 1 cannot stand here"),
+        (format!("{}\nresolvers = \"9.9.9.9\"", exec("\"/bin/sh\"")), "3:13 ", "port is missing"),
+    ];
+    for (text, start, part) in cases {
+        let found = errors_before_site(&text);
+        let told = found.iter().any(|one| one.starts_with(start) && one.contains(part));
+        assert!(told, "{text}: {found:#?}");
+    }
+    let right = exec("[\"/bin/sh\", \"-c\", \"${BAD_PORT}\"]\nresolvers = \"9.9.9.9:53\"");
+    assert_eq!(errors_before_site(&format!("{right}\nzone = \"shop.de\"")), Vec::<String>::new());
     let problem = &read(&format!("{}{SITE}", secret("hush hush"))).unwrap_err().list()[0].clone();
     assert!(problem.found.is_none() && !problem.message.contains("hush"), "{problem:?}");
 }

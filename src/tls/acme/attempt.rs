@@ -10,6 +10,7 @@ use instant_acme::Account;
 use super::account::{self, Whom};
 use super::budget::{Budget, limits_of};
 use super::challenge::choose::Solver;
+use super::challenge::dns::Scribe;
 use super::challenge::pending::Pending;
 use super::failure::{Failure, Kind};
 use super::ledger::{self, Ledger};
@@ -22,6 +23,7 @@ use super::stored::{self, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
 use crate::config::{Acme, Authority};
+use crate::helper::client::Line;
 
 /// What an attempt works with.
 pub(super) struct Attempt<'a> {
@@ -32,6 +34,7 @@ pub(super) struct Attempt<'a> {
     pub(super) solvers: &'a [Solver],
     pub(super) roots: &'a Roots,
     pub(super) pending: &'a Arc<Pending>,
+    pub(super) helper: Option<&'a Line>,
     pub(super) unreached: &'a Unreached,
     pub(super) ledger: &'a mut Ledger,
 }
@@ -183,7 +186,7 @@ impl Attempt<'_> {
                 replaces: self.replaced(directory),
                 solver,
                 pending: self.pending,
-                dns: self.acme.dns.as_ref(),
+                scribe: self.acme.dns.as_ref().map(|dns| Scribe { dns, helper: self.helper }),
             };
             match order::issue(&ask).await {
                 Err(mut failure) if failure.kind == Kind::Unproved => {

@@ -24,6 +24,7 @@ use super::stored::{self, Damage, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
 use crate::config::Acme;
+use crate::helper::client::Line;
 use crate::observe::metrics::{AcmeOutcome, WorkerMetrics};
 use crate::tls::facts::date;
 
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) solvers: Vec<Solver>,
     pub(super) roots: Roots,
     pub(super) pending: Arc<Pending>,
+    /// Where hooks are run, if anywhere.
+    pub(super) helper: Option<Line>,
     pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) unreached: Unreached,
     /// How many may ask at once.
@@ -238,6 +241,7 @@ impl Keeper {
             solvers: &shared.solvers,
             roots: &shared.roots,
             pending: &shared.pending,
+            helper: shared.helper.as_ref(),
             unreached: &shared.unreached,
             ledger,
         }

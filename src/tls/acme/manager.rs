@@ -20,6 +20,7 @@ use super::roots::Roots;
 use super::standing::Standing;
 use super::vault::Files;
 use crate::config::{Acme, Config};
+use crate::helper::client::Line;
 use crate::observe::metrics::WorkerMetrics;
 
 /// Certificates that are asked for at once: more would only wait for the same authority.
@@ -29,6 +30,7 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub struct Manager {
     metrics: Arc<WorkerMetrics>,
+    helper: Option<Line>,
     sender: UnboundedSender<()>,
     news: UnboundedReceiver<()>,
     /// What the keepers work from.
@@ -47,11 +49,11 @@ struct Kept {
 }
 
 impl Manager {
-    /// Keeps nothing yet.
+    /// Keeps nothing yet. Hooks are run by `helper`.
     #[must_use]
-    pub fn new(metrics: Arc<WorkerMetrics>) -> Self {
+    pub fn new(metrics: Arc<WorkerMetrics>, helper: Option<Line>) -> Self {
         let (sender, news) = unbounded_channel();
-        Self { metrics, sender, news, under: None, kept: Vec::new(), clerk: None }
+        Self { metrics, helper, sender, news, under: None, kept: Vec::new(), clerk: None }
     }
 
     /// Keeps what `config` wants from now on, and nothing else. What was wanted before in the same
@@ -78,6 +80,7 @@ impl Manager {
                 solvers: under.1.clone(),
                 roots: roots.clone(),
                 pending: Arc::clone(pending),
+                helper: self.helper.clone(),
                 metrics: Arc::clone(&self.metrics),
                 unreached: Unreached::default(),
                 turns: Arc::new(Semaphore::new(AT_ONCE)),

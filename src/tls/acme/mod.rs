@@ -35,6 +35,6 @@ pub mod manager;
 pub use challenge::pending::Pending;
 pub use demand::Demand;
 pub use manager::Manager;
-pub use names::{Wanted, host_and_port, wanted, wants_any};
+pub use names::{Wanted, host_and_port, record_of, wanted, wants_any};
 pub use roots::Roots;
 pub use standing::Standing;

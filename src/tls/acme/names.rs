@@ -121,6 +121,12 @@ pub(super) fn only_public_authorities(config: &Config) -> bool {
     })
 }
 
+/// The name of the record that proves `name`; a wildcard's is its parent's (RFC 8555 §8.4).
+#[must_use]
+pub fn record_of(name: &str) -> String {
+    format!("_acme-challenge.{}", name.strip_prefix("*.").unwrap_or(name))
+}
+
 /// The host and the port of an https URL.
 #[must_use]
 pub fn host_and_port(url: &str) -> Option<(String, u16)> {
@@ -176,7 +182,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Dns, Tsig, TsigAlgorithm};
+    use crate::config::{Dns, Hook, Writer};
     use crate::tls::testing::{config, site};
 
     fn asked(names: &[&str], directory: &str) -> Vec<String> {
@@ -207,15 +213,10 @@ mod tests {
     fn names_that_no_one_way_proves_are_two_certificates() {
         let names = ["shop.de", "*.other.de", "other.de"];
         let mut config = config(Path::new("/s"), vec![site(&names, TlsSource::Auto)]);
-        let tsig = Tsig {
-            name: "k".to_owned(),
-            algorithm: TsigAlgorithm::HmacSha256,
-            secret: vec![0; 32],
-        };
         config.acme.dns = Some(Dns {
-            server: "192.0.2.53:53".parse().unwrap(),
+            writer: Writer::Hook(Hook { program: "/h".into(), arguments: Vec::new() }),
             zone: Some("other.de".to_owned()),
-            tsig,
+            resolvers: Vec::new(),
             propagation: Duration::from_secs(1),
         });
         let names = |config: &Config| -> Vec<_> {

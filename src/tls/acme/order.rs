@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::challenge::choose::Solver;
+use super::challenge::dns::Scribe;
 use super::challenge::pending::Pending;
 use super::failure::{Failure, Kind};
 use super::key::{new_key, request};
@@ -20,7 +21,6 @@ use super::nonce::{NONCES, is_bad_nonce, with_nonce};
 use super::proof::{Shown, prove, why_unproved};
 use super::stored::{self, Stored};
 use super::vault::{Held, Vault};
-use crate::config::Dns;
 
 /// How long an authority may take to prove the names, and then to sign.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -52,8 +52,8 @@ pub struct Ask<'a> {
     pub solver: Solver,
     /// Where that is shown.
     pub pending: &'a Arc<Pending>,
-    /// The name server that records are written to.
-    pub dns: Option<&'a Dns>,
+    /// Who writes records into the DNS.
+    pub scribe: Option<Scribe<'a>>,
 }
 
 /// An order under way, as it is kept.
@@ -67,6 +67,9 @@ struct Draft {
     begun: u64,
     /// The certificate's key, PEM.
     key: String,
+    /// What stands in the DNS for it, or may: a host and the value that proves it.
+    #[serde(default)]
+    written: Vec<(String, String)>,
 }
 
 /// The entry of an order under way.
@@ -98,7 +101,14 @@ pub async fn issue(ask: &Ask<'_>) -> Result<(String, Stored), Failure> {
 async fn resume(ask: &Ask<'_>) -> Result<Option<(Order, KeyPair)>, Failure> {
     let name = entry(&ask.wanted.names);
     let Some(text) = ask.vault.get(&name)? else { return Ok(None) };
-    let draft = serde_json::from_slice::<Draft>(&text).ok().filter(|draft| {
+    let draft = serde_json::from_slice::<Draft>(&text).ok();
+    if let Some(draft) = &draft {
+        Shown::left(ask.scribe, &draft.written).withdraw(&ask.wanted.site).await;
+        if !draft.written.is_empty() {
+            keep_written(ask, &[])?;
+        }
+    }
+    let draft = draft.filter(|draft| {
         let begun = UNIX_EPOCH.checked_add(Duration::from_millis(draft.begun));
         let age = begun.and_then(|begun| SystemTime::now().duration_since(begun).ok());
         draft.directory == ask.directory
@@ -176,9 +186,21 @@ fn keep(ask: &Ask<'_>, url: &str, key: &KeyPair) -> Result<(), Failure> {
         names: names.clone(),
         begun: u64::try_from(begun.as_millis()).unwrap_or_default(),
         key: key.serialize_pem(),
+        written: Vec::new(),
     };
-    let text = serde_json::to_vec_pretty(&draft).unwrap_or_default();
-    Ok(ask.vault.put(&entry(names), &text, ask.held)?)
+    put(ask, &draft)
+}
+
+fn put(ask: &Ask<'_>, draft: &Draft) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(draft).unwrap_or_default();
+    Ok(ask.vault.put(&entry(&ask.wanted.names), &text, ask.held)?)
+}
+
+/// Keeps what stands in the DNS, so that whoever comes after a kill takes it away.
+pub(super) fn keep_written(ask: &Ask<'_>, written: &[(String, String)]) -> Result<(), Failure> {
+    let text = ask.vault.get(&entry(&ask.wanted.names))?.unwrap_or_default();
+    let Ok(draft) = serde_json::from_slice::<Draft>(&text) else { return Ok(()) };
+    put(ask, &Draft { written: written.to_vec(), ..draft })
 }
 
 /// From whatever state the order is in to the certificate.
@@ -188,12 +210,15 @@ async fn finish(
     key: &KeyPair,
 ) -> Result<(String, Stored), Failure> {
     if order.state().status == OrderStatus::Pending {
-        let mut shown = Shown::default();
+        let mut shown = Shown::left(ask.scribe, &[]);
         let proved = match prove(ask, order, &mut shown).await {
             Ok(()) => watch(order, |status| status != OrderStatus::Pending).await,
             Err(failure) => Err(failure),
         };
         shown.withdraw(&ask.wanted.site).await;
+        if ask.solver == Solver::Dns {
+            keep_written(ask, &[])?;
+        }
         let status = proved?;
         if status == OrderStatus::Invalid {
             return Err(why_unproved(ask, order).await);

@@ -3,36 +3,53 @@
 use instant_acme::{AuthorizationStatus, ChallengeHandle, Error, Order};
 
 use super::challenge::choose::Solver;
-use super::challenge::dns;
+use super::challenge::dns::{DnsError, Scribe};
 use super::challenge::pending;
 use super::failure::{Failure, Kind};
 use super::nonce::{NONCES, is_bad_nonce, with_nonce};
-use super::order::Ask;
+use super::order::{Ask, keep_written};
 
 /// Everything that is shown. What stands in the DNS is there until it is withdrawn.
-#[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct Shown<'a> {
     here: Vec<pending::Shown>,
-    elsewhere: Vec<dns::Proof>,
+    scribe: Option<Scribe<'a>>,
+    /// Hosts, and the values that prove them.
+    written: Vec<(String, String)>,
 }
 
-impl Shown {
+impl<'a> Shown<'a> {
+    /// What somebody has left in the DNS, who was killed.
+    pub(super) fn left(scribe: Option<Scribe<'a>>, written: &[(String, String)]) -> Self {
+        Self { here: Vec::new(), scribe, written: written.to_vec() }
+    }
+
+    /// Waits until everything can be seen that was written.
+    async fn wait(&self) -> Result<(), Failure> {
+        let Some(scribe) = self.scribe else { return Ok(()) };
+        for (host, value) in &self.written {
+            scribe.wait_for(host, value).await.map_err(|error| unshown(host, &error))?;
+        }
+        Ok(())
+    }
+
     /// Takes everything away. What cannot be taken away does no harm: it proves one order.
     pub(super) async fn withdraw(self, site: &str) {
         drop(self.here);
-        for proof in self.elsewhere {
-            if let Err(error) = proof.withdraw().await {
+        let Some(scribe) = self.scribe else { return };
+        for (host, value) in self.written {
+            if let Err(error) = scribe.withdraw(&host, &value).await {
                 tracing::warn!("site {site}: a TXT record of an order stays: {error}");
             }
         }
     }
 }
 
-/// Shows a proof for every name that is not proved yet, and tells the authority to look.
+/// Shows a proof for every name that is not proved yet, waits until all can be seen, and tells the
+/// authority to look.
 pub(super) async fn prove(
     ask: &Ask<'_>,
     order: &mut Order,
-    shown: &mut Shown,
+    shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
     load(order).await?;
     let mut authorizations = order.authorizations();
@@ -44,11 +61,20 @@ pub(super) async fn prove(
             AuthorizationStatus::Pending => {}
             _ => return Err(Failure::unproved(None, &name, ask.solver.kind())),
         }
-        let Some(mut challenge) = authorization.challenge(ask.solver.protocol()) else {
+        let Some(challenge) = authorization.challenge(ask.solver.protocol()) else {
             let words = format!("the authority offers no {} for {name}", ask.solver.kind());
             return Err(Failure::new(Kind::Unproved, words));
         };
         show(ask, &name, &challenge, shown).await?;
+    }
+    shown.wait().await?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status != AuthorizationStatus::Pending {
+            continue;
+        }
+        let Some(mut challenge) = authorization.challenge(ask.solver.protocol()) else { continue };
         match with_nonce!(challenge.set_ready()) {
             Ok(()) => {}
             // It was told before a kill, and has looked already.
@@ -63,7 +89,7 @@ async fn show(
     ask: &Ask<'_>,
     name: &str,
     challenge: &ChallengeHandle<'_>,
-    shown: &mut Shown,
+    shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
     let proof = challenge.key_authorization();
     match ask.solver {
@@ -77,17 +103,25 @@ async fn show(
             shown.here.push(certificate.map_err(Failure::of_cryptography)?);
         }
         Solver::Dns => {
-            let Some(dns) = ask.dns else {
-                return Err(Failure::new(Kind::Unshown, "there is no name server to write to"));
+            let Some(scribe) = ask.scribe else {
+                return Err(Failure::new(Kind::Unshown, "there is nobody who writes to the DNS"));
             };
-            let proof = dns::Proof::show(dns, name, &proof.dns_value()).await;
-            shown.elsewhere.push(proof.map_err(|error| {
-                let words = format!("{name} could not be proved by dns-01: {error}");
-                Failure::new(Kind::Unshown, words)
-            })?);
+            let written = (name.to_owned(), proof.dns_value());
+            shown.written.push(written.clone());
+            keep_written(ask, &shown.written)?;
+            if let Err(error) = scribe.write(name, &written.1).await {
+                if !error.may_have_been_done() {
+                    shown.written.pop();
+                }
+                return Err(unshown(name, &error));
+            }
         }
     }
     Ok(())
+}
+
+fn unshown(name: &str, error: &DnsError) -> Failure {
+    Failure::new(Kind::Unshown, format!("{name} could not be proved by dns-01: {error}"))
 }
 
 /// Reads every authorization. The library passes over one that it could not read, so that it is

@@ -1,9 +1,9 @@
 //! Names that are proved by a record in the DNS of a name server of another make.
 
 use super::*;
+use crate::harness::Setup;
 use crate::harness::knot::{KEY, Knot};
 use crate::harness::pebble::Pebbles;
-use crate::harness::{Setup, eventually, tools};
 
 const RECORD: &str = "_acme-challenge.shop.test";
 
@@ -16,16 +16,6 @@ fn both() -> Option<(Knot, Pebble)> {
 
 fn by_dns(pebble: &Pebble, knot: &Knot, secret: &str, site: Site) -> Setup {
     pebble.setup(site).acme("challenges = 'dns-01'").acme(&knot.dns(secret))
-}
-
-/// What `status` says, and that a person is needed.
-#[track_caller]
-fn expect_call(proxy: &Proxy, words: &str) {
-    let file = proxy.path("portcullis.toml");
-    eventually("a call for a person", || {
-        let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
-        tools::stdout(&status).contains(words) && status.status.code() == Some(1)
-    });
 }
 
 /// Both names have their record at the same place.
@@ -102,4 +92,71 @@ fn a_record_goes_after_a_failure_too() {
     proxy.expect_words("shop.test could not be proved by dns-01");
     assert_eq!(knot.ask(RECORD, "TXT"), "");
     assert!(knot.words().contains("DDNS"), "it was there: {}", knot.words());
+}
+
+#[test]
+fn longer_signatures_are_understood() {
+    for algorithm in ["hmac-sha384", "hmac-sha512"] {
+        let Some(knot) = Knot::start_with(algorithm, &[(NAME, "")]) else { return };
+        let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+        let keys = format!("algorithm = '{algorithm}', secret");
+        let dns = knot.dns(KEY.1).replace("secret", &keys);
+        let proxy = pebble.setup(site(&app())).acme("challenges = 'dns-01'").acme(&dns).start();
+        expect_issued(&proxy, &pebble);
+        assert!(knot.words().contains("DDNS"), "{}", knot.words());
+    }
+}
+
+#[test]
+fn an_alias_is_followed() {
+    let alias = "_acme-challenge CNAME proofs.of";
+    let Some(knot) = Knot::start_with("hmac-sha256", &[(NAME, alias)]) else { return };
+    let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+    let proxy = by_dns(&pebble, &knot, KEY.1, site(&app())).start();
+    expect_issued(&proxy, &pebble);
+    eventually("the record to go", || knot.ask("proofs.of.shop.test", "TXT").is_empty());
+    assert_eq!(knot.ask(RECORD, "CNAME").trim(), "proofs.of.shop.test.");
+}
+
+/// The name's own zone is not written to: it may be that of a registrar. Knot tells no more than
+/// the alias itself then, and so the authority finds nothing.
+#[test]
+fn an_alias_is_followed_to_another_zone_of_the_same_server() {
+    let alias = "_acme-challenge CNAME shop.acme.test.";
+    let zones = [(NAME, alias), ("acme.test", "")];
+    let Some(knot) = Knot::start_with("hmac-sha256", &zones) else { return };
+    let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+    let proxy = by_dns(&pebble, &knot, KEY.1, site(&app())).start();
+    proxy.expect_words("shop.test could not be proved by dns-01");
+    assert!(pebble.words().contains("validations"), "{}", proxy.words());
+    assert!(knot.words().contains("[acme.test.] DDNS"), "{}", knot.words());
+    assert!(!knot.words().contains("[shop.test.] DDNS"), "{}", knot.words());
+    eventually("the record to go", || knot.ask("shop.acme.test", "TXT").is_empty());
+}
+
+/// Whoever is asked for names knows where it leads; the server that is written to does not.
+#[test]
+fn an_alias_of_a_zone_that_is_elsewhere_is_followed() {
+    let alias = "_acme-challenge CNAME shop.acme.test.";
+    let Some(theirs) = Knot::start_with("hmac-sha256", &[(NAME, alias)]) else { return };
+    let Some(ours) = Knot::start("acme.test") else { return };
+    let Some(pebble) = Pebbles::new().resolver(theirs.place()).start() else { return };
+    let dns = format!("resolvers = '{}', tsig", theirs.place());
+    let dns = ours.dns(KEY.1).replace("tsig", &dns);
+    let setup = pebble.setup(site(&app())).acme("challenges = 'dns-01'").acme(&dns);
+    let proxy = setup.start();
+    // The authority, which asks nobody but them, does not find it there.
+    proxy.expect_words("shop.test could not be proved by dns-01");
+    assert!(ours.words().contains("[acme.test.] DDNS"), "{}\n{}", ours.words(), proxy.words());
+    assert!(pebble.words().contains("validations"), "{}", proxy.words());
+    eventually("the record to go", || ours.ask("shop.acme.test", "TXT").is_empty());
+}
+
+#[test]
+fn an_alias_that_leads_where_nothing_may_be_written_is_told() {
+    let alias = "_acme-challenge CNAME shop.acme.test.";
+    let Some(knot) = Knot::start_with("hmac-sha256", &[(NAME, alias)]) else { return };
+    let Some(pebble) = Pebbles::new().resolver(knot.place()).start() else { return };
+    let proxy = by_dns(&pebble, &knot, KEY.1, site(&app())).start();
+    proxy.expect_words("_acme-challenge.shop.test leads to shop.acme.test, and the name server");
 }

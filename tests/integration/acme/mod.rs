@@ -6,6 +6,7 @@ mod trouble;
 mod kill;
 mod challenges;
 mod dns;
+mod hook;
 mod reload;
 mod between;
 mod verbs;
@@ -17,7 +18,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::pebble::Pebble;
-use crate::harness::{Client, LONG_PATIENCE, Origin, Proxy, Site, eventually_within};
+use crate::harness::{
+    Client, LONG_PATIENCE, Origin, Proxy, Site, eventually, eventually_within, tools,
+};
 
 /// A name that no public authority would sign.
 const NAME: &str = "shop.test";
@@ -55,3 +58,13 @@ fn kept_in(path: &Path) -> String {
 
 /// Long enough for several turns of a certificate.
 const TURNS: Duration = Duration::from_secs(120);
+
+/// What `status` says, and that a person is needed.
+#[track_caller]
+fn expect_call(proxy: &Proxy, words: &str) {
+    let file = proxy.path("portcullis.toml");
+    eventually("a call for a person", || {
+        let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
+        tools::stdout(&status).contains(words) && status.status.code() == Some(1)
+    });
+}

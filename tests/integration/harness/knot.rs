@@ -23,6 +23,12 @@ impl Knot {
     /// Serves `zone`; `None`, with a word, where Knot is not installed.
     #[track_caller]
     pub fn start(zone: &str) -> Option<Self> {
+        Self::start_with("hmac-sha256", &[(zone, "")])
+    }
+
+    /// Serves zones with these records besides, and takes this algorithm.
+    #[track_caller]
+    pub fn start_with(algorithm: &str, zones: &[(&str, &str)]) -> Option<Self> {
         let knotd = tools::find("knotd")?;
         tools::find("kdig")?;
         // Its own: Knot gives up the right to write to what another user owns.
@@ -30,21 +36,24 @@ impl Knot {
         let port = tools::own_port();
         let home = folder.path().display();
         let (key, secret) = KEY;
-        let settings = format!(
+        let mut settings = format!(
             "server:\n    rundir: \"{home}\"\n    listen: 127.0.0.1@{port}\n\
              log:\n  - target: stderr\n    any: info\n\
              database:\n    storage: \"{home}\"\n\
-             key:\n  - id: {key}\n    algorithm: hmac-sha256\n    secret: {secret}\n\
+             key:\n  - id: {key}\n    algorithm: {algorithm}\n    secret: {secret}\n\
              acl:\n  - id: acme\n    key: {key}\n    action: update\n    update-type: [TXT]\n\
-             template:\n  - id: default\n    storage: \"{home}\"\n    file: \"zone\"\n\
-             zone:\n  - domain: {zone}\n    acl: acme\n"
+             template:\n  - id: default\n    storage: \"{home}\"\n    file: \"%s.zone\"\n\
+             zone:\n"
         );
-        let records = format!(
-            "$ORIGIN {zone}.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\n\
-             ns A 127.0.0.1\n"
-        );
+        for (zone, records) in zones {
+            settings.push_str(&format!("  - domain: {zone}\n    acl: acme\n"));
+            let records = format!(
+                "$ORIGIN {zone}.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\n\
+                 ns A 127.0.0.1\n{records}\n"
+            );
+            std::fs::write(folder.path().join(format!("{zone}.zone")), records).unwrap();
+        }
         std::fs::write(folder.path().join("knot.conf"), settings).unwrap();
-        std::fs::write(folder.path().join("zone"), records).unwrap();
         let mut command = Command::new(knotd.as_std().get_program());
         command.arg("-c").arg(folder.path().join("knot.conf"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -52,7 +61,8 @@ impl Knot {
         let words = collect(child.stderr.take().unwrap());
         let knot = Self { child: Some(child), words, port, _folder: folder };
         eventually("Knot to serve the zone", || {
-            TcpStream::connect(knot.place()).is_ok() && knot.ask(zone, "SOA").contains("hostmaster")
+            let serves = |(zone, _): &(&str, &str)| knot.ask(zone, "SOA").contains("hostmaster");
+            TcpStream::connect(knot.place()).is_ok() && zones.iter().all(serves)
         });
         Some(knot)
     }

@@ -85,7 +85,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Dns, Listen, Tsig, TsigAlgorithm};
+    use crate::config::{Dns, Hook, Listen, Writer};
     use crate::tls::testing::{config, hosts};
 
     #[test]
@@ -106,16 +106,11 @@ mod tests {
         assert!(can_prove(&hosts(&["a.test"])[0], &config));
         assert!(!can_prove(&hosts(&["*.a.test"])[0], &config));
         let provable = |zone: Option<&str>, name: &str| {
-            let tsig = Tsig {
-                name: "k".to_owned(),
-                algorithm: TsigAlgorithm::HmacSha256,
-                secret: vec![0; 32],
-            };
             let mut config = config.clone();
             config.acme.dns = Some(Dns {
-                server: "192.0.2.53:53".parse().unwrap(),
+                writer: Writer::Hook(Hook { program: "/h".into(), arguments: Vec::new() }),
                 zone: zone.map(str::to_owned),
-                tsig,
+                resolvers: Vec::new(),
                 propagation: Duration::from_secs(1),
             });
             can_prove(&hosts(&[name])[0], &config)

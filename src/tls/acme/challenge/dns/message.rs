@@ -2,10 +2,15 @@
 //! answers.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// Types of records.
+pub(super) const A: u16 = 1;
+pub(super) const NS: u16 = 2;
+pub(super) const CNAME: u16 = 5;
 pub(super) const SOA: u16 = 6;
 pub(super) const TXT: u16 = 16;
+pub(super) const AAAA: u16 = 28;
 pub(super) const TSIG: u16 = 250;
 pub(super) const CAA: u16 = 257;
 
@@ -36,6 +41,11 @@ impl Name {
 
     pub(super) fn wire(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether it is the root of all names.
+    pub(super) fn is_root(&self) -> bool {
+        self.0 == [0]
     }
 
     /// Whether it is `other` or below it.
@@ -74,10 +84,9 @@ pub(super) fn query(id: u16, name: &Name, kind: u16) -> Vec<u8> {
     message
 }
 
-/// Asks for the records of `name` of this type, of a server that finds them out.
-pub(super) fn question(id: u16, name: &Name, kind: u16) -> Vec<u8> {
-    const RECURSION_DESIRED: u16 = 1 << 8;
-    let mut message = header(id, RECURSION_DESIRED, 0);
+/// The same of a server that asks others (RFC 1035 §4.1.1, RD).
+pub(super) fn recursive_query(id: u16, name: &Name, kind: u16) -> Vec<u8> {
+    let mut message = header(id, 0x0100, 0);
     entry(&mut message, name, kind, IN);
     message
 }
@@ -121,7 +130,7 @@ fn entry(message: &mut Vec<u8>, name: &Name, kind: u16, class: u16) {
 }
 
 /// An answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) id: [u8; 2],
     /// The code of RFC 1035 §4.1.1 and RFC 2136 §2.2; 0 when all is well.
@@ -131,17 +140,27 @@ pub(super) struct Answer {
 }
 
 /// A record of an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) name: Name,
     pub(super) kind: u16,
-    /// Names in it are not read; those of the types that are of use here are not compressed.
     pub(super) data: Vec<u8>,
+    /// The name that a CNAME or NS record leads to: in its data it may be compressed.
+    pub(super) target: Option<Name>,
     /// Where the record begins.
     pub(super) start: usize,
 }
 
 impl Record {
+    /// The address that it is.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self.kind {
+            A => <[u8; 4]>::try_from(&*self.data).ok().map(IpAddr::from),
+            AAAA => <[u8; 16]>::try_from(&*self.data).ok().map(IpAddr::from),
+            _ => None,
+        }
+    }
+
     /// Whether it is this text.
     pub(super) fn is_text(&self, text: &str) -> bool {
         let length = u8::try_from(text.len()).ok();
@@ -153,10 +172,24 @@ impl Record {
     }
 }
 
+/// Aliases that are followed at most.
+const HOPS: usize = 8;
+
 impl Answer {
     /// Whether this is an answer that was too long for its datagram (RFC 1035 §4.1.1).
     pub(super) fn is_cut(message: &[u8]) -> bool {
         message.get(2).is_some_and(|flags| flags & 0x82 == 0x82)
+    }
+
+    /// Where `name` leads, by the aliases of this answer (RFC 1034 §3.6.2).
+    pub(super) fn follow(&self, name: &Name) -> Name {
+        let mut end = name;
+        for _ in 0..HOPS {
+            let mut aliases = self.records.iter().filter(|record| record.kind == CNAME);
+            let Some(alias) = aliases.find(|record| record.name == *end) else { break };
+            end = alias.target.as_ref().unwrap_or(end);
+        }
+        end.clone()
     }
 
     /// Reads an answer; `None` when it is none.
@@ -177,7 +210,8 @@ impl Answer {
         for _ in 0..count {
             records.push(reader.record()?);
         }
-        is_answer.then_some(Self { id, code: (flags & 0xf) as u8, records })
+        let code = (flags & 0xf) as u8;
+        is_answer.then_some(Self { id, code, records })
     }
 }
 
@@ -240,8 +274,10 @@ impl<'m> Reader<'m> {
         // The class and the time to live.
         self.take(6)?;
         let length = self.u16()?;
+        let mut inside = Reader { message: self.message, at: self.at };
+        let target = if matches!(kind, CNAME | NS) { Some(inside.name()?) } else { None };
         let data = self.take(usize::from(length))?.to_vec();
-        Some(Record { name, kind, data, start })
+        Some(Record { name, kind, data, target, start })
     }
 }
 
