@@ -66,7 +66,7 @@ pub fn asked_for(site: &Site, config: &Config) -> Vec<HostPattern> {
     }
     let is_asked = |host: &&HostPattern| {
         is_public(host)
-            && (!is_reserved(host) || !only_public_authorities(config))
+            && (!is_reserved(host) || !only_lets_encrypt(config))
             && choose::can_prove(host, config)
     };
     site.hosts.iter().filter(is_asked).cloned().collect()
@@ -112,7 +112,9 @@ const RESERVED: [&str; 10] = [
     "example.org",
 ];
 
-fn only_public_authorities(config: &Config) -> bool {
+/// Whether nobody but Let's Encrypt is asked.
+#[must_use]
+pub fn only_lets_encrypt(config: &Config) -> bool {
     config.acme.authorities.iter().all(|authority| {
         let host = host_and_port(&authority.directory).map(|(host, _)| host).unwrap_or_default();
         host.ends_with(".letsencrypt.org")
