@@ -1,4 +1,4 @@
-//! One certificate, and where it comes from, for whoever tells of it.
+//! What is known of each certificate: where it comes from and how long it lives.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -44,6 +44,7 @@ impl CertificateInfo {
         }
     }
 
+    /// When the local authority renews its own.
     pub(super) fn renew_at(&self) -> SystemTime {
         renew_at(self.not_before, self.not_after)
     }
