@@ -184,6 +184,9 @@ impl Certificates {
             (certified.ocsp != ocsp)
                 .then(|| CertifiedKey { ocsp, ..CertifiedKey::clone(certified) })
         });
+        // In an order that does not change while they do not; sites may share a certificate.
+        self.questions.sort_unstable_by_key(|question| question.key);
+        self.questions.dedup_by_key(|question| question.key);
     }
 
     /// What responders are to be asked, and what they have said.
