@@ -22,6 +22,11 @@ const COMFORT: usize = 320 * 1024;
 /// MiB in all.
 pub const RATION: usize = 4 * 1024;
 
+/// What one direction of a tunnel may take up at a time, in bytes, while its connection is within
+/// `COMFORT`; and beyond.
+pub const PIECE_OF_TUNNEL: usize = 16 * 1024;
+const SCRAP: usize = 1024;
+
 /// The heads of the requests under way on one connection, in bytes.
 const HEADS: usize = 640 * 1024;
 
@@ -61,6 +66,20 @@ impl Budget {
     #[must_use]
     pub fn hold_answer(&self, size: usize) -> Option<HeadHold> {
         self.hold_within(ANSWERS, Side::Answer, size)
+    }
+
+    /// How much one direction of a tunnel may take up now, in bytes.
+    #[must_use]
+    pub fn piece(&self) -> usize {
+        if self.0.held.load(Ordering::Relaxed) < COMFORT { PIECE_OF_TUNNEL } else { SCRAP }
+    }
+
+    /// Counts `size` bytes of a tunnel until the result is dropped.
+    #[must_use]
+    pub fn lend(&self, size: usize) -> Loan {
+        let size = size + PIECE;
+        self.0.held.fetch_add(size, Ordering::Relaxed);
+        Loan { budget: self.clone(), size }
     }
 
     fn hold_within(&self, most: usize, side: Side, size: usize) -> Option<HeadHold> {
@@ -147,6 +166,19 @@ impl AsRef<[u8]> for HeldValue {
 impl Drop for HeadHold {
     fn drop(&mut self) {
         self.budget.0.heads(self.side).fetch_sub(self.size, Ordering::Relaxed);
+        self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a tunnel that wait for somebody to take them.
+#[derive(Debug)]
+pub struct Loan {
+    budget: Budget,
+    size: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
         self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
@@ -262,6 +294,20 @@ mod tests {
         assert_eq!(room(&modest), Poll::Ready(RATION));
         drop(held);
         assert_eq!(room(&greedy), Poll::Ready(READ));
+    }
+
+    #[test]
+    fn tunnels_share_the_account_and_get_scraps_beyond_comfort() {
+        let budget = Budget::default();
+        let mut loans = Vec::new();
+        while budget.piece() == PIECE_OF_TUNNEL {
+            loans.push(budget.lend(PIECE_OF_TUNNEL));
+        }
+        assert!(loans.len() * PIECE_OF_TUNNEL <= COMFORT);
+        assert_eq!((budget.piece(), budget.room()), (SCRAP, RATION));
+        drop(loans);
+        assert_eq!((budget.piece(), budget.room()), (PIECE_OF_TUNNEL, READ));
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

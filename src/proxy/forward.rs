@@ -205,6 +205,7 @@ fn outgoing(
         patience: patience(record),
         conversation: record.view.limits().idle_timeout,
         budget: record.connection().budget.clone(),
+        asks_for_tunnel: upgrade.is_some(),
     }
 }
 

@@ -250,6 +250,7 @@ mod tests {
             patience: crate::proxy::patience::Patience::new(Duration::from_secs(5), None),
             conversation: Duration::from_secs(75),
             budget: None,
+            asks_for_tunnel: false,
         };
         let connection = lease.connection().unwrap();
         connection.exchange(&mut request, &mut HeaderMap::new(), |_, _| {}).await.unwrap();

@@ -51,6 +51,7 @@ fn request(method: Method) -> h1::Request {
         patience: crate::proxy::patience::Patience::new(Duration::from_secs(10), None),
         conversation: Duration::from_secs(75),
         budget: None,
+        asks_for_tunnel: false,
     }
 }
 
