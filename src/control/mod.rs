@@ -185,7 +185,10 @@ impl Control {
             let first = publication(&state, &log);
             let metrics = registry.worker(index).unwrap_or_else(|| registry.control());
             let tickets = Arc::clone(&tickets);
-            let thread = worker::start(index, first, metrics, tickets, helper.clone(), receiver)?;
+            let descriptors = Arc::clone(admission.descriptors());
+            let helper = helper.clone();
+            let thread =
+                worker::start(index, first, metrics, tickets, helper, descriptors, receiver)?;
             workers.push((Mailbox { sender, load: Arc::default() }, thread));
         }
         let mailboxes = workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();

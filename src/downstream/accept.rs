@@ -151,6 +151,7 @@ async fn accept(door: std::rc::Rc<Door>, listener: Arc<BoundListener>) {
                 }
                 Err(error) if is_of_one_client(error) => {}
                 Err(error) => {
+                    door.admission.descriptors().note_shortage();
                     if let Some(suppressed) = door.shortages.pass(Instant::now()) {
                         tracing::error!(
                             suppressed,

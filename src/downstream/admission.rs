@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::descriptors::{Allowance, Descriptors};
 use crate::observe::metrics::Limit;
 
 /// The limits and what is taken of them. Shared by all threads, but touched once a connection,
@@ -12,11 +13,17 @@ use crate::observe::metrics::Limit;
 #[derive(Debug)]
 pub struct Admission {
     limit: AtomicUsize,
-    /// What the process has descriptors for.
-    carried: AtomicUsize,
     limit_per_client: AtomicUsize,
-    open: AtomicUsize,
-    clients: Mutex<HashMap<IpAddr, usize>>,
+    descriptors: Arc<Descriptors>,
+    clients: Mutex<HashMap<IpAddr, Client>>,
+}
+
+/// What a client has.
+#[derive(Debug, Default)]
+struct Client {
+    connections: usize,
+    /// See [`Allowance`].
+    lent: Arc<AtomicUsize>,
 }
 
 /// The right to one connection, given back when it is dropped.
@@ -24,6 +31,7 @@ pub struct Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     client: IpAddr,
+    lent: Arc<AtomicUsize>,
     /// The connections of the worker that it was handed to.
     load: Option<Arc<AtomicUsize>>,
 }
@@ -34,9 +42,8 @@ impl Admission {
     pub fn new(limit: usize, limit_per_client: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: limit.into(),
-            carried: usize::MAX.into(),
             limit_per_client: limit_per_client.into(),
-            open: AtomicUsize::new(0),
+            descriptors: Arc::default(),
             clients: Mutex::default(),
         })
     }
@@ -50,13 +57,19 @@ impl Admission {
     /// Admits no more than `carried` connections, whatever the limit says: each of them may need
     /// another one, to an application, and who is inside comes first.
     pub fn carry(&self, carried: usize) {
-        self.carried.store(carried, Ordering::Relaxed);
+        self.descriptors.carry(carried);
+    }
+
+    /// The account of descriptors.
+    #[must_use]
+    pub fn descriptors(&self) -> &Arc<Descriptors> {
+        &self.descriptors
     }
 
     /// Open connections.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.descriptors.clients()
     }
 
     /// Admits a connection of `peer`.
@@ -66,22 +79,23 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Permit, Limit> {
         let client = client(peer);
         // Only the acceptor adds, so that nobody slips in between the question and the count.
-        let limit = self.limit.load(Ordering::Relaxed).min(self.carried.load(Ordering::Relaxed));
-        if self.open() >= limit {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if self.open() >= limit || !self.descriptors.carries_another() {
             return Err(Limit::Connections);
         }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = clients.entry(client).or_insert(0);
-        if *of_client >= self.limit_per_client.load(Ordering::Relaxed) {
-            if *of_client == 0 {
+        let of_client = clients.entry(client).or_default();
+        if of_client.connections >= self.limit_per_client.load(Ordering::Relaxed) {
+            if of_client.connections == 0 {
                 clients.remove(&client);
             }
             return Err(Limit::ConnectionsPerClient);
         }
-        *of_client += 1;
+        of_client.connections += 1;
+        let lent = Arc::clone(&of_client.lent);
         drop(clients);
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { admission: Arc::clone(self), client, load: None })
+        self.descriptors.enter();
+        Ok(Permit { admission: Arc::clone(self), client, lent, load: None })
     }
 }
 
@@ -91,6 +105,12 @@ impl Permit {
         load.fetch_add(1, Ordering::Relaxed);
         self.load = Some(Arc::clone(load));
     }
+
+    /// What the connection may use towards applications.
+    #[must_use]
+    pub fn allowance(&self) -> Allowance {
+        Allowance::new(&self.admission.descriptors, &self.lent)
+    }
 }
 
 impl Drop for Permit {
@@ -98,11 +118,11 @@ impl Drop for Permit {
         if let Some(load) = &self.load {
             load.fetch_sub(1, Ordering::Relaxed);
         }
-        self.admission.open.fetch_sub(1, Ordering::Relaxed);
+        self.admission.descriptors.leave();
         let mut clients = self.admission.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_client) = clients.get_mut(&self.client) {
-            *of_client -= 1;
-            if *of_client == 0 {
+            of_client.connections -= 1;
+            if of_client.connections == 0 {
                 clients.remove(&self.client);
             }
         }
@@ -262,7 +282,12 @@ mod tests {
                 }
                 assert!(admission.open() <= limit);
                 assert!(
-                    admission.clients.lock().unwrap().values().all(|count| *count <= per_client)
+                    admission
+                        .clients
+                        .lock()
+                        .unwrap()
+                        .values()
+                        .all(|of| of.connections <= per_client)
                 );
             }
         });

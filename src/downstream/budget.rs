@@ -31,11 +31,11 @@ const SCRAP: usize = 1024;
 const HEADS: usize = 640 * 1024;
 
 /// The heads of the answers that its client has not taken, in bytes.
-const ANSWERS: usize = 768 * 1024;
+const ANSWERS: usize = 512 * 1024;
 
 /// Why there is no answer when [`Budget::hold_answer`] finds too much.
 pub const CROWDED: &str =
-    "the client has not taken over 768 KiB of header in the answers on its connection";
+    "the client has not taken over 512 KiB of header in the answers on its connection";
 
 /// What holding a piece costs beside its bytes: the library's frame and its place in a queue.
 const PIECE: usize = 256;

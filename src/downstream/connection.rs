@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::bind::ListenerKind;
 use super::budget::Budget;
+use super::descriptors::Allowance;
 use super::field_block::Malformed;
 use super::stream::Stream;
 use crate::proxy::tunnel::Tunnel;
@@ -37,6 +38,8 @@ pub struct Connection {
     pub unread: Cell<bool>,
     /// What its streams make us hold; HTTP/1 has one answer at a time.
     pub budget: Option<Budget>,
+    /// What its requests may use towards applications.
+    pub allowance: Allowance,
     in_flight: Cell<u32>,
     /// Whether the newest answer has told the client that it is the last one.
     pub is_last_answered: Cell<bool>,
@@ -92,6 +95,7 @@ impl Connection {
         stream: Stream,
         peer: SocketAddr,
         tls: Option<Tls>,
+        allowance: Allowance,
     ) -> Rc<Self> {
         Rc::new(Self {
             budget: tls.as_ref().is_some_and(|tls| tls.http2).then(Budget::default),
@@ -102,6 +106,7 @@ impl Connection {
             deadline: worker.wheel.deadline(),
             tunnel: RefCell::new(None),
             unread: Cell::new(false),
+            allowance,
             in_flight: Cell::new(0),
             is_last_answered: Cell::new(false),
             begun: Cell::new(0),

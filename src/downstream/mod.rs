@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod passed;
 pub mod accept;
+pub mod descriptors;
 pub mod admission;
 pub mod aside;
 pub mod serve;

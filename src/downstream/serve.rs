@@ -24,7 +24,7 @@ const LEFTOVER: usize = 1024 * 1024;
 
 /// Serves a client for as long as it stays.
 pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
-    let Accepted { socket, peer, kind, permit: _permit } = accepted;
+    let Accepted { socket, peer, kind, permit } = accepted;
     let _count = worker.metrics.hold(|metrics| &metrics.connections);
     let _panics = CountPanics(&worker);
     worker.metrics.accepted.count(match kind {
@@ -41,7 +41,7 @@ pub async fn serve(worker: Rc<Worker>, accepted: Accepted) {
             None => return,
         },
     };
-    let connection = Connection::new(&worker, stream, peer, tls);
+    let connection = Connection::new(&worker, stream, peer, tls, permit.allowance());
     let _registered = worker.register(&connection);
     let ending = if connection.is_http2() {
         Box::pin(http2::serve(&connection)).await

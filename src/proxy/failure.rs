@@ -76,7 +76,7 @@ impl Failure {
                 }
                 SendError::Downstream(_) => StatusCode::BAD_REQUEST,
                 SendError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
-                SendError::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+                SendError::NoBackend | SendError::Descriptors => StatusCode::SERVICE_UNAVAILABLE,
                 SendError::Connect(_) | SendError::Failed(_) => StatusCode::BAD_GATEWAY,
             },
         }
@@ -98,6 +98,7 @@ impl Failure {
             }
             Failure::Upstream(SendError::Timeout(_)) => Some(Limit::UpstreamTimeout),
             Failure::Upstream(SendError::Connect(_)) => Some(Limit::Hold),
+            Failure::Upstream(SendError::Descriptors) => Some(Limit::Connections),
             _ => None,
         }
     }

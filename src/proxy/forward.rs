@@ -169,7 +169,9 @@ async fn over_http1(
 
 /// Who gets the request; the record knows whom it was sent to, also when it is given up.
 fn choice<'a>(record: &'a Record, route: &'a Route, view: &'a RouteView) -> Choice<'a> {
-    Choice { worker: &record.connection().worker, route, view, chosen: &record.upstream }
+    let connection = record.connection();
+    let (worker, allowance) = (&connection.worker, &connection.allowance);
+    Choice { worker, route, view, allowance, chosen: &record.upstream }
 }
 
 /// The request as it goes on the wire.

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
+use http::header::Entry;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
@@ -61,6 +63,11 @@ pub async fn handle(
             *response.version_mut() = Version::HTTP_10;
         }
         answer::close(&mut response);
+    }
+    if let Entry::Vacant(vacant) = response.headers_mut().entry(header::DATE)
+        && let Some(date) = connection.worker.dates.at(SystemTime::now())
+    {
+        vacant.insert(date);
     }
     let is_close = response.headers().get(header::CONNECTION).is_some_and(|word| word == "close");
     connection.is_last_answered.set(is_close);

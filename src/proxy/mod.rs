@@ -17,6 +17,7 @@ pub mod patience;
 pub mod failure;
 pub mod respond;
 pub mod answer;
+pub mod date;
 pub mod record;
 #[cfg(test)]
 mod invariant;

@@ -21,6 +21,7 @@ use crate::downstream::budget::{Budget, Loan, PIECE_OF_TUNNEL};
 use crate::downstream::connection::Connection;
 use crate::downstream::stream::Stream;
 use crate::downstream::streams::Sending;
+use crate::upstream::h1::Accounted;
 use crate::upstream::io::Io;
 use crate::worker::deadline::Deadline;
 
@@ -35,6 +36,7 @@ pub struct Tunnel {
     upstream: Io,
     /// What the application has said already.
     early: Bytes,
+    _accounted: Accounted,
     record: Box<Record>,
 }
 
@@ -50,14 +52,14 @@ pub enum TunnelEnd {
 impl Tunnel {
     /// Between the client of `record` and the application behind `upstream`.
     #[must_use]
-    pub fn new(upstream: Io, early: Bytes, record: Box<Record>) -> Self {
-        Self { upstream, early, record }
+    pub fn new(upstream: Io, early: Bytes, accounted: Accounted, record: Box<Record>) -> Self {
+        Self { upstream, early, _accounted: accounted, record }
     }
 
     /// Carries bytes both ways until both ends have ended, one has failed, or nothing has moved
     /// for `limits.idle_timeout`.
     pub async fn run(self, downstream: impl AsyncRead + Sink, deadline: &Deadline) -> TunnelEnd {
-        let Self { upstream, early, mut record } = self;
+        let Self { upstream, early, _accounted, mut record } = self;
         let worker = Rc::clone(&record.connection().worker);
         let _open = worker.metrics.hold(|metrics| &metrics.tunnels);
         let idle = record.view.limits().idle_timeout;

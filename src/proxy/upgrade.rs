@@ -137,8 +137,8 @@ pub fn respond(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     let Some(upstream) = lease.into_connection() else { return response };
-    let (upstream, early) = upstream.into_tunnel();
-    let tunnel = Tunnel::new(upstream, early, record);
+    let (upstream, early, accounted) = upstream.into_tunnel();
+    let tunnel = Tunnel::new(upstream, early, accounted, record);
     match upgrade.http2 {
         // The connection's driver takes over when the answer is out.
         None => *connection.tunnel.borrow_mut() = Some(tunnel),

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -31,6 +32,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether this process, or its system, has no descriptor left: the application has no part
+    /// in it.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        let (ConnectError::Name(error) | ConnectError::Io(error)) = self else { return false };
+        let number = error.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(number, Some(Errno::MFILE | Errno::NFILE))
+    }
+
     /// Whether another attempt a moment later may succeed.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -20,6 +20,7 @@ use super::io::Io;
 use super::response::{Head, Malformed};
 use super::upload::{Upload, UploadError, Waiting};
 use crate::downstream::budget::{Budget, HeadHold, RATION};
+use crate::downstream::descriptors::{Claim, Place};
 use crate::proxy::patience::Patience;
 use crate::proxy::request_body::{RequestBody, RequestBodyError};
 use crate::worker::deadline::Deadline;
@@ -58,6 +59,17 @@ pub struct Connection {
     pub rested: u32,
     /// How many exchanges have ended such that another could follow.
     exchanges: u32,
+    /// What it is accounted for with.
+    pub accounted: Accounted,
+}
+
+/// Where a connection is counted.
+#[derive(Debug, Default)]
+pub struct Accounted {
+    /// Among the open ones.
+    pub place: Option<Place>,
+    /// Among those in use for a client, while it is.
+    pub claim: Option<Claim>,
 }
 
 /// What is sent.
@@ -124,6 +136,7 @@ impl Connection {
             reused: false,
             rested: 0,
             exchanges: 0,
+            accounted: Accounted::default(),
         }
     }
 
@@ -155,14 +168,15 @@ impl Connection {
         // Even empty, they hold the buffers that they were cut from.
         self.upload = Upload::default();
         self.download = Download::default();
+        self.accounted.claim = None;
         self.reused = true;
         self.rested = 0;
     }
 
     /// Gives up the stream, and what has been read from it beyond the head: a tunnel begins.
     #[must_use]
-    pub fn into_tunnel(self) -> (Io, Bytes) {
-        (self.io, self.download.into_rest())
+    pub fn into_tunnel(self) -> (Io, Bytes, Accounted) {
+        (self.io, self.download.into_rest(), self.accounted)
     }
 
     /// The body of the request, if nothing of it has been taken from the client.

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use super::connect::{self, ConnectError};
 use super::h1::SILENCE;
 use super::pool::{Backend, Underway};
+use crate::downstream::descriptors::Place;
 use crate::proxy::request_body::{RequestBody, RequestBodyError, Watch};
 use crate::worker::LocalExecutor;
 use crate::worker::deadline::Deadline;
@@ -41,6 +42,17 @@ pub enum Error {
     Http(hyper::Error),
     /// The client's body failed.
     Downstream(RequestBodyError),
+}
+
+impl Error {
+    /// Why there is no connection, where it is that.
+    #[must_use]
+    pub fn connecting(&self) -> Option<&ConnectError> {
+        match self {
+            Error::Connect(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// Sends `request` by `sender` and waits for the head of its answer. The application may be
@@ -94,11 +106,11 @@ pub fn connected(backend: &Backend) -> Option<Sender> {
     backend.h2c.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned()
 }
 
-/// Makes a connection, for all that come.
+/// Makes a connection, for all that come, which keeps its `place` until it ends.
 ///
 /// # Errors
 /// When none can be made.
-pub async fn connect(backend: &Backend) -> Result<Sender, Error> {
+pub async fn connect(backend: &Backend, place: Place) -> Result<Sender, Error> {
     let io = connect::connect(backend).await.map_err(Error::Connect)?;
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -107,6 +119,7 @@ pub async fn connect(backend: &Backend) -> Result<Sender, Error> {
         .await
         .map_err(Error::Http)?;
     tokio::task::spawn_local(async move {
+        let _place = place;
         if let Err(error) = connection.await {
             tracing::debug!("an HTTP/2 connection to an application ended: {error}");
         }

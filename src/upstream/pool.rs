@@ -30,6 +30,9 @@ const IDLE_AGE: Duration = Duration::from_secs(55);
 const PASSED_OVER: Duration = Duration::from_secs(2);
 const PASSED_OVER_MAX: Duration = Duration::from_secs(32);
 
+/// Idle connections that a worker keeps when descriptors are short: who is inside may get no other.
+const KEPT: usize = 4;
+
 /// One application, as one worker sees it.
 #[derive(Debug)]
 pub struct Backend {
@@ -93,6 +96,19 @@ impl Backends {
             });
             Rc::strong_count(backend) > 1
         });
+    }
+
+    /// Closes idle connections, so that there are descriptors for what is not idle.
+    pub fn release(&mut self) {
+        let mut kept = KEPT;
+        for backend in self.all.values() {
+            let mut idle = backend.idle.borrow_mut();
+            let keep = idle.len().min(kept);
+            kept -= keep;
+            let surplus = idle.len() - keep;
+            idle.drain(..surplus);
+            idle.shrink_to_fit();
+        }
     }
 }
 

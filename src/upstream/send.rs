@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
+use tokio::time::timeout;
 
 use super::balance;
 use super::connect::{self, ConnectError};
@@ -17,6 +18,7 @@ use super::pool::{Backend, Lease, Underway};
 use super::response::Head;
 use crate::config::Route;
 use crate::downstream::budget::CROWDED;
+use crate::downstream::descriptors::{Allowance, Place};
 use crate::proxy::request_body::RequestBodyError;
 use crate::worker::Worker;
 use crate::worker::view::RouteView;
@@ -42,6 +44,8 @@ pub enum SendError {
     Failed(String),
     /// The client's own body failed.
     Downstream(RequestBodyError),
+    /// The client has all the connections to applications in use that descriptors are left for.
+    Descriptors,
 }
 
 impl fmt::Display for SendError {
@@ -56,6 +60,10 @@ impl fmt::Display for SendError {
             }
             SendError::Failed(why) => f.write_str(why),
             SendError::Downstream(error) => error.fmt(f),
+            SendError::Descriptors => f.write_str(
+                "the client has as many requests under way as the limit on open files allows \
+                 (see LimitNOFILE)",
+            ),
         }
     }
 }
@@ -74,6 +82,8 @@ pub struct Choice<'a> {
     pub route: &'a Route,
     /// The route's applications.
     pub view: &'a RouteView,
+    /// What the client's connection may use.
+    pub allowance: &'a Allowance,
     /// Told about each application that is tried.
     pub chosen: &'a RefCell<Option<Rc<Backend>>>,
 }
@@ -144,6 +154,22 @@ impl Choice<'_> {
     /// waited out as long as `hold` allows. After one that was dropped, by `dropped_by`, only a new
     /// one will do.
     async fn lease(&self, dropped_by: Option<Rc<Backend>>) -> Result<Lease, SendError> {
+        let claim = match self.allowance.claim() {
+            Some(claim) => claim,
+            None => {
+                // Boxed, so that the others do not carry the room for it.
+                let waiting = timeout(self.route.upstream_timeout, self.allowance.wait());
+                Box::pin(waiting).await.map_err(|_| SendError::Descriptors)?
+            }
+        };
+        let mut lease = self.find(dropped_by).await?;
+        if let Some(connection) = lease.connection() {
+            connection.accounted.claim = Some(claim);
+        }
+        Ok(lease)
+    }
+
+    async fn find(&self, dropped_by: Option<Rc<Backend>>) -> Result<Lease, SendError> {
         // What waiting costs the clock is asked only when there is something to wait for.
         let mut began = None;
         let mut pause = PAUSE;
@@ -192,18 +218,37 @@ impl Choice<'_> {
 
     async fn connect(&self, backend: &Backend) -> Result<Box<h1::Connection>, ConnectError> {
         // Boxed: a request is rarely the one that connects, and must not carry the room for it.
+        let place = self.place();
         let io = Box::pin(connect::connect(backend)).await;
-        self.note(backend, io.is_ok());
-        Ok(Box::new(h1::Connection::new(io?, self.worker.wheel.deadline())))
+        self.note(backend, io.as_ref().err().map(Some));
+        let mut connection = h1::Connection::new(io?, self.worker.wheel.deadline());
+        connection.accounted.place = Some(place);
+        Ok(Box::new(connection))
     }
 
-    fn note(&self, backend: &Backend, connected: bool) {
+    /// A place for a new connection, at the cost of idle ones where it must be.
+    fn place(&self) -> Place {
+        let place = self.worker.descriptors.upstream();
+        if self.worker.descriptors.is_short() {
+            self.worker.release_idle();
+        }
+        place
+    }
+
+    /// Notes whether a connection could be made, and what came of the attempt where that is known.
+    fn note(&self, backend: &Backend, failure: Option<Option<&ConnectError>>) {
         let metrics = &self.worker.metrics;
         metrics.upstream_connects.add(1);
-        if !connected {
+        if failure.is_some() {
             metrics.upstream_connect_failures.add(1);
         }
-        backend.note((!connected).then(Instant::now));
+        if matches!(failure, Some(Some(error)) if error.is_shortage()) {
+            // It is we who failed; the other workers hear of it and let go of theirs, too.
+            self.worker.descriptors.note_shortage();
+            self.worker.release_idle();
+            return;
+        }
+        backend.note(failure.is_some().then(Instant::now));
     }
 
     /// The connection to an application that speaks HTTP/2, waiting out refusals as long as `hold`
@@ -221,14 +266,14 @@ impl Choice<'_> {
                 self.worker.metrics.upstream_reuses.add(1);
                 return Ok((sender, backend.begin()));
             }
-            let error = match h2c::connect(&backend).await {
+            let error = match h2c::connect(&backend, self.place()).await {
                 Ok(sender) => {
-                    self.note(&backend, true);
+                    self.note(&backend, None);
                     return Ok((sender, backend.begin()));
                 }
                 Err(error) => error,
             };
-            self.note(&backend, false);
+            self.note(&backend, Some(error.connecting()));
             failures += 1;
             if failures >= self.view.backends.len() {
                 let waited = began.elapsed();

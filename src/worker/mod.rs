@@ -22,10 +22,12 @@ use slab::Slab;
 
 use crate::downstream::aside::Aside;
 use crate::downstream::connection::Connection;
+use crate::downstream::descriptors::Descriptors;
 use crate::downstream::streams::Streams;
 use crate::observe::access_log::Buffer;
 use crate::observe::metrics::WorkerMetrics;
 use crate::observe::rate_limited::RateLimited;
+use crate::proxy::date::Dates;
 use crate::proxy::headers::request_id::RequestIds;
 use crate::upstream::pool::Backends;
 use deadline::Wheel;
@@ -50,6 +52,10 @@ pub struct Worker {
     pub aside: Aside,
     /// Brakes on what strangers can make us log.
     pub complaints: Complaints,
+    /// The `Date` of answers.
+    pub dates: Dates,
+    /// What the process has of descriptors.
+    pub descriptors: Arc<Descriptors>,
     view: RefCell<Rc<View>>,
     backends: RefCell<Backends>,
     connections: RefCell<Slab<Rc<Connection>>>,
@@ -73,6 +79,12 @@ impl Worker {
     #[must_use]
     pub fn open(&self) -> usize {
         self.connections.borrow().len()
+    }
+
+    /// Closes connections to applications that wait for their next use: somebody needs their
+    /// descriptors.
+    pub fn release_idle(&self) {
+        self.backends.borrow_mut().release();
     }
 
     fn drain(&self) {

@@ -18,6 +18,7 @@ use crate::downstream::accept::Accepted;
 use crate::downstream::admission::Admission;
 use crate::downstream::bind::ListenerKind;
 use crate::downstream::connection::{Connection, Tls};
+use crate::downstream::descriptors::Allowance;
 use crate::downstream::stream::Stream;
 use crate::downstream::{http2, serve};
 use crate::observe::access_log::Buffer;
@@ -45,7 +46,8 @@ pub(crate) fn worker_for(apps: &[String], limits: &str) -> Rc<Worker> {
     let state = State::prepare(None, config, 443, &registry).unwrap();
     let first = Publication { state: Arc::new(state), log: Buffer::off() };
     let tickets = Tickets::new().unwrap();
-    let worker = Worker::new(0, first, registry.worker(0).unwrap(), &tickets, None).unwrap();
+    let worker =
+        Worker::new(0, first, registry.worker(0).unwrap(), &tickets, None, Arc::default()).unwrap();
     let wheel = Rc::clone(&worker.wheel);
     tokio::task::spawn_local(async move { wheel.run().await });
     worker
@@ -88,7 +90,8 @@ impl Client {
             local: None,
             http2: true,
         };
-        let connection = Connection::new(worker, Stream::plain(socket), peer, Some(tls));
+        let connection =
+            Connection::new(worker, Stream::plain(socket), peer, Some(tls), Allowance::default());
         let worker = Rc::clone(worker);
         tokio::task::spawn_local(async move {
             let _registered = worker.register(&connection);

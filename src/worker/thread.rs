@@ -20,10 +20,12 @@ use super::view::View;
 use crate::control::state::State;
 use crate::downstream::accept::Accepted;
 use crate::downstream::aside::Aside;
+use crate::downstream::descriptors::Descriptors;
 use crate::downstream::serve;
 use crate::helper::client::Line;
 use crate::observe::access_log::Buffer;
 use crate::observe::metrics::WorkerMetrics;
+use crate::proxy::date::Dates;
 use crate::proxy::headers::request_id::RequestIds;
 use crate::tls::Tickets;
 use crate::upstream::pool::Backends;
@@ -73,13 +75,14 @@ pub fn start(
     metrics: Arc<WorkerMetrics>,
     tickets: Arc<Tickets>,
     helper: Option<Line>,
+    descriptors: Arc<Descriptors>,
     receiver: UnboundedReceiver<Message>,
 ) -> io::Result<JoinHandle<()>> {
     let (ready, told) = std::sync::mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let worker = runtime.and_then(|runtime| {
-            Ok((runtime, Worker::new(index, first, metrics, &tickets, helper)?))
+            Ok((runtime, Worker::new(index, first, metrics, &tickets, helper, descriptors)?))
         });
         match worker {
             Ok((runtime, worker)) => {
@@ -102,6 +105,7 @@ impl Worker {
         metrics: Arc<WorkerMetrics>,
         tickets: &Arc<Tickets>,
         helper: Option<Line>,
+        descriptors: Arc<Descriptors>,
     ) -> io::Result<Rc<Self>> {
         let mut backends = Backends::new(helper);
         let view =
@@ -115,6 +119,8 @@ impl Worker {
             draining: Cell::new(false),
             aside: Aside::start(index)?,
             complaints: super::Complaints::default(),
+            dates: Dates::default(),
+            descriptors,
             view: RefCell::new(Rc::new(view)),
             backends: RefCell::new(backends),
             connections: RefCell::default(),
@@ -170,8 +176,13 @@ impl Worker {
 
     async fn housekeep(self: Rc<Self>) {
         let mut tick = tokio::time::interval(HOUSEKEEPING);
+        let mut shortages = self.descriptors.shortages();
         loop {
             tick.tick().await;
+            let so_far = self.descriptors.shortages();
+            if std::mem::replace(&mut shortages, so_far) != so_far || self.descriptors.is_short() {
+                self.release_idle();
+            }
             self.log.borrow_mut().flush();
             poll_fn(|cx| {
                 self.backends.borrow_mut().tidy(HOUSEKEEPING, cx);

@@ -1,6 +1,7 @@
 //! Requests that find an application, and others.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
@@ -8,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::downstream::descriptors::Descriptors;
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::testing::request_body;
 use crate::upstream::testing::local;
@@ -34,9 +36,17 @@ impl Scene {
         &self.view.route(0, 0).unwrap().1.backends
     }
 
-    async fn send(&self, mut request: h1::Request) -> Result<(Head, Lease), SendError> {
+    async fn send(&self, request: h1::Request) -> Result<(Head, Lease), SendError> {
+        self.send_within(&Allowance::default(), request).await
+    }
+
+    async fn send_within(
+        &self,
+        allowance: &Allowance,
+        mut request: h1::Request,
+    ) -> Result<(Head, Lease), SendError> {
         let (route, view) = self.view.route(0, 0).unwrap();
-        let choice = Choice { worker: &self.worker, route, view, chosen: &self.chosen };
+        let choice = Choice { worker: &self.worker, route, view, chosen: &self.chosen, allowance };
         choice.send(&mut request, &mut HeaderMap::new(), |_, _| {}).await
     }
 }
@@ -249,7 +259,13 @@ fn exchanges_and_connections_over_http_2_count() {
         let worker = worker_for(&apps, "");
         let scene = Scene { view: worker.view(), worker, chosen: RefCell::default() };
         let (route, view) = scene.view.route(0, 0).unwrap();
-        let choice = Choice { worker: &scene.worker, route, view, chosen: &scene.chosen };
+        let choice = Choice {
+            worker: &scene.worker,
+            route,
+            view,
+            chosen: &scene.chosen,
+            allowance: &Allowance::default(),
+        };
         let in_flight = || scene.backends().iter().map(|b| b.in_flight()).collect::<Vec<_>>();
         let mut underway = Vec::new();
         for _ in 0..6 {
@@ -277,5 +293,43 @@ fn an_application_that_changes_the_protocol_is_not_used_again() {
             drop(scene.send(request(Method::GET)).await.unwrap());
             assert_eq!(scene.worker.metrics.upstream_connects.get(), connects);
         }
+    });
+}
+
+/// Each of a hundred requests over HTTP/2 took a descriptor, until there were none.
+#[test]
+fn who_has_as_many_requests_as_descriptors_allow_waits_for_one_to_end() {
+    local(async {
+        let scene = Scene::new(&[app(OK).await], "upstream_timeout = '1s'");
+        let descriptors = Arc::new(Descriptors::default());
+        descriptors.carry(0);
+        let allowance = Allowance::new(&descriptors, &Arc::default());
+        let (_, first) = scene.send_within(&allowance, request(Method::GET)).await.unwrap();
+        let began = Instant::now();
+        let told = scene.send_within(&allowance, request(Method::GET)).await.unwrap_err();
+        assert!(matches!(told, SendError::Descriptors), "{told}");
+        assert!(began.elapsed() >= Duration::from_secs(1));
+        let mut second = Box::pin(scene.send_within(&allowance, request(Method::GET)));
+        assert!(timeout(PAUSE, &mut second).await.is_err());
+        drop(first);
+        assert!(second.await.is_ok());
+    });
+}
+
+/// Idle connections kept descriptors for 55 s that others had need of.
+#[test]
+fn idle_connections_are_closed_where_descriptors_are_short() {
+    local(async {
+        let scene = Scene::new(&[app(OK).await], "");
+        let mut leases = Vec::new();
+        for _ in 0..20 {
+            leases.push(scene.send(request(Method::GET)).await.unwrap().1);
+        }
+        drop(leases);
+        assert!(!scene.worker.descriptors.is_short());
+        scene.worker.descriptors.carry(10);
+        assert!(scene.worker.descriptors.is_short());
+        scene.worker.release_idle();
+        assert!(!scene.worker.descriptors.is_short());
     });
 }

@@ -14,7 +14,7 @@ use crate::harness::h2_frames::{
 };
 use crate::harness::wire::End;
 use crate::harness::{
-    Body, Origin, Proxy, Response, Script, Wire, eventually, eventually_within, pki, tools,
+    Body, Origin, Proxy, Request, Response, Script, Wire, eventually, eventually_within, pki, tools,
 };
 
 /// The rows of this section.
@@ -508,6 +508,80 @@ fn descriptors(stage: &Stage) {
         is_served_soon(&proxy);
     });
     stage.origin.take_heard();
+    stage.case("a hundred requests on each connection", greedy);
+    stage.case("idle connections to an app", idle_upstreams);
+}
+
+/// An HTTP/2 connection takes a descriptor for each of its requests. A few of them had all that
+/// there were: who was inside got 502, and nobody came in.
+fn greedy() {
+    let origin = Origin::start();
+    origin.route("*", "ok");
+    origin.handle("/slow", |_| std::future::pending());
+    let proxy = Proxy::plain_to(&origin).start();
+    limit_descriptors(&proxy, 256);
+    let mut admitted: Vec<Wire> = (0..6).map(|_| proxy.wire()).collect();
+    let mut all_served = || {
+        for wire in &mut admitted {
+            wire.send(GET);
+            assert_eq!(wire.read_answer().status(), 200);
+        }
+    };
+    all_served();
+    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let mut connections: Vec<_> = (0..4).map(|_| proxy.client().http2().connect()).collect();
+    let slow: Vec<_> = connections
+        .iter_mut()
+        .flat_map(|connection| (0..100).map(|_| connection.begin(get("/slow"))).collect::<Vec<_>>())
+        .collect();
+    let arrived = || origin.requests().iter().filter(|request| request.target == "/slow").count();
+    eventually("what there is to be taken", || arrived() >= 60);
+    is_at_rest(&proxy);
+    all_served();
+    assert!(arrived() <= 120, "{} requests", arrived());
+    assert!(slow.iter().filter(|request| request.is_over()).count() == 0, "some were refused");
+    let other = proxy.client().http2().from("127.0.0.9");
+    let mut others: Vec<_> = (0..10).map(|_| other.connect()).collect();
+    for connection in &mut others {
+        let asked: Vec<_> = (0..5).map(|_| connection.begin(get("/"))).collect();
+        assert!(asked.into_iter().all(|pending| pending.answer().status == 200));
+    }
+    let same: Vec<_> = (0..10).map(|_| proxy.client().http2().connect()).collect();
+    for mut connection in same {
+        assert_eq!(connection.get("/").status, 200, "another connection of the same client");
+    }
+    is_served_soon(&proxy);
+    drop((slow, connections));
+    all_served();
+    is_served_soon(&proxy);
+    assert!(!proxy.words().contains("Too many open files"), "{}", proxy.words());
+}
+
+/// They kept descriptors for 55 s that new clients had need of.
+fn idle_upstreams() {
+    let origin = Origin::start();
+    origin.route("*", "ok");
+    origin.handle("/slow", async |_| {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Response::new(Body::empty())
+    });
+    let proxy = Proxy::plain_to(&origin).start();
+    let mut connection = proxy.client().http2().connect();
+    let get = || Request::get("/slow").body(Body::empty()).unwrap();
+    let asked: Vec<_> = (0..90).map(|_| connection.begin(get())).collect();
+    assert!(asked.into_iter().all(|pending| pending.answer().status == 200));
+    assert!(origin.connections() >= 60, "{} connections", origin.connections());
+    limit_descriptors(&proxy, 140);
+    let began = Instant::now();
+    let mut clients: Vec<Wire> = (0..30).map(|_| proxy.wire()).collect();
+    for wire in &mut clients {
+        wire.send(GET);
+    }
+    for wire in &mut clients {
+        assert_eq!(wire.read_answer().status(), 200);
+    }
+    // A second, and as much more for a busy machine.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// It does not spin: of two seconds it uses a tenth at most.

@@ -50,6 +50,7 @@ pub fn steps(stage: &Stage) {
         stage.case(name, || {
             assert_eq!(kept.get("/kept").status, 200, "a connection is cut");
             expect_time(&proxy, &format!("/at{offset}"), offset);
+            expect_date(&proxy, offset);
             // Neither at once nor never.
             slow.expect_end();
             let took = before.elapsed();
@@ -58,6 +59,20 @@ pub fn steps(stage: &Stage) {
             let page = Client::plain(proxy.metrics(), "localhost").get("/metrics");
             assert_eq!(page.status, 200);
         });
+    }
+}
+
+/// Our own answers have the date that the clock shows, within an hour. Of several threads each one
+/// may be asked: after a day back one of them was a day ahead.
+#[track_caller]
+fn expect_date(proxy: &Proxy, offset: i64) {
+    for _ in 0..8 {
+        let answer = proxy.plain_client().host("nobody.test").get("/");
+        assert_eq!(answer.status, 404);
+        let date = answer.header("date").unwrap();
+        let shown = jiff::fmt::rfc2822::parse(&date).unwrap().timestamp().as_second();
+        let ahead = shown - jiff::Timestamp::now().as_second() - offset;
+        assert!(ahead.abs() < 3600, "{date} is {ahead} s ahead");
     }
 }
 
