@@ -93,6 +93,19 @@ impl Budget {
         Some(HeadHold { budget: self.clone(), side, size })
     }
 
+    /// Whether `size` more bytes would leave it with at most `most`.
+    #[must_use]
+    pub fn has_room(&self, size: usize, most: usize) -> bool {
+        self.0.held.load(Ordering::Relaxed) + size <= most
+    }
+
+    /// Counts `size` bytes, which may come without further asking, until the result is dropped.
+    #[must_use]
+    pub fn reserve(&self, size: usize) -> Reservation {
+        self.0.held.fetch_add(size, Ordering::Relaxed);
+        Reservation { budget: self.clone(), size }
+    }
+
     /// The account of one more stream.
     #[must_use]
     pub fn share(&self) -> Share {
@@ -113,6 +126,19 @@ impl Counts {
             Side::Request => &self.heads,
             Side::Answer => &self.answers,
         }
+    }
+}
+
+/// Room that is set aside for what an application may send.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Budget,
+    size: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
@@ -212,15 +238,27 @@ impl Share {
     #[must_use]
     pub fn hold(&self, bytes: Bytes) -> Bytes {
         let size = bytes.len() + PIECE;
+        self.hold_as(bytes, size)
+    }
+
+    /// The same for bytes for which there is a [`Reservation`]: only what holding them costs
+    /// beside is counted.
+    #[must_use]
+    pub fn hold_reserved(&self, bytes: Bytes) -> Bytes {
+        self.hold_as(bytes, PIECE)
+    }
+
+    fn hold_as(&self, bytes: Bytes, size: usize) -> Bytes {
         self.0.all.0.held.fetch_add(size, Ordering::Relaxed);
         self.0.own.fetch_add(size, Ordering::Relaxed);
-        Bytes::from_owner(Held { bytes, account: Arc::clone(&self.0) })
+        Bytes::from_owner(Held { bytes, size, account: Arc::clone(&self.0) })
     }
 }
 
 /// A piece, and whom it is counted for.
 struct Held {
     bytes: Bytes,
+    size: usize,
     account: Arc<Account>,
 }
 
@@ -232,9 +270,8 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let size = self.bytes.len() + PIECE;
-        self.account.all.0.held.fetch_sub(size, Ordering::Relaxed);
-        self.account.own.fetch_sub(size, Ordering::Relaxed);
+        self.account.all.0.held.fetch_sub(self.size, Ordering::Relaxed);
+        self.account.own.fetch_sub(self.size, Ordering::Relaxed);
         let waker = self.account.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
             waker.wake();

@@ -39,7 +39,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(3600);
 const WATCHED: u32 = 1000;
 
 /// Interim answers before the final one; more is an application gone mad.
-const INTERIM: u32 = 16;
+pub const INTERIM: u32 = 16;
 
 /// A connection to an application, and the exchange on it.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::proxy::headers::hop::{self, Fate, Listed};
 
 /// Fields of a head.
-const FIELDS: usize = 128;
+pub const FIELDS: usize = 128;
 
 /// A head with all its fields, in bytes.
 pub const HEAD: usize = 64 * 1024;
@@ -198,7 +198,10 @@ impl<'a> Facts<'a> {
 
 /// Digits only: a sign, a list or white space is read differently elsewhere (RFC 9110 §8.6). So is
 /// what a signed number of 64 bits has no room for.
-fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
+///
+/// # Errors
+/// When it is anything else.
+pub fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
     let wrong = Malformed("its Content-Length is not a number");
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(wrong);

@@ -269,13 +269,13 @@ fn exchanges_and_connections_over_http_2_count() {
         let in_flight = || scene.backends().iter().map(|b| b.in_flight()).collect::<Vec<_>>();
         let mut underway = Vec::new();
         for _ in 0..6 {
-            underway.push(choice.reach_h2c().await.unwrap().1);
+            underway.push(choice.reach_h2c(None).await.unwrap().1);
         }
         assert_eq!(in_flight(), [3, 3]);
         let first = Rc::clone(&scene.backends()[0]);
         underway.retain(|exchange| !Rc::ptr_eq(exchange.backend(), &first));
         for _ in 0..3 {
-            underway.push(choice.reach_h2c().await.unwrap().1);
+            underway.push(choice.reach_h2c(None).await.unwrap().1);
         }
         assert_eq!(in_flight(), [3, 3]);
         let metrics = &scene.worker.metrics;
