@@ -100,6 +100,10 @@ fn differs(old: &Site, new: &Site, words: &mut Vec<String>) {
     }
     changed(&format!("site {name}: host"), &list(&old.hosts), &list(&new.hosts), words);
     changed(&format!("site {name}: tls"), &tls(&old.tls), &tls(&new.tls), words);
+    if old.tls != new.tls && tls(&old.tls) == tls(&new.tls) {
+        // A key file, or a query in which a secret may stand.
+        words.push(format!("site {name}: what is not shown of its `tls` changes"));
+    }
     changed(&format!("site {name}: hsts"), &old.hsts.to_string(), &new.hsts.to_string(), words);
     if old.policy != new.policy {
         words.push(format!("site {name}: its rules of TLS towards clients change"));

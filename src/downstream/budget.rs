@@ -22,15 +22,20 @@ const COMFORT: usize = 320 * 1024;
 /// MiB in all.
 pub const RATION: usize = 4 * 1024;
 
+/// What one direction of a tunnel may take up at a time, in bytes, while its connection is within
+/// `COMFORT`; and beyond.
+pub const PIECE_OF_TUNNEL: usize = 16 * 1024;
+const SCRAP: usize = 1024;
+
 /// The heads of the requests under way on one connection, in bytes.
 const HEADS: usize = 640 * 1024;
 
 /// The heads of the answers that its client has not taken, in bytes.
-const ANSWERS: usize = 768 * 1024;
+const ANSWERS: usize = 512 * 1024;
 
 /// Why there is no answer when [`Budget::hold_answer`] finds too much.
 pub const CROWDED: &str =
-    "the client has not taken over 768 KiB of header in the answers on its connection";
+    "the client has not taken over 512 KiB of header in the answers on its connection";
 
 /// What holding a piece costs beside its bytes: the library's frame and its place in a queue.
 const PIECE: usize = 256;
@@ -63,6 +68,20 @@ impl Budget {
         self.hold_within(ANSWERS, Side::Answer, size)
     }
 
+    /// How much one direction of a tunnel may take up now, in bytes.
+    #[must_use]
+    pub fn piece(&self) -> usize {
+        if self.0.held.load(Ordering::Relaxed) < COMFORT { PIECE_OF_TUNNEL } else { SCRAP }
+    }
+
+    /// Counts `size` bytes of a tunnel until the result is dropped.
+    #[must_use]
+    pub fn lend(&self, size: usize) -> Loan {
+        let size = size + PIECE;
+        self.0.held.fetch_add(size, Ordering::Relaxed);
+        Loan { budget: self.clone(), size }
+    }
+
     fn hold_within(&self, most: usize, side: Side, size: usize) -> Option<HeadHold> {
         let size = size + PIECE;
         let heads = self.0.heads(side);
@@ -72,6 +91,19 @@ impl Budget {
         heads.fetch_add(size, Ordering::Relaxed);
         self.0.held.fetch_add(size, Ordering::Relaxed);
         Some(HeadHold { budget: self.clone(), side, size })
+    }
+
+    /// Whether `size` more bytes would leave it with at most `most`.
+    #[must_use]
+    pub fn has_room(&self, size: usize, most: usize) -> bool {
+        self.0.held.load(Ordering::Relaxed) + size <= most
+    }
+
+    /// Counts `size` bytes, which may come without further asking, until the result is dropped.
+    #[must_use]
+    pub fn reserve(&self, size: usize) -> Reservation {
+        self.0.held.fetch_add(size, Ordering::Relaxed);
+        Reservation { budget: self.clone(), size }
     }
 
     /// The account of one more stream.
@@ -94,6 +126,19 @@ impl Counts {
             Side::Request => &self.heads,
             Side::Answer => &self.answers,
         }
+    }
+}
+
+/// Room that is set aside for what an application may send.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Budget,
+    size: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
 
@@ -151,6 +196,19 @@ impl Drop for HeadHold {
     }
 }
 
+/// Bytes of a tunnel that wait for somebody to take them.
+#[derive(Debug)]
+pub struct Loan {
+    budget: Budget,
+    size: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
 /// The account of one stream's answer.
 #[derive(Clone, Debug)]
 pub struct Share(Arc<Account>);
@@ -180,15 +238,27 @@ impl Share {
     #[must_use]
     pub fn hold(&self, bytes: Bytes) -> Bytes {
         let size = bytes.len() + PIECE;
+        self.hold_as(bytes, size)
+    }
+
+    /// The same for bytes for which there is a [`Reservation`]: only what holding them costs
+    /// beside is counted.
+    #[must_use]
+    pub fn hold_reserved(&self, bytes: Bytes) -> Bytes {
+        self.hold_as(bytes, PIECE)
+    }
+
+    fn hold_as(&self, bytes: Bytes, size: usize) -> Bytes {
         self.0.all.0.held.fetch_add(size, Ordering::Relaxed);
         self.0.own.fetch_add(size, Ordering::Relaxed);
-        Bytes::from_owner(Held { bytes, account: Arc::clone(&self.0) })
+        Bytes::from_owner(Held { bytes, size, account: Arc::clone(&self.0) })
     }
 }
 
 /// A piece, and whom it is counted for.
 struct Held {
     bytes: Bytes,
+    size: usize,
     account: Arc<Account>,
 }
 
@@ -200,9 +270,8 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let size = self.bytes.len() + PIECE;
-        self.account.all.0.held.fetch_sub(size, Ordering::Relaxed);
-        self.account.own.fetch_sub(size, Ordering::Relaxed);
+        self.account.all.0.held.fetch_sub(self.size, Ordering::Relaxed);
+        self.account.own.fetch_sub(self.size, Ordering::Relaxed);
         let waker = self.account.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waker {
             waker.wake();
@@ -262,6 +331,20 @@ mod tests {
         assert_eq!(room(&modest), Poll::Ready(RATION));
         drop(held);
         assert_eq!(room(&greedy), Poll::Ready(READ));
+    }
+
+    #[test]
+    fn tunnels_share_the_account_and_get_scraps_beyond_comfort() {
+        let budget = Budget::default();
+        let mut loans = Vec::new();
+        while budget.piece() == PIECE_OF_TUNNEL {
+            loans.push(budget.lend(PIECE_OF_TUNNEL));
+        }
+        assert!(loans.len() * PIECE_OF_TUNNEL <= COMFORT);
+        assert_eq!((budget.piece(), budget.room()), (SCRAP, RATION));
+        drop(loans);
+        assert_eq!((budget.piece(), budget.room()), (PIECE_OF_TUNNEL, READ));
+        assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

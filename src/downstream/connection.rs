@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::descriptors::Allowance;
 use super::field_block::Malformed;
 use super::stream::Stream;
-use crate::proxy::upgrade::Tunnel;
+use crate::proxy::tunnel::Tunnel;
 use crate::tls::policy::{Policy, Tag};
 use crate::tls::presented::Presented;
 use crate::worker::Worker;

@@ -18,6 +18,7 @@ use super::serve::Ending;
 use crate::observe::metrics::Limit;
 use crate::proxy::handle::handle;
 use crate::proxy::record;
+use crate::proxy::tunnel::TunnelEnd;
 
 /// How long after its last request a connection is parked: with the next tick of the wheel, so that
 /// of many connections that come at once few hold buffers at the same time.
@@ -50,8 +51,11 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                 let Some(tunnel) = tunnel else { return Ending::Orderly };
                 // Its deadline is its own: a stop has nothing to tell a tunnel.
                 let deadline = connection.worker.wheel.deadline();
-                Box::pin(tunnel.run(connection.stream.clone(), &deadline)).await;
-                return Ending::Orderly;
+                let end = Box::pin(tunnel.run(connection.stream.clone(), &deadline)).await;
+                return match end {
+                    TunnelEnd::Orderly => Ending::Orderly,
+                    TunnelEnd::Cut => Ending::Abrupt,
+                };
             }
         }
         if !connection.stream.has_buffered_input() && !rest(connection).await {

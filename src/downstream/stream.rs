@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,10 @@ struct Shared {
     received: Cell<u64>,
     sent: Cell<u64>,
     blocked: Cell<bool>,
+    /// How often all that was to be sent has been.
+    turns: Cell<u64>,
+    /// Who waits for the next time.
+    waiting: RefCell<Vec<Waker>>,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,8 @@ impl Stream {
             received: Cell::new(0),
             sent: Cell::new(0),
             blocked: Cell::new(false),
+            turns: Cell::new(0),
+            waiting: RefCell::default(),
         }))
     }
 
@@ -146,7 +152,25 @@ impl Stream {
         }
         let result = self.poll_send_sealed(&mut io, cx);
         self.0.blocked.set(result.is_pending());
+        if result.is_ready() {
+            self.0.turns.set(self.0.turns.get() + 1);
+            self.0.waiting.take().into_iter().for_each(Waker::wake);
+        }
         result
+    }
+
+    /// Ready when the socket has taken all that there was since the turn `after`; with the number
+    /// of the turn that it did so in. Under TLS only.
+    pub fn poll_turn(&self, cx: &mut Context<'_>, after: Option<u64>) -> Poll<u64> {
+        let turn = self.0.turns.get();
+        if !self.is_blocked() && after != Some(turn) {
+            return Poll::Ready(turn);
+        }
+        let mut waiting = self.0.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Ready when there is something to read, or the peer has ended; takes nothing.

@@ -5,8 +5,9 @@
 //! stream has a watch that the answer's body winds up, and who lets it run down loses the stream.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,11 @@ impl Streams {
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, future: F) {
+        if let Some(watch) = CURRENT.with_borrow(Clone::clone) {
+            // All that a stream spawns is the sending side of the tunnel that it has become.
+            watch.sending.replace(Some(Sending(Box::pin(future))));
+            return;
+        }
         let panics = CountPanics(Arc::clone(&self.metrics));
         tokio::task::spawn_local(async move {
             let _panics = panics;
@@ -61,6 +67,25 @@ pub struct Watch {
     waits_for: Cell<Option<u64>>,
     set_for: Cell<Option<u64>>,
     pieces: Cell<u64>,
+    sending: RefCell<Option<Sending>>,
+}
+
+/// What hands to the library's stream what was written to a tunnel. Whoever drops it before it is
+/// ready resets the stream, once the other side of the tunnel is dropped, too.
+pub struct Sending(Pin<Box<dyn Future<Output = ()>>>);
+
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sending")
+    }
+}
+
+impl Future for Sending {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
 }
 
 impl Watch {
@@ -71,6 +96,12 @@ impl Watch {
         let watch = CURRENT.with_borrow(Clone::clone)?;
         watch.connection.replace(Some(Rc::clone(connection)));
         Some(watch)
+    }
+
+    /// The sending side of the tunnel that the stream has become.
+    #[must_use]
+    pub fn take_sending(&self) -> Option<Sending> {
+        self.sending.take()
     }
 
     /// The client has made room: it is waited for no longer.

@@ -1,5 +1,5 @@
 //! Hooks: programs of the operator that write records into the DNS, each run by a process of its
-//! own ([`attendant`]), so that the helper answers on while they take their time.
+//! own (`attendant`), so that the helper answers on while they take their time.
 
 pub mod fitness;
 pub(super) mod attendant;

@@ -362,6 +362,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_hook_that_the_file_does_not_name_is_not_run() {
+        let fixture = helper(&file("127.0.0.1:0", "127.0.0.1:9".parse().unwrap()));
+        let proof = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+        let name = "_acme-challenge.a.test";
+        let asked = fixture.line.hook(Action::Present, name, proof, FAREWELL).await;
+        assert!(text(&asked.unwrap_err()).contains("no `exec` in [acme.dns]"));
+    }
+
+    #[tokio::test]
     async fn an_upgrade_that_never_began_has_an_end_too() {
         let fixture = helper("");
         assert_eq!(fixture.line.abandon().await.unwrap(), "it was never started");

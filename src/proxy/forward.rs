@@ -22,6 +22,7 @@ use crate::downstream::bind::ListenerKind;
 use crate::downstream::budget::{Budget, CROWDED, RATION};
 use crate::downstream::connection::Connection;
 use crate::tls::presented::Presented;
+use crate::upstream::h2c::download::Download;
 use crate::upstream::pool::Lease;
 use crate::upstream::send::{Choice, SendError};
 use crate::upstream::{h1, h2c};
@@ -41,7 +42,7 @@ pub struct Forwarded {
 #[derive(Debug)]
 enum Source {
     Http1(Lease),
-    Http2(h2c::Download),
+    Http2(Download),
     /// The application has agreed to speak another protocol from here on.
     Upgraded(Lease, Upgrade),
 }
@@ -207,6 +208,7 @@ fn outgoing(
         patience: patience(record),
         conversation: record.view.limits().idle_timeout,
         budget: record.connection().budget.clone(),
+        asks_for_tunnel: upgrade.is_some(),
     }
 }
 
@@ -236,7 +238,7 @@ async fn over_http2(
     }
     let body = record.take_body();
     let choice = choice(record, route, view);
-    let (sender, underway) = choice.reach_h2c().await?;
+    let (call, underway) = choice.reach_h2c(record.connection().budget.as_ref()).await?;
     let wheel = &record.connection().worker.wheel;
     let (body, watch) = body.watched(wheel.deadline(), patience(record));
     let forwarded = forwarded_fields(record, authority);
@@ -249,10 +251,10 @@ async fn over_http2(
         presented.insert(request.headers_mut());
     }
     let (deadline, limit) = (wheel.deadline(), route.upstream_timeout);
-    let answer = h2c::exchange(sender, &underway, request, &watch, &deadline, limit).await;
+    let answer = h2c::exchange(call, &underway, request, &watch, &deadline, limit).await;
     let (head, body) = answer.map_err(|error| choice.failed_h2c(error))?.into_parts();
     let idle = record.view.limits().idle_timeout;
-    let body = h2c::Download::new(body, deadline, watch, idle, underway);
+    let body = Download::new(body, deadline, watch, idle, underway);
     let mut headers = head.headers;
     hop::strip_response(&mut headers);
     Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })

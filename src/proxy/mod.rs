@@ -10,6 +10,7 @@ pub mod route;
 mod view;
 pub mod forward;
 pub mod upgrade;
+pub mod tunnel;
 pub mod request_body;
 pub mod response_body;
 pub mod patience;

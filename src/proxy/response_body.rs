@@ -15,8 +15,9 @@ use crate::downstream::budget::{Budget, RATION, Share};
 use crate::downstream::streams::Watch;
 use crate::observe::metrics::Limit;
 use crate::upstream::download::READ;
+use crate::upstream::h1;
+use crate::upstream::h2c::download::{Broken, Download};
 use crate::upstream::pool::Lease;
-use crate::upstream::{h1, h2c};
 
 /// A response's body on its way to the client. It ends the request's record when it ends.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ enum Source {
     /// From an application that speaks HTTP/1.1.
     Http1(Lease),
     /// From an application that speaks HTTP/2.
-    Http2(h2c::Download),
+    Http2(Download),
     /// It has broken off, for this reason.
     Cut(String),
 }
@@ -74,7 +75,7 @@ impl Body {
 
     /// It comes over a shared HTTP/2 connection.
     #[must_use]
-    pub fn http2(body: h2c::Download, record: Box<Record>) -> Self {
+    pub fn http2(body: Download, record: Box<Record>) -> Self {
         let source = if body.is_end_stream() { Source::Empty } else { Source::Http2(body) };
         Self::new(source, record)
     }
@@ -121,6 +122,10 @@ impl Body {
             return frame;
         }
         let share = self.share.get_or_insert_with(|| budget.share());
+        if matches!(self.source, Source::Http2(_)) {
+            // Room for its bytes has been set aside with the stream's window.
+            return frame.map_data(|data| share.hold_reserved(data));
+        }
         frame.map_data(|data| share.hold(data))
     }
 
@@ -235,7 +240,7 @@ impl From<&h1::Error> for Cut {
             }
             h1::Error::Timeout => "the application fell silent within its answer".to_owned(),
             h1::Error::Idle => {
-                return Self(h2c::Broken::Idle.to_string(), Some(Limit::IdleTimeout));
+                return Self(Broken::Idle.to_string(), Some(Limit::IdleTimeout));
             }
             _ => "the application broke off its answer".to_owned(),
         };
@@ -243,9 +248,9 @@ impl From<&h1::Error> for Cut {
     }
 }
 
-impl From<&h2c::Broken> for Cut {
-    fn from(error: &h2c::Broken) -> Self {
-        let is_over = matches!(error, h2c::Broken::Idle);
+impl From<&Broken> for Cut {
+    fn from(error: &Broken) -> Self {
+        let is_over = matches!(error, Broken::Idle);
         Self(error.to_string(), is_over.then_some(Limit::IdleTimeout))
     }
 }

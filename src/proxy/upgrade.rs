@@ -4,32 +4,21 @@
 //! application always gets the former. Any other upgrade is treated as if it had not been asked
 //! for, as RFC 9110 §7.8 allows.
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::headers::{hop, request_head};
 use super::record::Record;
 use super::response_body::Body;
-use crate::upstream::h1::Accounted;
-use crate::upstream::io::Io;
+use super::tunnel::{OverHttp2, Tunnel};
+use crate::downstream::streams::Watch;
 use crate::upstream::pool::Lease;
-use crate::worker::deadline::Deadline;
-
-/// What moves through a tunnel at a time; each direction holds at most this.
-const PIECE: usize = 16 * 1024;
 
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -40,16 +29,6 @@ pub struct Upgrade {
     key: HeaderValue,
     /// Over HTTP/2: where the client's side of the tunnel will be.
     http2: Option<OnUpgrade>,
-}
-
-/// A tunnel that is agreed on.
-#[derive(Debug)]
-pub struct Tunnel {
-    upstream: Io,
-    /// What the application has said already.
-    early: Bytes,
-    _accounted: Accounted,
-    record: Box<Record>,
 }
 
 impl Upgrade {
@@ -104,9 +83,16 @@ impl Upgrade {
     /// # Errors
     /// When they agree to something else.
     pub fn check(&self, headers: &mut HeaderMap) -> Result<(), &'static str> {
-        let protocol = headers.get(header::UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
-        if !protocol.eq_ignore_ascii_case(b"websocket") {
+        let mut protocols = headers.get_all(header::UPGRADE).iter().map(HeaderValue::as_bytes);
+        let is_agreed = protocols.next().is_some_and(|it| it.eq_ignore_ascii_case(b"websocket"));
+        if !is_agreed || protocols.next().is_some() {
             return Err("it changed to a protocol that was not asked for");
+        }
+        // RFC 9112 §6.1, §6.3: it has no body. Who says otherwise may mean to send one.
+        if headers.contains_key(header::CONTENT_LENGTH)
+            || headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            return Err("it changes the protocol and announces a body");
         }
         let connection = headers.get_all(header::CONNECTION).iter();
         let mut options =
@@ -123,7 +109,6 @@ impl Upgrade {
             return Err("its Sec-WebSocket-Accept does not fit the key");
         }
         hop::strip_response(headers);
-        headers.remove(header::CONTENT_LENGTH);
         if self.http2.is_some() {
             headers.remove(header::SEC_WEBSOCKET_ACCEPT);
         } else {
@@ -153,16 +138,19 @@ pub fn respond(
     *response.headers_mut() = headers;
     let Some(upstream) = lease.into_connection() else { return response };
     let (upstream, early, accounted) = upstream.into_tunnel();
-    let tunnel = Tunnel { upstream, early, _accounted: accounted, record };
+    let tunnel = Tunnel::new(upstream, early, accounted, record);
     match upgrade.http2 {
         // The connection's driver takes over when the answer is out.
         None => *connection.tunnel.borrow_mut() = Some(tunnel),
         Some(on_upgrade) => {
+            let watch = Watch::current(&connection);
             tokio::task::spawn_local(async move {
                 match on_upgrade.await {
                     Ok(upgraded) => {
                         let deadline = connection.worker.wheel.deadline();
-                        tunnel.run(TokioIo::new(upgraded), &deadline).await;
+                        let sending = watch.and_then(|watch| watch.take_sending());
+                        let client = OverHttp2::new(upgraded, sending, &connection);
+                        tunnel.run(client, &deadline).await;
                     }
                     Err(error) => tracing::debug!("a tunnel did not begin: {error}"),
                 }
@@ -170,111 +158,6 @@ pub fn respond(
         }
     }
     response
-}
-
-impl Tunnel {
-    /// Carries bytes both ways until both ends have ended, one has failed, or nothing has moved
-    /// for `limits.idle_timeout`.
-    pub async fn run(self, downstream: impl AsyncRead + AsyncWrite + Unpin, deadline: &Deadline) {
-        let Self { upstream, early, _accounted, mut record } = self;
-        let worker = Rc::clone(&record.connection().worker);
-        let _open = worker.metrics.hold(|metrics| &metrics.tunnels);
-        let idle = record.view.limits().idle_timeout;
-        let (mut down, mut up) = (downstream, upstream);
-        let (mut to_up, mut to_down) =
-            (Half::default(), Half { pending: early.into(), ..Half::default() });
-        deadline.set(idle);
-        let result = poll_fn(|cx| {
-            let before = to_up.moved + to_down.moved;
-            let upwards = to_up.poll(&mut down, &mut up, cx)?;
-            let downwards = to_down.poll(&mut up, &mut down, cx)?;
-            if upwards.is_ready() && downwards.is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            if to_up.moved + to_down.moved > before {
-                deadline.set(idle);
-            }
-            deadline.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-        });
-        let result: io::Result<()> = result.await;
-        record.bytes_in.set(to_up.moved);
-        record.bytes_out = to_down.moved;
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                record.cut("nothing moved for limits.idle_timeout");
-            }
-            _ => record.complete(),
-        }
-    }
-}
-
-/// One direction of a tunnel.
-#[derive(Debug, Default)]
-struct Half {
-    pending: Vec<u8>,
-    moved: u64,
-    ended: bool,
-    closed: bool,
-}
-
-impl Half {
-    /// Moves what there is; ready when the source has ended and the sink knows it.
-    fn poll(
-        &mut self,
-        source: &mut (impl AsyncRead + Unpin),
-        sink: &mut (impl AsyncWrite + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Result<Poll<()>, io::Error> {
-        loop {
-            if self.closed {
-                return Ok(Poll::Ready(()));
-            }
-            if !self.pending.is_empty() {
-                match self.poll_drain(sink, cx) {
-                    Poll::Ready(result) => result?,
-                    Poll::Pending => return Ok(Poll::Pending),
-                }
-            }
-            if self.ended {
-                match Pin::new(&mut *sink).poll_shutdown(cx) {
-                    Poll::Ready(result) => result?,
-                    Poll::Pending => return Ok(Poll::Pending),
-                }
-                self.closed = true;
-                continue;
-            }
-            let mut piece = [0; PIECE];
-            let mut buffer = ReadBuf::new(&mut piece);
-            match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
-                Poll::Ready(result) => result?,
-                Poll::Pending => {
-                    // What was written must not wait for more to come.
-                    let _ = Pin::new(&mut *sink).poll_flush(cx)?;
-                    return Ok(Poll::Pending);
-                }
-            }
-            self.ended = buffer.filled().is_empty();
-            self.pending.extend_from_slice(buffer.filled());
-        }
-    }
-
-    fn poll_drain(
-        &mut self,
-        sink: &mut (impl AsyncWrite + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while !self.pending.is_empty() {
-            let n = ready!(Pin::new(&mut *sink).poll_write(cx, &self.pending))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.moved += n as u64;
-            self.pending.drain(..n);
-        }
-        // An idle tunnel holds no buffer.
-        self.pending = Vec::new();
-        Poll::Ready(Ok(()))
-    }
 }
 
 fn fresh_key() -> Option<HeaderValue> {

@@ -241,6 +241,10 @@ impl Needs {
         if solvers(config).contains(&Solver::Http) {
             self.connect.entry(HTTP).or_insert_with(|| ACME_KEY.to_owned());
         }
+        // What they will issue may name a responder; Let's Encrypt has none any more.
+        if config.server.ocsp && !acme::names::only_lets_encrypt(config) {
+            self.connect.entry(HTTP).or_insert_with(|| OCSP_KEY.to_owned());
+        }
         for authority in &config.acme.authorities {
             if authority.ca.is_none() && !self.roots {
                 self.roots = true;
@@ -375,7 +379,7 @@ mod tests {
 
     #[test]
     fn an_authority_takes_its_port_its_roots_and_its_name() {
-        let site = "[[site]]\nhost = \"shop.de\"\nto = \"192.0.2.1:8080\"\n";
+        let site = "[[site]]\nhost = \"shop.de\"\nto = \"192.0.2.1:81\"\n";
         let public = needs(site, &[]);
         assert!(public.connect.contains_key(&443) && public.own.contains_key(&443));
         assert!(public.connect.contains_key(&80) && !public.own.contains_key(&80));
@@ -390,6 +394,11 @@ mod tests {
         let other = "[acme]\ndirectory = \"https://192.0.2.9:14000/dir\"\n";
         let private = needs(&format!("{other}{site}"), &[]);
         assert!(private.own.contains_key(&14000) && private.names.is_none());
+        // Its responder; Let's Encrypt has none.
+        assert_eq!(private.connect.get(&80).map(String::as_str), Some("server.ocsp"));
+        assert!(!public.connect.contains_key(&80));
+        let off = format!("[server]\nocsp = false\n{other}{site}");
+        assert!(!needs(&off, &[]).connect.contains_key(&80));
         let dns = "[acme.dns]\nserver = \"192.0.2.53:5353\"\n\
             tsig = { name = \"k\", secret = \"MDEyMzQ1Njc4OWFiY2RlZg==\" }\n";
         assert!(needs(&format!("{dns}{site}"), &[]).own.contains_key(&5353));

@@ -1,11 +1,11 @@
 //! The certificates of a configuration: where each comes from, and all of them together.
 
 mod error;
+mod info;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,8 +15,6 @@ use rustls::sign::CertifiedKey;
 
 use super::acme::Demand;
 use super::acme::names::{stem, unprovable};
-use super::acme::schedule;
-use super::facts::{days_between, renew_at};
 use super::files::{self, Kept, Pair};
 use super::key_log;
 use super::ocsp::question::Question;
@@ -28,12 +26,10 @@ use crate::config::{Config, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
 pub(super) use error::Reason;
+pub use info::{CertificateInfo, Source};
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
-
-/// Files that end sooner than this, in days, should have been renewed.
-const DAYS: i64 = 14;
 
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
@@ -188,6 +184,9 @@ impl Certificates {
             (certified.ocsp != ocsp)
                 .then(|| CertifiedKey { ocsp, ..CertifiedKey::clone(certified) })
         });
+        // In an order that does not change while they do not; sites may share a certificate.
+        self.questions.sort_unstable_by_key(|question| question.key);
+        self.questions.dedup_by_key(|question| question.key);
     }
 
     /// What responders are to be asked, and what they have said.
@@ -346,72 +345,6 @@ fn tell_unprovable(config: &Config) {
 
 fn names_of(hosts: &[HostPattern]) -> Vec<String> {
     hosts.iter().map(ToString::to_string).collect()
-}
-
-/// One certificate, as `certs list`, `status` and the metrics tell of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateInfo {
-    /// The site's name in logs and metrics.
-    pub site: String,
-    /// The names that the certificate is for.
-    pub names: Vec<String>,
-    /// Who signed it.
-    pub issuer: String,
-    /// Not valid before this moment.
-    pub not_before: SystemTime,
-    /// Not valid after this moment.
-    pub not_after: SystemTime,
-    /// Where it comes from.
-    pub source: Source,
-}
-
-impl CertificateInfo {
-    /// Whole days until the certificate expires; negative once it has.
-    #[must_use]
-    pub fn days_left(&self, now: SystemTime) -> i64 {
-        days_between(now, self.not_after)
-    }
-
-    /// Whether it should have been renewed long ago, at `now`: a person is to look. When others
-    /// renew their files is theirs to know: fourteen days are the measure then.
-    #[must_use]
-    pub fn is_late(&self, now: SystemTime) -> bool {
-        match self.source {
-            Source::File(_) => self.days_left(now) < DAYS,
-            _ => now >= schedule::loud_at(self.not_before, self.not_after),
-        }
-    }
-
-    fn renew_at(&self) -> SystemTime {
-        renew_at(self.not_before, self.not_after)
-    }
-}
-
-/// Where a certificate comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// This PEM file.
-    File(PathBuf),
-    /// The authority of this host.
-    LocalAuthority,
-    /// An authority that was asked by ACME.
-    Acme,
-    /// An authority that was asked by ACME when a client asked for the name.
-    OnDemand,
-    /// The authority of this host, until one has issued a certificate by ACME.
-    StandIn,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::File(path) => path.display().fmt(f),
-            Source::LocalAuthority => f.write_str("local authority"),
-            Source::Acme => f.write_str("acme"),
-            Source::OnDemand => f.write_str("acme, on demand"),
-            Source::StandIn => f.write_str("local authority, until there is one by acme"),
-        }
-    }
 }
 
 #[cfg(test)]

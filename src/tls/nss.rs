@@ -1,5 +1,5 @@
-//! The databases in which Firefox and Chrome keep whom they trust (NSS), changed by the program that
-//! comes with them, as the user whose they are.
+//! The databases in which Firefox and Chrome keep whom they trust (NSS), changed by the program
+//! that comes with them, as the user whose they are.
 
 use std::env;
 use std::fs;

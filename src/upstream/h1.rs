@@ -39,7 +39,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(3600);
 const WATCHED: u32 = 1000;
 
 /// Interim answers before the final one; more is an application gone mad.
-const INTERIM: u32 = 16;
+pub const INTERIM: u32 = 16;
 
 /// A connection to an application, and the exchange on it.
 #[derive(Debug)]
@@ -92,6 +92,9 @@ pub struct Request {
     pub conversation: Duration,
     /// What the client's connection may make us hold, where it has several requests open.
     pub budget: Option<Budget>,
+    /// Whether it asks for a tunnel: what follows the head of the answer is to stay where it is
+    /// until the client takes it.
+    pub asks_for_tunnel: bool,
 }
 
 /// Why there is no answer.
@@ -198,6 +201,7 @@ impl Connection {
             first_byte: request.first_byte,
             patience: request.patience.clone(),
             budget: request.budget.clone(),
+            asks_for_tunnel: request.asks_for_tunnel,
             head: None,
             waiting: None,
             set_for: None,
@@ -240,7 +244,10 @@ impl Connection {
     fn poll_answer(&mut self, flow: &mut Flow, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sent = self.poll_upload(flow, cx);
         // The beginning of the body comes along with the head.
-        let most = flow.budget.as_ref().map_or(READ, Budget::room);
+        let most = match &flow.budget {
+            Some(_) if flow.asks_for_tunnel => RATION,
+            budget => budget.as_ref().map_or(READ, Budget::room),
+        };
         match self.download.poll_read(&mut self.io, cx, most) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.closed(flow, None))),
             Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
@@ -348,6 +355,7 @@ struct Flow {
     first_byte: Duration,
     patience: Patience,
     budget: Option<Budget>,
+    asks_for_tunnel: bool,
     /// What has come of a head that is large and not whole.
     head: Option<HeadHold>,
     waiting: Option<Waiting>,

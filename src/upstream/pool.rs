@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 
 use super::h1;
-use super::h2c;
+use super::h2c::links::Links;
 use crate::config::Target;
 use crate::config::target::Address;
 use crate::helper::client::Line;
@@ -22,7 +22,7 @@ const IDLE: usize = 256;
 /// How long an idle connection is kept: shorter than most applications do, so that it is rarely
 /// them who close it just as we use it.
 /// Counted in [`Backends::tidy`]s, so that putting a connection back asks no clock.
-const IDLE_AGE: Duration = Duration::from_secs(55);
+pub const IDLE_AGE: Duration = Duration::from_secs(55);
 
 /// How long an application that refused a connection is passed over while others are up; it
 /// doubles with each further refusal, because finding out that it answers no packet takes a request
@@ -46,8 +46,8 @@ pub struct Backend {
     pub tls: Option<Arc<ClientConfig>>,
     /// Makes connections that this process may not make itself.
     pub helper: Option<Line>,
-    /// The shared HTTP/2 connection, for `h2c://`.
-    pub h2c: RefCell<Option<h2c::Sender>>,
+    /// The shared HTTP/2 connections, for `h2c://`.
+    pub h2c: Links,
     #[expect(clippy::vec_box, reason = "they come and go as boxes: moving one moves a pointer")]
     idle: RefCell<Vec<Box<h1::Connection>>>,
     in_flight: Cell<u32>,
@@ -94,6 +94,7 @@ impl Backends {
                 connection.rested += 1;
                 interval * connection.rested < IDLE_AGE && connection.poll_is_usable(cx)
             });
+            backend.h2c.tidy(interval);
             Rc::strong_count(backend) > 1
         });
     }
@@ -108,6 +109,7 @@ impl Backends {
             let surplus = idle.len() - keep;
             idle.drain(..surplus);
             idle.shrink_to_fit();
+            backend.h2c.release();
         }
     }
 }
@@ -124,7 +126,7 @@ impl Backend {
             address,
             tls,
             helper,
-            h2c: RefCell::new(None),
+            h2c: Links::default(),
             idle: RefCell::default(),
             in_flight: Cell::new(0),
             passed_over: Cell::new(None),
@@ -266,6 +268,7 @@ mod tests {
             patience: crate::proxy::patience::Patience::new(Duration::from_secs(5), None),
             conversation: Duration::from_secs(75),
             budget: None,
+            asks_for_tunnel: false,
         };
         let connection = lease.connection().unwrap();
         connection.exchange(&mut request, &mut HeaderMap::new(), |_, _| {}).await.unwrap();

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::proxy::headers::hop::{self, Fate, Listed};
 
 /// Fields of a head.
-const FIELDS: usize = 128;
+pub const FIELDS: usize = 128;
 
 /// A head with all its fields, in bytes.
 pub const HEAD: usize = 64 * 1024;
@@ -196,13 +196,18 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Digits only: a sign, a list or white space is read differently elsewhere (RFC 9110 §8.6).
-fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
+/// Digits only: a sign, a list or white space is read differently elsewhere (RFC 9110 §8.6). So is
+/// what a signed number of 64 bits has no room for.
+///
+/// # Errors
+/// When it is anything else.
+pub fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
     let wrong = Malformed("its Content-Length is not a number");
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(wrong);
     }
-    str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(wrong)
+    let length: u64 = str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(wrong)?;
+    i64::try_from(length).map(|_| length).map_err(|_| Malformed("its Content-Length is over 2^63"))
 }
 
 fn copy(
@@ -292,6 +297,8 @@ mod tests {
             "HTTP/1.1 200 OK\nContent-Length: 0x5",
             "HTTP/1.1 200 OK\nContent-Length: 5 5",
             "HTTP/1.1 200 OK\nContent-Length:",
+            "HTTP/1.1 200 OK\nContent-Length: 9223372036854775808",
+            "HTTP/1.1 200 OK\nContent-Length: 18446744073709551615",
             "HTTP/1.1 200 OK\nContent-Length: 18446744073709551616",
             "HTTP/1.1 200 OK\nContent-Length : 5",
             "HTTP/1.1 200 OK\nContent-Length: 5\n folded: yes",

@@ -14,10 +14,11 @@ use super::balance;
 use super::connect::{self, ConnectError};
 use super::h1;
 use super::h2c;
+use super::h2c::links::{Call, Links};
 use super::pool::{Backend, Lease, Underway};
 use super::response::Head;
 use crate::config::Route;
-use crate::downstream::budget::CROWDED;
+use crate::downstream::budget::{Budget, CROWDED};
 use crate::downstream::descriptors::{Allowance, Place};
 use crate::proxy::request_body::RequestBodyError;
 use crate::worker::Worker;
@@ -251,25 +252,35 @@ impl Choice<'_> {
         backend.note(failure.is_some().then(Instant::now));
     }
 
-    /// The connection to an application that speaks HTTP/2, waiting out refusals as long as `hold`
-    /// allows; the exchange on it counts from now on.
+    /// A stream to an application that speaks HTTP/2, for the client with this account, waiting
+    /// out refusals as long as `hold` allows; the exchange on it counts from now on.
     ///
     /// # Errors
     /// When none can be reached.
-    pub async fn reach_h2c(&self) -> Result<(h2c::Sender, Underway), SendError> {
+    pub async fn reach_h2c(&self, budget: Option<&Budget>) -> Result<(Call, Underway), SendError> {
         let began = Instant::now();
         let mut pause = PAUSE;
         let (mut tried, mut failures) = (None, 0);
         loop {
             let backend = self.pick(tried.as_ref())?;
-            if let Some(sender) = h2c::connected(&backend) {
+            if let Some(call) = backend.h2c.call(budget) {
                 self.worker.metrics.upstream_reuses.add(1);
-                return Ok((sender, backend.begin()));
+                return Ok((call, backend.begin()));
             }
-            let error = match h2c::connect(&backend, self.place()).await {
-                Ok(sender) => {
+            // It goes on the account of the client who makes it necessary, whoever shares it.
+            let Some(claim) = self.allowance.claim() else {
+                if began.elapsed() >= self.route.upstream_timeout {
+                    return Err(SendError::Descriptors);
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                continue;
+            };
+            let accounted = h1::Accounted { place: Some(self.place()), claim: Some(claim) };
+            let error = match Links::connect(&backend, budget, accounted).await {
+                Ok(call) => {
                     self.note(&backend, None);
-                    return Ok((sender, backend.begin()));
+                    return Ok((call, backend.begin()));
                 }
                 Err(error) => error,
             };
@@ -294,6 +305,9 @@ impl Choice<'_> {
             h2c::Error::Connect(error) => SendError::Connect(error),
             h2c::Error::Timeout => SendError::Timeout(self.route.upstream_timeout),
             h2c::Error::Downstream(error) => SendError::Downstream(error),
+            h2c::Error::Malformed(why) => {
+                SendError::Failed(format!("its answer is malformed: {why}"))
+            }
             h2c::Error::Http(error) => SendError::Failed(format!("its HTTP/2 failed: {error}")),
         }
     }

@@ -1,5 +1,7 @@
 //! TLS from outside: which certificate for which name, which versions, and what is refused.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -9,7 +11,7 @@ use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
 use crate::harness::setup::{write_file, write_pair};
 use crate::harness::tools::{self, stdout};
-use crate::harness::{Client, Origin, Proxy, Setup, Site, Wire, eventually, pki};
+use crate::harness::{Client, Origin, PATIENCE, Proxy, Setup, Site, Wire, eventually, pki};
 
 fn app() -> Origin {
     let origin = Origin::start();
@@ -111,6 +113,40 @@ fn versions_1_2_and_1_3_and_nothing_older() {
         "ALL:@SECLEVEL=0",
     ]));
     assert!(!output.status.success() || stdout(&output).contains("Cipher is (NONE)"));
+}
+
+/// All that is answered to these bytes.
+fn answer_to(proxy: &Proxy, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(proxy.https()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+/// The library closed without a word (tlsfuzzer: "message skipping").
+#[test]
+fn a_first_message_that_is_no_hello_gets_an_alert() {
+    let origin = app();
+    let proxy = Proxy::to(&origin).start();
+    let finished = [22, 3, 1, 0, 4, 20, 0, 0, 0];
+    assert_eq!(answer_to(&proxy, &finished), [21, 3, 3, 0, 2, 2, 10]);
+}
+
+/// It waited for more until the deadline of the handshake (tlsfuzzer: "heartbeat in handshake").
+#[test]
+fn what_comes_in_one_piece_with_the_hello_is_looked_at_when_it_comes() {
+    let origin = app();
+    let proxy = Proxy::to(&origin).limits("tls_handshake_timeout = '300s'").start();
+    let name = "app.test".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(pki::trusting(&[]), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    let heartbeat = [24, 3, 3, 0, 3, 1, 0, 0];
+    bytes.extend(heartbeat);
+    assert!(!answer_to(&proxy, &bytes).is_empty());
+    proxy.expect_words("a TLS handshake failed: malformed");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::harness::h2_frames::{self, CANCEL, DATA, END_STREAM, Frames, HEADERS, RST_STREAM};
 use crate::harness::socket::{self, Socket};
+use crate::harness::wire::End;
 use crate::harness::wire_tap::Io;
 use crate::harness::{Origin, Proxy, Request, Script, eventually, wait};
 
@@ -213,6 +215,55 @@ fn the_end_of_the_app_ends_the_socket() {
     for socket in &mut sockets {
         socket.say(socket::HANG_UP);
         socket.expect_end();
+    }
+}
+
+/// An app that says three bytes in a tunnel and then, told to, resets or ends its connection.
+fn leaving(by_reset: bool) -> Script {
+    Script::play(move |scene| {
+        let head = scene.hear_head();
+        scene.wire.send(format!("{}bye", socket::accepting(&head)));
+        scene.wire.read_exactly(2);
+        if by_reset {
+            scene.wire.reset_on_drop();
+        }
+    })
+}
+
+/// It was shown to the client as a clean end, as if the app had said all.
+#[test]
+fn a_reset_by_the_app_is_seen_as_one() {
+    for (by_reset, expected) in [(true, End::Cut), (false, End::Closed)] {
+        let origin = leaving(by_reset);
+        let proxy = Proxy::plain_to(&origin).start();
+        for mut wire in [proxy.wire(), proxy.tls_wire()] {
+            wire.send(socket::UPGRADE);
+            assert_eq!(wire.read_answer().status(), 101);
+            assert_eq!(wire.read_exactly(3), b"bye");
+            wire.send("go");
+            assert_eq!(wire.rest(), (Vec::new(), expected));
+        }
+    }
+}
+
+/// The same over HTTP/2, where RFC 8441 §5 names the code.
+#[test]
+fn a_reset_by_the_app_resets_the_stream() {
+    for by_reset in [true, false] {
+        let origin = leaving(by_reset);
+        let proxy = Proxy::plain_to(&origin).start();
+        let mut client = Frames::to(&proxy);
+        client.try_send_all(&h2_frames::websocket(1, "/ws")).unwrap();
+        assert_eq!(client.next_of(HEADERS).status(), Some(200));
+        assert_eq!(client.next_of(DATA).payload, b"bye");
+        client.try_send_all(&h2_frames::data(1, false, "go")).unwrap();
+        let end = client.next_matching(|frame| {
+            frame.stream == 1 && (frame.kind == RST_STREAM || frame.flags & END_STREAM != 0)
+        });
+        match by_reset {
+            true => assert_eq!((end.kind, end.error_code()), (RST_STREAM, CANCEL)),
+            false => assert_eq!((end.kind, end.flags & END_STREAM), (DATA, END_STREAM)),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub fn asked_for(site: &Site, config: &Config) -> Vec<HostPattern> {
     }
     let is_asked = |host: &&HostPattern| {
         is_public(host)
-            && (!is_reserved(host) || !only_public_authorities(config))
+            && (!is_reserved(host) || !only_lets_encrypt(config))
             && choose::can_prove(host, config)
     };
     site.hosts.iter().filter(is_asked).cloned().collect()
@@ -113,8 +113,9 @@ const RESERVED: [&str; 10] = [
     "example.org",
 ];
 
-/// Whether every authority of `config` signs what the whole world can look up, and nothing else.
-pub(super) fn only_public_authorities(config: &Config) -> bool {
+/// Whether nobody but Let's Encrypt is asked, which signs what the whole world can look up.
+#[must_use]
+pub fn only_lets_encrypt(config: &Config) -> bool {
     config.acme.authorities.iter().all(|authority| {
         let host = host_and_port(&authority.directory).map(|(host, _)| host).unwrap_or_default();
         host.ends_with(".letsencrypt.org")

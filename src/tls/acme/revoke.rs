@@ -1,6 +1,6 @@
 //! Revocation (RFC 8555 §7.6): with the account that a certificate was issued to, at the authority
-//! that issued it. What was revoked is remembered with the certificate, so that another is asked for
-//! whatever happens next, or none where nobody wants one.
+//! that issued it. What was revoked is remembered with the certificate, so that another is asked
+//! for whatever happens next, or none where nobody wants one.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

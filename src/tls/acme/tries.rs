@@ -29,7 +29,9 @@ impl Tries {
             Vec::new()
         } else {
             // What cannot be read counts nothing here; who asks an authority is told.
-            ledger::all(vault, &[], &Ledger::default()).unwrap_or_default()
+            let mut ledgers = ledger::all(vault, &[], &Ledger::default()).unwrap_or_default();
+            ledgers.retain(|ledger| !ledger.issued.is_empty() || !ledger.unproved.is_empty());
+            ledgers
         };
         Self { limited, ledgers }
     }

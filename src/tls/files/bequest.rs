@@ -1,4 +1,5 @@
-//! Pairs, and files of rules, that only root could read, for the process that takes this one's place.
+//! Pairs, and files of rules, that only root could read, for the process that takes this one's
+//! place.
 
 use std::io;
 use std::path::PathBuf;

@@ -79,6 +79,6 @@ async fn connect(question: &Question) -> Result<TcpStream, Fault> {
     Err(fault)
 }
 
-fn http(error: hyper::Error) -> Fault {
+fn http(error: impl std::fmt::Display) -> Fault {
     Fault::Http(error.to_string())
 }

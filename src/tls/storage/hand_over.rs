@@ -40,7 +40,7 @@ pub fn hand_over(storage: &Path, to: (u32, u32)) -> Result<(), StorageError> {
 }
 
 /// The folders that this program makes in its storage.
-const OURS: [&str; 3] = ["local", "acme", "hsts"];
+const OURS: [&str; 4] = ["local", "acme", "hsts", "ocsp"];
 
 /// Whom earlier starts may have left files with: root, and nobody.
 const EARLIER: [u32; 2] = [0, 65_534];

@@ -99,6 +99,7 @@ fn request(body: RequestBody) -> Request {
         patience: Patience::new(Duration::from_secs(5), None),
         conversation: Duration::from_secs(75),
         budget: None,
+        asks_for_tunnel: false,
     }
 }
 

@@ -61,6 +61,7 @@ fn request(method: Method) -> h1::Request {
         patience: crate::proxy::patience::Patience::new(Duration::from_secs(10), None),
         conversation: Duration::from_secs(75),
         budget: None,
+        asks_for_tunnel: false,
     }
 }
 
@@ -268,13 +269,13 @@ fn exchanges_and_connections_over_http_2_count() {
         let in_flight = || scene.backends().iter().map(|b| b.in_flight()).collect::<Vec<_>>();
         let mut underway = Vec::new();
         for _ in 0..6 {
-            underway.push(choice.reach_h2c().await.unwrap().1);
+            underway.push(choice.reach_h2c(None).await.unwrap().1);
         }
         assert_eq!(in_flight(), [3, 3]);
         let first = Rc::clone(&scene.backends()[0]);
         underway.retain(|exchange| !Rc::ptr_eq(exchange.backend(), &first));
         for _ in 0..3 {
-            underway.push(choice.reach_h2c().await.unwrap().1);
+            underway.push(choice.reach_h2c(None).await.unwrap().1);
         }
         assert_eq!(in_flight(), [3, 3]);
         let metrics = &scene.worker.metrics;
@@ -330,5 +331,24 @@ fn idle_connections_are_closed_where_descriptors_are_short() {
         assert!(scene.worker.descriptors.is_short());
         scene.worker.release_idle();
         assert!(!scene.worker.descriptors.is_short());
+    });
+}
+
+/// Requests that came at once made a connection each.
+#[test]
+fn connections_over_http_2_are_made_within_the_allowance() {
+    local(async {
+        let silent = app_with(async |stream, _| drop((stream, std::future::pending::<()>().await)));
+        let worker = worker_for(&[format!("h2c://{}", silent.await)], "");
+        let scene = Scene { view: worker.view(), worker, chosen: RefCell::default() };
+        let (route, view) = scene.view.route(0, 0).unwrap();
+        let descriptors = Arc::new(Descriptors::default());
+        descriptors.carry(0);
+        let allowance = &Allowance::new(&descriptors, &Arc::default());
+        let (worker, chosen) = (&scene.worker, &scene.chosen);
+        let choice = Choice { worker, route, view, allowance, chosen };
+        let (one, two) = tokio::join!(choice.reach_h2c(None), choice.reach_h2c(None));
+        assert!(one.is_ok() && two.is_ok());
+        assert_eq!(scene.worker.metrics.upstream_connects.get(), 1);
     });
 }

@@ -82,10 +82,11 @@ fn refusal(proxy: &Proxy, name: &str) -> rustls::Error {
     *refused.downcast::<rustls::Error>().expect("an alert")
 }
 
+const ALERT: rustls::Error = rustls::Error::AlertReceived(AlertDescription::UnrecognisedName);
+
 #[track_caller]
 fn expect_alert(proxy: &Proxy, name: &str) {
-    let alert = rustls::Error::AlertReceived(AlertDescription::UnrecognisedName);
-    assert_eq!(refusal(proxy, name), alert, "{name}");
+    assert_eq!(refusal(proxy, name), ALERT, "{name}");
 }
 
 #[test]
@@ -102,6 +103,24 @@ fn the_first_handshake_of_an_allowed_name_gets_its_certificate() {
     assert!(proxy.path("storage/acme/a.shop.test.pem").exists());
     let other = client.host("b.shop.test").get("/");
     assert_eq!(other.status, 421, "another name has a certificate of its own");
+}
+
+#[test]
+fn who_is_asked_over_tls_is_verified() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, decider) = (app(), Origin::start_tls(&["localhost"]));
+    origin.route("/", "ok");
+    decider.route("/allowed", "yes");
+    let url = format!("https://localhost:{}/allowed", decider.port());
+    let setup = setup(&pebble, "*.shop.test", &origin, &url);
+    let doubting = setup.clone().start();
+    expect_alert(&doubting, "a.shop.test");
+    doubting.expect_words("UnknownIssuer");
+    drop(doubting);
+    let roots = pebble.roots();
+    let proxy = setup.environment("SSL_CERT_FILE", roots.to_str().unwrap()).start();
+    assert_eq!(client(&proxy, &pebble, "a.shop.test").get("/").text(), "ok");
+    assert_eq!(decider.requests().len(), 1);
 }
 
 #[test]
@@ -232,15 +251,36 @@ fn a_restart_serves_from_the_storage_and_asks_nobody() {
     drop(proxy);
     pebble.close();
     decider.allow_nothing();
-    let proxy = setup.start();
-    assert_eq!(proxy.https(), proxy.https());
+    let _proxy = setup.start();
     assert_eq!(client_of.get("/").text(), "ok");
     assert_eq!(decider.asked(), [("a.shop.test".to_owned(), 1)].into());
 }
 
 #[test]
-fn another_process_on_the_same_storage_asks_the_authority_for_nothing() {
+fn what_is_damaged_in_the_storage_is_got_anew() {
     let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, storage) = (app(), storage());
+    let decider = Decider::allowing(&["a.shop.test"]);
+    origin.route("/", "ok");
+    let setup = setup(&pebble, "*.shop.test", &origin, &decider.url());
+    let setup = setup.acme(&kept_in(storage.path()));
+    let mut proxy = setup.clone().start();
+    assert_eq!(client(&proxy, &pebble, "a.shop.test").get("/").text(), "ok");
+    proxy.stop();
+    let entry = storage.path().join("acme/a.shop.test.pem");
+    let text = std::fs::read_to_string(&entry).unwrap();
+    std::fs::write(&entry, &text[..100]).unwrap();
+    let proxy = setup.start();
+    assert_eq!(client(&proxy, &pebble, "a.shop.test").get("/").text(), "ok");
+    proxy.expect_words("a.shop.test.pem is damaged");
+    assert!(storage.path().join("acme/a.shop.test.pem.damaged").exists());
+    assert_eq!(pebble.issued(), 2);
+}
+
+#[test]
+fn another_process_on_the_same_storage_asks_the_authority_for_nothing() {
+    let pebbles = Pebbles::default().with("PEBBLE_VA_SLEEPTIME", "3");
+    let Some(pebble) = pebbles.start() else { return };
     let (origin, storage) = (app(), storage());
     let decider = Decider::allowing(&["a.shop.test"]);
     origin.route("/", "ok");
@@ -249,13 +289,13 @@ fn another_process_on_the_same_storage_asks_the_authority_for_nothing() {
     let one = setup.clone().start();
     let elsewhere = setup.server("http = '127.0.0.1:0'").server("https = '127.0.0.1:0'");
     let other = elsewhere.start();
-    let clients = [&one, &other].map(|proxy| client(proxy, &pebble, "a.shop.test"));
-    // Both at once: one of them gets it, the other waits for the first.
-    let both = clients.map(|client| std::thread::spawn(move || client.get("/").text()));
-    for thread in both {
-        assert_eq!(thread.join().unwrap(), "ok");
-    }
-    assert_eq!((pebble.accounts(), pebble.issued()), (1, 1));
+    let [first, second] = [&one, &other].map(|proxy| client(proxy, &pebble, "a.shop.test"));
+    let first = std::thread::spawn(move || first.get("/").text());
+    // Nobody would find a proof at the other's ports.
+    eventually("an order of the first", || pebble.orders() == 1);
+    assert_eq!(second.get("/").text(), "ok", "it waits for the first");
+    assert_eq!(first.join().unwrap(), "ok");
+    assert_eq!((pebble.accounts(), pebble.orders(), pebble.issued()), (1, 1, 1));
 }
 
 /// An end of the connection would tell the client nothing, and another certificate lies.
@@ -351,7 +391,9 @@ fn what_is_used_and_allowed_is_renewed_and_nothing_else() {
         issued("used.shop.test") >= 3
     });
     assert_eq!((issued("idle.shop.test"), issued("gone.shop.test")), (1, 1));
-    expect_alert(&proxy, "gone.shop.test");
+    eventually_within(TURNS, "an end of what is not allowed any more", || {
+        refusal(&proxy, "gone.shop.test") == ALERT
+    });
     let idle = client(&proxy, &pebble, "idle.shop.test");
     assert_eq!(idle.get("/").text(), "ok", "who comes back gets another");
 }

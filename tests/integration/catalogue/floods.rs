@@ -9,7 +9,7 @@ use crate::harness::h2_frames::{
     HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, data, encode, head, text_block,
 };
 use crate::harness::wire::End;
-use crate::harness::{Body, Proxy, Response, Setup, eventually, eventually_within};
+use crate::harness::{Body, Proxy, Response, Setup, eventually, eventually_within, socket};
 
 /// The rows of this section.
 pub const ROWS: &[Row] = &[
@@ -22,6 +22,7 @@ pub const ROWS: &[Row] = &[
     ("SETTINGS, PING, PRIORITY flood", asking_nothing),
     ("empty frames", empty_frames),
     ("dribble, zero window, internal buffering", no_room),
+    ("tunnels that nobody reads", unread_tunnels),
     ("0-length names", empty_names),
     ("padding, unknown and oversize frames, ids, GOAWAY", games),
 ];
@@ -36,9 +37,13 @@ fn stage(change: impl FnOnce(Setup) -> Setup) -> Stage {
     let origin = echoing();
     origin.handle("/hang", |_| std::future::pending());
     origin.handle("/big", |_| async { Response::new(Body::of_size(64 << 20)) });
+    socket::speak_at(&origin, "/ws", SPOKEN);
     let proxy = change(Proxy::plain_to(&origin)).start();
     Stage::of(origin, proxy)
 }
+
+/// What the app says on a tunnel: more than may wait for the client.
+const SPOKEN: usize = 160 * 1024;
 
 /// Requests that may be open at once.
 const STREAMS: usize = 100;
@@ -67,6 +72,16 @@ fn stream(n: usize) -> u32 {
 
 fn own(proxy: &Proxy) -> u64 {
     proxy.memory_kib("RssAnon:")
+}
+
+/// Its memory, once it holds no more than a moment before.
+fn calm(proxy: &Proxy) -> u64 {
+    let mut last = own(proxy);
+    eventually("memory to grow no longer", || {
+        std::thread::park_timeout(Duration::from_millis(300));
+        own(proxy) <= std::mem::replace(&mut last, own(proxy)) + 64
+    });
+    last
 }
 
 impl Stage {
@@ -148,7 +163,7 @@ impl Stage {
                         frames
                     })
                     .collect();
-                let gained = own(&fresh.proxy).saturating_sub(before) / COUNT;
+                let gained = calm(&fresh.proxy).saturating_sub(before) / COUNT;
                 drop(attackers);
                 eventually("the connections to end", || fresh.proxy.connections_open() == 0);
                 gained
@@ -386,6 +401,32 @@ fn no_room(stage: &Stage) {
         hasty.proxy.access_line(|line| line.contains("GET /big ") && line.contains(" 499 "));
     });
     stage.case("deadlines", || hasty.complaints());
+}
+
+/// What the app said on a tunnel was read ahead of the client, 112 KiB of it on each of a hundred
+/// tunnels, and belonged to no account.
+fn unread_tunnels(stage: &Stage) {
+    let tunnels: Vec<u8> =
+        (0..STREAMS).flat_map(|n| h2_frames::websocket(stream(n), "/ws")).collect();
+    for (name, window) in
+        [("a window of nothing", [0, 0, 0, 0]), ("a window of a byte", [0, 0, 0, 1])]
+    {
+        stage.weighs(&format!("tunnels with {name}"), |client| {
+            client.send(SETTINGS, 0, 0, &[&[0, 4][..], &window].concat());
+            client.try_send_all(&tunnels).unwrap();
+            for _ in 0..STREAMS {
+                assert_eq!(client.next_of(HEADERS).status(), Some(200));
+            }
+            settle(client);
+        });
+    }
+    stage.weighs("tunnels and a closed TCP window", |client| {
+        client.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        client.send(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes());
+        client.try_send_all(&tunnels).unwrap();
+        let first = client.next_of(DATA);
+        assert!(!first.payload.is_empty());
+    });
 }
 
 fn empty_names(stage: &Stage) {

@@ -40,6 +40,11 @@ fn agreement(stage: &Stage) {
         ("Upgrade: websocket\r\n", ""),
         ("Upgrade: websocket", "Upgrade: h2c"),
         ("Upgrade: websocket", "Upgrade: websocket, h2c"),
+        ("Upgrade: websocket", "Upgrade: websocket\r\nUpgrade: websocket"),
+        ("Upgrade: websocket", "Upgrade: websocket\r\nUpgrade: h2c"),
+        ("Connection: Upgrade", "Content-Length: 0\r\nConnection: Upgrade"),
+        ("Connection: Upgrade", "Content-Length: 5\r\nConnection: Upgrade"),
+        ("Connection: Upgrade", "Transfer-Encoding: chunked\r\nConnection: Upgrade"),
         ("101 Switching", "102 Switching"),
     ] {
         let answer = ACCEPTING.replace(from, to);

@@ -323,6 +323,13 @@ pub fn head(stream: u32, is_end: bool, fields: &[(&str, &str)]) -> Vec<u8> {
     encode(HEADERS, flags, stream, &text_block(fields))
 }
 
+/// HEADERS that ask for a WebSocket (RFC 8441 §5).
+pub fn websocket(stream: u32, path: &str) -> Vec<u8> {
+    let protocol = [(":method", "CONNECT"), (":protocol", "websocket")];
+    let place = [GET[1], (":path", path), GET[3], ("sec-websocket-version", "13")];
+    head(stream, false, &[&protocol[..], &place].concat())
+}
+
 /// DATA.
 pub fn data(stream: u32, is_end: bool, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     encode(DATA, if is_end { END_STREAM } else { 0 }, stream, bytes.as_ref())

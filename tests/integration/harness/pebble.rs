@@ -1,6 +1,6 @@
 //! Pebble: an ACME server of another make, with its own DNS. It validates at the ports of the proxy.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -284,20 +284,14 @@ impl Drop for Pebble {
 }
 
 impl Places {
-    /// Ports that are free now: all are held until all are known.
     fn choose() -> Self {
-        let held: Vec<_> = std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap())
-            .filter(|tcp| UdpSocket::bind(tcp.local_addr().unwrap()).is_ok())
-            .take(6)
-            .collect();
-        let port = |index: usize| held[index].local_addr().unwrap().port();
         Self {
-            directory: port(0),
-            management: port(1),
-            dns: port(2),
-            dns_management: port(3),
-            http: port(4),
-            https: port(5),
+            directory: tools::own_port(),
+            management: tools::own_port(),
+            dns: tools::own_port(),
+            dns_management: tools::own_port(),
+            http: tools::own_port(),
+            https: tools::own_port(),
         }
     }
 }

@@ -5,6 +5,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -23,6 +24,14 @@ pub const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upg
 /// The answer that accepts [`UPGRADE`].
 pub const ACCEPTING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// The answer that accepts the request with this head.
+pub fn accepting(head: &str) -> String {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let mut keys = lines.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+    let accept = derive_accept_key(keys.next().expect("a key").1.as_bytes());
+    ACCEPTING.replace("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &accept)
+}
 
 /// A client's end of a WebSocket.
 pub struct Socket {
@@ -46,6 +55,26 @@ pub fn echo_at(origin: &Origin, path: &str) {
                     return;
                 }
             }
+        });
+        accept(&request)
+    });
+}
+
+/// Lets `origin` agree to a tunnel on `path`, say `size` bytes in it, and listen to nothing.
+pub fn speak_at(origin: &Origin, path: &str, size: usize) {
+    origin.handle(path, move |mut request| async move {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let Ok(stream) = upgrade.await else { return };
+            let mut stream = TokioIo::new(stream);
+            let piece = [b'x'; 8 * 1024];
+            for _ in 0..size / piece.len() {
+                if stream.write_all(&piece).await.is_err() {
+                    return;
+                }
+            }
+            let _ = stream.flush().await;
+            std::future::pending::<()>().await;
         });
         accept(&request)
     });

@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -20,8 +21,14 @@ pub fn portcullis(arguments: &[&str]) -> Output {
 /// Runs a command to its end, for a bounded time.
 #[track_caller]
 pub fn run(command: &mut Command) -> Output {
+    run_within(LONG_PATIENCE, command)
+}
+
+/// The same for a command that may take its time.
+#[track_caller]
+pub fn run_within(patience: Duration, command: &mut Command) -> Output {
     command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    wait_within(LONG_PATIENCE, "a command to end", async { command.output().await }).unwrap()
+    wait_within(patience, "a command to end", async { command.output().await }).unwrap()
 }
 
 /// The command `name`, or a word that the test is skipped.

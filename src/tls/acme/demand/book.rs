@@ -17,7 +17,8 @@ const TROUBLE: Duration = Duration::from_secs(5);
 /// For how long a failure of the authority may keep a name from being looked at again.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Questions at once, and in ten seconds. A person who calls a new name is one question.
+/// Questions that are open at once; those that may be asked in one go, all of which come back in
+/// ten seconds. A person who calls a new name is one question.
 const ASKING: usize = 32;
 const QUESTIONS: u32 = 100;
 const QUESTIONS_IN: Duration = Duration::from_secs(10);

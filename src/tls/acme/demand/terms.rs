@@ -9,7 +9,7 @@ use crate::config::{Ask, Config, KeyType, TlsSource};
 use crate::proxy::route::SiteTable;
 use crate::tls::acme::Roots;
 use crate::tls::acme::keeper::{Keeper, Shared};
-use crate::tls::acme::names::{Wanted, only_public_authorities};
+use crate::tls::acme::names::{Wanted, only_lets_encrypt};
 
 /// The rules of a configuration.
 pub(in crate::tls::acme) struct Terms {
@@ -56,7 +56,7 @@ impl Terms {
             shared,
             sites: SiteTable::new(patterns),
             tls: roots.of(None).ok(),
-            only_public: only_public_authorities(config),
+            only_public: only_lets_encrypt(config),
         })
     }
 

@@ -15,9 +15,18 @@ const HTTP: u16 = 80;
 /// The most addresses that are asked for our token.
 const MOST: usize = 4;
 
-/// What is odd about a name that is to be proved at this host; its addresses are asked for a token
-/// where there is somewhere to show it.
-pub(super) async fn look(name: &str, pending: Option<&Arc<Pending>>) -> Vec<String> {
+/// What is odd about a name that is to be proved at this host, in words.
+#[derive(Default)]
+pub(super) struct Odd {
+    /// About its addresses.
+    pub(super) address: Option<String>,
+    /// About their port 80.
+    pub(super) port: Vec<String>,
+}
+
+/// Looks where a name leads; its addresses are asked for a token where there is somewhere to show
+/// it.
+pub(super) async fn look(name: &str, pending: Option<&Arc<Pending>>) -> Odd {
     let addresses = tokio::net::lookup_host((name, 0)).await;
     let addresses = addresses.map(|all| {
         let mut all: Vec<IpAddr> = all.map(|one| one.ip()).collect();
@@ -40,12 +49,12 @@ pub(super) async fn look(name: &str, pending: Option<&Arc<Pending>>) -> Vec<Stri
     // Whoever has our token leads here, whatever is between.
     let is_ours = |address: IpAddr| answers.contains(&(address, Answer::Ours));
     let is_here = |address| if is_ours(address) { Some(true) } else { is_here(address) };
-    let mut found: Vec<String> = judge(name, addresses, is_here).into_iter().collect();
-    found.extend(answers.iter().filter_map(|(_, answer)| match answer {
+    let address = judge(name, addresses, is_here);
+    let other = |(_, answer): &(IpAddr, Answer)| match answer {
         Answer::Other(words) => Some(words.clone()),
         Answer::Ours | Answer::Unknown => None,
-    }));
-    found
+    };
+    Odd { address, port: answers.iter().filter_map(other).collect() }
 }
 
 /// What is odd about the addresses of `name`.

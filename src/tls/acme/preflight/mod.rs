@@ -1,7 +1,7 @@
-//! What can be seen from here while an authority is asked: whether a name leads to this host, whether
-//! port 80 there answers with our own token, and whether the DNS allows this authority (CAA). It is
-//! advice that stands beside a failure, and never keeps anybody from asking nor lets anybody wait:
-//! behind a router this host does not see what others see.
+//! What can be seen from here while an authority is asked: whether a name leads to this host,
+//! whether port 80 there answers with our own token, and whether the DNS allows this authority
+//! (CAA). It is advice that stands beside a failure, and never keeps anybody from asking nor lets
+//! anybody wait: behind a router this host does not see what others see.
 
 mod address;
 mod port;
@@ -21,6 +21,7 @@ use super::challenge::dns::lookup;
 use super::challenge::pending::Pending;
 use super::names::is_reserved_name;
 use super::transport::Transport;
+use address::Odd;
 use caa::{Asker, Found};
 
 /// For all names of a certificate together, from the beginning.
@@ -62,8 +63,7 @@ struct Seen {
 struct Name {
     place: usize,
     name: String,
-    /// What is odd about its addresses.
-    odd: Vec<String>,
+    odd: Odd,
     caa: Found,
 }
 
@@ -86,10 +86,16 @@ impl Preflight {
         let mut words: Vec<String> = Vec::new();
         for name in &seen.names {
             // Where names are proved in the DNS nobody looks at their addresses.
-            words.extend(name.odd.iter().filter(|_| solver != Solver::Dns).cloned());
-            words.extend(name.caa.judge(&name.name, &asker));
+            let address = name.odd.address.iter().filter(|_| solver != Solver::Dns);
+            let port = name.odd.port.iter().filter(|_| solver == Solver::Http);
+            let caa = name.caa.judge(&name.name, &asker);
+            for word in address.chain(port).cloned().chain(caa) {
+                // The records of one domain are those of many names.
+                if !words.contains(&word) {
+                    words.push(word);
+                }
+            }
         }
-        words.dedup();
         (!words.is_empty()).then(|| words.join("; "))
     }
 }
@@ -137,7 +143,7 @@ async fn look_at(
     let odd = async {
         match looks_here && !name.starts_with("*.") {
             true => address::look(&name, pending.as_ref()).await,
-            false => Vec::new(),
+            false => Odd::default(),
         }
     };
     let caa = async {
@@ -156,4 +162,55 @@ async fn identities(sight: &Sight) -> Vec<String> {
     let named = about.pointer("/meta/caaIdentities").and_then(Value::as_array);
     let named = named.into_iter().flatten().filter_map(Value::as_str);
     named.map(str::to_ascii_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(names: &[&str]) -> Preflight {
+        let odd = |name: &str| Odd {
+            address: Some(format!("{name} leads elsewhere")),
+            port: vec![format!("port 80 is closed for {name}")],
+        };
+        let failing = || Found::Failing { domain: "shop.de".to_owned() };
+        let names = names.iter().enumerate().map(|(place, name)| Name {
+            place,
+            name: (*name).to_owned(),
+            odd: odd(name),
+            caa: failing(),
+        });
+        let seen = Seen { names: names.collect(), identities: Vec::new() };
+        let looking = tokio::spawn(async { Seen::default() });
+        Preflight { looking, seen: Some(seen), account: String::new() }
+    }
+
+    #[tokio::test]
+    async fn each_way_of_proof_is_told_what_stands_in_its_own_way() {
+        let mut seen = seen(&["a.shop.de", "b.shop.de"]);
+        let http = seen.words(Solver::Http).await.unwrap();
+        let alpn = seen.words(Solver::TlsAlpn).await.unwrap();
+        let dns = seen.words(Solver::Dns).await.unwrap();
+        assert!(http.contains("a.shop.de leads elsewhere; port 80 is closed for a.shop.de; the"));
+        assert!(alpn.contains("b.shop.de leads elsewhere") && !alpn.contains("port 80"), "{alpn}");
+        assert!(dns.starts_with("the name server fails when it is asked for the CAA"), "{dns}");
+        for words in [http, alpn, dns] {
+            assert_eq!(words.matches("CAA").count(), 1, "once for all names: {words}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_odd_is_no_word_and_reserved_names_are_looked_up_nowhere() {
+        let roots = rustls::RootCertStore::empty();
+        let tls = crate::tls::client::with_roots(roots).unwrap();
+        let mut preflight = Preflight::begin(Sight {
+            names: vec!["shop.test".to_owned(), "*.shop.test".to_owned()],
+            solvers: vec![Solver::Http, Solver::Dns],
+            pending: Arc::default(),
+            transport: Transport::new(tls),
+            directory: "https://ca.test/dir".to_owned(),
+            account: String::new(),
+        });
+        assert_eq!(preflight.words(Solver::Http).await, None);
+    }
 }

@@ -1,5 +1,5 @@
-//! Whether port 80 of an address answers for a name with a token of our own: as an authority sees it
-//! by http-01 (RFC 8555 §8.3), from where this host is.
+//! Whether port 80 of an address answers for a name with a token of our own: as an authority sees
+//! it by http-01 (RFC 8555 §8.3), from where this host is.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -44,9 +44,8 @@ pub(super) enum Broken {
 
 /// Asks in a datagram, and over TCP where that has no answer or a cut one.
 pub(super) async fn ask(server: SocketAddr, query: &[u8]) -> io::Result<Answer> {
-    match timeout(DATAGRAM, over_udp(server, query)).await {
-        Ok(Ok(Some(answer))) => return Ok(answer),
-        _ => {}
+    if let Ok(Ok(Some(answer))) = timeout(DATAGRAM, over_udp(server, query)).await {
+        return Ok(answer);
     }
     let received = timeout(STREAM, over_tcp(server, query)).await;
     let received = received.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;

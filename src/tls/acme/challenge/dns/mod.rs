@@ -1,5 +1,5 @@
 //! Proofs in the DNS (RFC 8555 §8.4): a TXT record that is written by a signed update of the zone's
-//! own server ([`update`]) or by a program of the operator, waited for until it is seen ([`look`]),
+//! own server (`update`) or by a program of the operator, waited for until it is seen (`look`),
 //! and taken away again.
 
 mod message;

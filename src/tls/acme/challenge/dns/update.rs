@@ -57,14 +57,15 @@ impl<'d> Server<'d> {
         self.change(&place, value, Change::Remove).await
     }
 
-    /// Where `name` leads, and the zone that this is in. A name whose own zone is elsewhere may lead
-    /// here: the server does not know that, but others do.
+    /// Where `name` leads, and the zone that this is in. A name whose own zone is elsewhere may
+    /// lead here: the server does not know that, but others do.
     async fn place_of(&self, name: &Name) -> Result<Place, UpdateError> {
-        let first = self.look_up(name).await;
-        let (end, zone) = match &first {
-            Ok(known) => known.clone(),
-            Err(UpdateError { fault: Fault::Refused(_), .. }) => (name.clone(), None),
-            Err(_) => return first.and_then(|_| Err(self.error(Fault::Garbled))),
+        let (end, zone, refusal) = match self.look_up(name).await {
+            Ok((end, zone)) => (end, zone, None),
+            Err(error) if matches!(error.fault, Fault::Refused(_)) => {
+                (name.clone(), None, Some(error))
+            }
+            Err(error) => return Err(error),
         };
         if let Some(zone) = zone {
             return self.within(end, zone);
@@ -72,8 +73,8 @@ impl<'d> Server<'d> {
         let lookout = Lookout::by(&self.dns.resolvers);
         let end = if end == *name { lookout.canonical(name).await.unwrap_or(end) } else { end };
         if end == *name {
-            first?;
-            return Err(self.error(Fault::NoZone(name.to_string())));
+            let none = || self.error(Fault::NoZone(name.to_string()));
+            return Err(refusal.unwrap_or_else(none));
         }
         let led = |error| UpdateError { led: Some((name.to_string(), end.to_string())), ..error };
         let (end, zone) = self.look_up(&end).await.map_err(led)?;

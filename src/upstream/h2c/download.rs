@@ -1,0 +1,203 @@
+//! An answer's body on its way out of an HTTP/2 stream.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::{FlowControl, RecvStream};
+use http_body::{Frame, SizeHint};
+
+use super::links::Grant;
+use super::upload::Upload;
+use crate::downstream::budget::RATION;
+use crate::proxy::request_body::Watch;
+use crate::upstream::h1::SILENCE;
+use crate::upstream::pool::Underway;
+use crate::upstream::response::FIELDS;
+use crate::worker::deadline::Deadline;
+
+/// An answer's body as its stream gives it.
+#[derive(Debug)]
+pub struct Answer {
+    /// `None` where there must not be a body, whatever comes.
+    stream: Option<RecvStream>,
+    is_data_over: bool,
+    /// What is to come, where that is known.
+    left: Option<u64>,
+    grant: Arc<Grant>,
+    upload: Upload,
+}
+
+/// An answer's body. As long as it lives, the exchange counts.
+#[derive(Debug)]
+pub struct Download {
+    answer: Answer,
+    deadline: Deadline,
+    /// Over the request's body, which may still be on its way.
+    watch: Rc<Watch>,
+    /// How far that was when the answer's silence began, and whether it was over.
+    silent_at: Option<(u64, bool)>,
+    /// The longest silence of both sides while the request is not whole.
+    conversation: Duration,
+    _underway: Underway,
+}
+
+/// Why an answer's body broke off.
+#[derive(Debug)]
+pub enum Broken {
+    /// The connection or the stream failed, or ended before the answer did.
+    Http(h2::Error),
+    /// Its trailers are no trailers.
+    Malformed(&'static str),
+    /// The application said nothing for an hour.
+    Silent,
+    /// Neither side said anything for `limits.idle_timeout`, and the request is not whole.
+    Idle,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Http(error) => write!(f, "the application broke off its answer: {error}"),
+            Broken::Malformed(why) => write!(f, "the application's answer is malformed: {why}"),
+            Broken::Silent => f.write_str("the application fell silent within its answer"),
+            Broken::Idle => f.write_str("over limits.idle_timeout within an exchange"),
+        }
+    }
+}
+
+impl Answer {
+    /// What comes on `stream`, whose head told the `length`.
+    #[must_use]
+    pub fn new(
+        stream: Option<RecvStream>,
+        length: Option<u64>,
+        grant: Grant,
+        upload: Upload,
+    ) -> Self {
+        let grant = Arc::new(grant);
+        Self { stream, is_data_over: false, left: length, grant, upload }
+    }
+
+    /// An end is one only where the stream has ended: a reset is a cut, also with NO_ERROR, which
+    /// may follow a whole answer but not replace its end (RFC 9113 §8.1).
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        if !self.is_data_over {
+            match ready!(stream.poll_data(cx)) {
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(self.lend(data))))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(Broken::Http(error)))),
+                None => self.is_data_over = true,
+            }
+        }
+        Poll::Ready(match ready!(stream.poll_trailers(cx)) {
+            Ok(Some(fields)) if fields.len() > FIELDS => {
+                Some(Err(Broken::Malformed("it has more than 128 trailer fields")))
+            }
+            Ok(fields) => fields.map(|fields| Ok(Frame::trailers(fields))),
+            Err(error) => Some(Err(Broken::Http(error))),
+        })
+    }
+
+    /// The same bytes; only when they are gone may the application send as many more.
+    fn lend(&mut self, data: Bytes) -> Bytes {
+        let Some(stream) = &mut self.stream else { return data };
+        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        let is_last = stream.is_end_stream();
+        let flow = stream.flow_control();
+        if data.is_empty() || (is_last && data.len() <= RATION) {
+            let _ = flow.release_capacity(data.len());
+            return data;
+        }
+        let (flow, grant) = (flow.clone(), Arc::clone(&self.grant));
+        Bytes::from_owner(Piece { data, flow, _grant: grant })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.is_end_stream() {
+            self.upload.leave();
+        }
+    }
+}
+
+/// A piece of an answer, which takes up a part of its stream's window.
+struct Piece {
+    data: Bytes,
+    flow: FlowControl,
+    _grant: Arc<Grant>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // It fails when the stream is over, and nothing is to be released any more.
+        let _ = self.flow.release_capacity(self.data.len());
+    }
+}
+
+impl Download {
+    /// The body of an `answer` to a request whose own body `watch` watches over.
+    #[must_use]
+    pub fn new(
+        answer: Answer,
+        deadline: Deadline,
+        watch: Rc<Watch>,
+        conversation: Duration,
+        underway: Underway,
+    ) -> Self {
+        watch.relax();
+        deadline.clear();
+        Self { answer, deadline, watch, silent_at: None, conversation, _underway: underway }
+    }
+
+    /// The next piece, or the trailers; `None` at the end.
+    ///
+    /// # Errors
+    /// When the answer is cut: it must not look whole to the client.
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Poll::Ready(frame) = self.answer.poll_frame(cx) {
+            self.silent_at = None;
+            return Poll::Ready(frame);
+        }
+        let is_whole = self.watch.is_over();
+        let silent_at = Some((self.watch.progress(), is_whole));
+        if std::mem::replace(&mut self.silent_at, silent_at) != silent_at {
+            self.deadline.set(if is_whole { SILENCE } else { self.conversation });
+        }
+        ready!(self.deadline.poll(cx));
+        Poll::Ready(Some(Err(if is_whole { Broken::Silent } else { Broken::Idle })))
+    }
+
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    /// How much is to come, where that is known.
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
+        match self.answer.left {
+            _ if self.is_end_stream() => SizeHint::with_exact(0),
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+}
