@@ -350,7 +350,8 @@ impl AsyncWrite for OverHttp2 {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.send(cx);
-        Poll::Ready(Ok(()))
+        // Where nothing is to be written, this is how it is found out that the client has gone.
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
