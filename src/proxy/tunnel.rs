@@ -209,7 +209,7 @@ impl Half {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
             match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
-                // TLS that ends without a farewell: whether a message was cut is seen by its framing.
+                // TLS without a farewell: whether a message was cut is seen by its framing.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Poll::Ready(result) => result.map_err(Broken::Source)?,
                 Poll::Pending => return Ok(Poll::Pending),
