@@ -2,9 +2,10 @@
 //!
 //! A client opens a hundred streams, lets each answer flow by single bytes or not at all, and what
 //! its applications say piles up here; or it asks with heads of the largest size and lets the
-//! applications hang. Each stream keeps to its own limits, but there are a hundred of them, and
-//! thousands of connections. So everything that a connection makes us hold is counted, and beyond
-//! `COMFORT` its streams are put on short rations.
+//! applications hang; or it makes tunnels of its streams and reads nothing. Each stream keeps to
+//! its own limits, but there are a hundred of them, and thousands of connections. So everything
+//! that a connection makes us hold is counted, and beyond `COMFORT` its streams are put on short
+//! rations.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,6 +11,7 @@ pub mod proxy_protocol;
 pub mod handshake;
 pub mod stream;
 mod sealed;
+mod turns;
 pub mod guard;
 pub mod frames;
 pub mod field_block;

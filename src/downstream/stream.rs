@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::inspection::Inspection;
 use super::sealed::{self, Sealed};
+use super::turns::Turns;
 
 /// What may be put between two writes: a socket that is not blocked has room for it.
 const INJECTED: usize = 4 * 1024;
@@ -40,10 +41,7 @@ struct Shared {
     received: Cell<u64>,
     sent: Cell<u64>,
     blocked: Cell<bool>,
-    /// How often all that was to be sent has been.
-    turns: Cell<u64>,
-    /// Who waits for the next time.
-    waiting: RefCell<Vec<Waker>>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
@@ -76,8 +74,7 @@ impl Stream {
             received: Cell::new(0),
             sent: Cell::new(0),
             blocked: Cell::new(false),
-            turns: Cell::new(0),
-            waiting: RefCell::default(),
+            turns: Turns::default(),
         }))
     }
 
@@ -153,8 +150,7 @@ impl Stream {
         let result = self.poll_send_sealed(&mut io, cx);
         self.0.blocked.set(result.is_pending());
         if result.is_ready() {
-            self.0.turns.set(self.0.turns.get() + 1);
-            self.0.waiting.take().into_iter().for_each(Waker::wake);
+            self.0.turns.end();
         }
         result
     }
@@ -162,15 +158,7 @@ impl Stream {
     /// Ready when the socket has taken all that there was since the turn `after`; with the number
     /// of the turn that it did so in. Under TLS only.
     pub fn poll_turn(&self, cx: &mut Context<'_>, after: Option<u64>) -> Poll<u64> {
-        let turn = self.0.turns.get();
-        if !self.is_blocked() && after != Some(turn) {
-            return Poll::Ready(turn);
-        }
-        let mut waiting = self.0.waiting.borrow_mut();
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
+        self.0.turns.poll(cx, self.is_blocked(), after)
     }
 
     /// Ready when there is something to read, or the peer has ended; takes nothing.

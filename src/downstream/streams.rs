@@ -48,13 +48,30 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
             let watch = Rc::new(Watch::default());
             let mut future = pin!(future);
             poll_fn(|cx| {
-                CURRENT.set(Some(Rc::clone(&watch)));
+                let running = Running::new(&watch);
                 let polled = future.as_mut().poll(cx);
-                CURRENT.set(None);
+                drop(running);
                 if polled.is_pending() { watch.poll_run_down(cx) } else { Poll::Ready(()) }
             })
             .await;
         });
+    }
+}
+
+/// While it lives, a stream's task is running; also where that unwinds, so that what is spawned
+/// next is not taken for its own.
+struct Running;
+
+impl Running {
+    fn new(watch: &Rc<Watch>) -> Self {
+        CURRENT.set(Some(Rc::clone(watch)));
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        CURRENT.set(None);
     }
 }
 
@@ -174,5 +191,22 @@ mod tests {
             .await;
         local.await;
         assert_eq!(metrics.panics.get(), 1);
+        assert!(CURRENT.with_borrow(Option::is_none), "the next stream would be taken for its own");
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_spawns_is_its_tunnels_and_not_run() {
+        let streams = Streams::new(&Arc::new(WorkerMetrics::default()));
+        let local = tokio::task::LocalSet::new();
+        let watch = Rc::new(Watch::default());
+        local
+            .run_until(async {
+                let running = Running::new(&watch);
+                streams.execute(async {});
+                drop(running);
+                watch.take_sending().expect("the sending side").await;
+                assert!(watch.take_sending().is_none());
+            })
+            .await;
     }
 }

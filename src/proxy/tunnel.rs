@@ -211,7 +211,7 @@ impl Half {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch.get_mut(..most).unwrap_or_default());
             match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
-                // TLS that ends without a farewell: whether a message was cut is seen by its framing.
+                // TLS without a farewell: whether a message was cut is seen by its framing.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Poll::Ready(result) => result.map_err(Broken::Source)?,
                 Poll::Pending => return Ok(Poll::Pending),
@@ -352,7 +352,8 @@ impl AsyncWrite for OverHttp2 {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.send(cx);
-        Poll::Ready(Ok(()))
+        // Where nothing is to be written, this is how it is found out that the client has gone.
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

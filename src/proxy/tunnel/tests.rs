@@ -51,6 +51,29 @@ async fn a_sink_that_is_gone_ends_the_tunnel() {
     assert!(matches!(end, Err(Broken::Sink(e)) if e.kind() == io::ErrorKind::BrokenPipe));
 }
 
+/// The sixteen KiB that wait for each application were in nobody's account.
+#[tokio::test]
+async fn a_hundred_applications_that_do_not_listen_make_us_hold_little() {
+    let budget = Some(Budget::default());
+    let mut tunnels = Vec::new();
+    for _ in 0..100 {
+        let (mut client, source) = duplex(64 * 1024);
+        client.write_all(&[b'x'; 64 * 1024]).await.unwrap();
+        let (sink, app) = duplex(64);
+        tunnels.push((client, source, sink, app, Half::new(&budget)));
+    }
+    for (_, source, sink, _, half) in &mut tunnels {
+        let poll = poll_fn(|cx| Poll::Ready(half.poll(source, sink, cx)));
+        assert!(tokio::task::unconstrained(poll).await.unwrap().is_pending());
+    }
+    let held: usize = tunnels.iter().map(|(.., half)| half.pending.capacity()).sum();
+    assert!(held < 420 * 1024, "{held} bytes");
+    let piece = budget.as_ref().map_or(0, Budget::piece);
+    assert!(piece < PIECE_OF_TUNNEL, "{piece}");
+    drop(tunnels);
+    assert_eq!(budget.map(|budget| budget.piece()), Some(PIECE_OF_TUNNEL));
+}
+
 /// An application that agrees to the tunnel and then sends back what it hears.
 async fn echo() -> std::net::SocketAddr {
     app_with(async |mut stream: TcpStream, _| {
