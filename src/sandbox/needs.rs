@@ -395,8 +395,9 @@ mod tests {
         let private = needs(&format!("{other}{site}"), &[]);
         assert!(private.own.contains_key(&14000) && private.names.is_none());
         // Its responder; Let's Encrypt has none.
+        let other = format!("{other}challenges = \"tls-alpn-01\"\n");
+        let private = needs(&format!("{other}{site}"), &[]);
         assert_eq!(private.connect.get(&80).map(String::as_str), Some("server.ocsp"));
-        assert!(!public.connect.contains_key(&80));
         let off = format!("[server]\nocsp = false\n{other}{site}");
         assert!(!needs(&off, &[]).connect.contains_key(&80));
         let dns = "[acme.dns]\nserver = \"192.0.2.53:5353\"\n\

@@ -21,6 +21,7 @@ mod http2;
 mod http2_conformance;
 mod websocket;
 mod grpc;
+mod h2c;
 mod timeouts;
 mod limits;
 mod upstream;

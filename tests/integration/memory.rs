@@ -105,6 +105,28 @@ fn a_hundred_dribbled_answers_hold_two_mib_at_most() {
     assert!(gained <= 2048, "{gained} KiB for each connection");
 }
 
+/// The same from an application that speaks HTTP/2: what it had sent piled up in the windows of its
+/// streams, and nobody counted it.
+#[test]
+fn a_hundred_dribbled_answers_over_h2c_hold_two_mib_at_most() {
+    let origin = Origin::start_h2c();
+    origin.route("/", vec![b'x'; 1 << 20]);
+    let proxy = Proxy::to(&origin).server("workers = 1").start();
+    let gained = gained_by(&proxy, |frames| {
+        frames.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+        for n in 0..100 {
+            frames.send_head(n * 2 + 1, true, &GET);
+        }
+        let mut first_bytes = 0;
+        while first_bytes < 100 {
+            first_bytes += u32::from(frames.next_of(DATA).payload.len() == 1);
+        }
+        frames.send(PING, 0, 0, &[7; 8]);
+        frames.next_of(PING);
+    });
+    assert!(gained <= 2048, "{gained} KiB for each connection");
+}
+
 /// A hundred requests with heads of 12 KiB, to an application that hangs.
 #[test]
 fn a_hundred_large_heads_hold_two_mib_at_most() {
