@@ -23,8 +23,8 @@ use crate::upstream::h1::Accounted;
 use crate::upstream::pool::{Backend, IDLE_AGE};
 
 /// The windows of streams, in bytes, and up to where a client's connection is so well off that its
-/// next stream gets one; the last has no such bound. Two pieces as large as that one fit a buffer of
-/// 8 KiB that the library reads into, which lives as long as one of them does.
+/// next stream gets one; the last has no such bound. Two pieces as large as that one fit one of the
+/// library's buffers of 8 KiB, which lives as long as either.
 const WINDOWS: [(u32, usize); 3] =
     [(256 * 1024, 320 * 1024), (32 * 1024, 352 * 1024), (3840, usize::MAX)];
 
