@@ -145,6 +145,7 @@ const ROWS: &[(&str, &[Row], &[&str])] = &[
             "HPACK bomb",
             "HTTP/2 bomb",
             "unique-header panic",
+            "tunnels that nobody reads",
             "SETTINGS, PING, PRIORITY flood",
             "empty frames",
             "dribble, zero window, internal buffering",
