@@ -1,6 +1,7 @@
 //! `portcullis certs hsts`: how far ramps have come, and the way back down.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
@@ -63,42 +64,60 @@ impl HstsArgs {
     /// # Errors
     /// In words, when it cannot be done.
     pub(super) fn run(&self, config: &Config) -> Result<String, String> {
+        let Some((host, reset)) = self.change() else {
+            let as_json = match &self.verb {
+                Some(HstsVerb::List(args)) => args.json,
+                _ => self.list.json,
+            };
+            return Ok(list(config, as_json));
+        };
+        // By the running server; where none runs, in the storage.
+        let done = by_server(&config.admin.socket, host, reset)
+            .unwrap_or_else(|| set(config, host, reset, SystemTime::now()));
+        done.map(|site| said(&site, reset))
+    }
+
+    /// The same where the configuration cannot be read, as far as a server at `socket` can do it:
+    /// the way back down must not wait for a file to be mended.
+    pub(super) fn run_by_server(&self, socket: &Path) -> Option<Result<String, String>> {
+        let (host, reset) = self.change()?;
+        Some(by_server(socket, host, reset)?.map(|site| said(&site, reset)))
+    }
+
+    /// For which host something is to change, and whether that is a reset.
+    fn change(&self) -> Option<(&str, bool)> {
         match &self.verb {
-            None => Ok(list(config, self.list.json)),
-            Some(HstsVerb::List(args)) => Ok(list(config, args.json)),
-            Some(HstsVerb::Reset(site)) => {
-                let name = change(config, &site.host, true)?;
-                Ok(format!(
-                    "site {name} sends max-age=0 from now on: browsers that come by forget, the \
-                     others remember; leave it so for as long as they were told to\n"
-                ))
-            }
-            Some(HstsVerb::Start(site)) => {
-                let name = change(config, &site.host, false)?;
-                Ok(format!("site {name} begins anew with what its `hsts` says\n"))
-            }
+            Some(HstsVerb::Reset(site)) => Some((&site.host, true)),
+            Some(HstsVerb::Start(site)) => Some((&site.host, false)),
+            Some(HstsVerb::List(_)) | None => None,
         }
     }
 }
 
-/// By the running server; where none runs, in the storage.
-fn change(config: &Config, host: &str, reset: bool) -> Result<String, String> {
+/// The site whose state was changed; `None` where no server runs.
+fn by_server(socket: &Path, host: &str, reset: bool) -> Option<Result<String, String>> {
     let question = Question::Hsts { host: host.to_owned(), reset };
-    match client::ask(&config.admin.socket, &question) {
-        Ok(answer) => match (answer.get("site"), answer.get("error")) {
+    match client::ask(socket, &question) {
+        Ok(answer) => Some(match (answer.get("site"), answer.get("error")) {
             (Some(Value::String(name)), _) => Ok(name.clone()),
             (_, Some(Value::String(error))) => Err(error.clone()),
             _ => Err(format!("the server does not understand: {answer}")),
+        }),
+        Err(error) => match error.source.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => None,
+            _ => Some(Err(error.to_string())),
         },
-        Err(error)
-            if matches!(
-                error.source.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused
-            ) =>
-        {
-            set(config, host, reset, SystemTime::now())
-        }
-        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn said(site: &str, reset: bool) -> String {
+    if reset {
+        format!(
+            "site {site} sends max-age=0 from now on: browsers that come by forget, the others \
+             remember; leave it so for as long as they were told to\n"
+        )
+    } else {
+        format!("site {site} begins anew with what its `hsts` says\n")
     }
 }
 

@@ -26,15 +26,7 @@ pub struct StatusArgs {
 /// something needs a person or nobody answers.
 #[must_use]
 pub fn run(args: &StatusArgs) -> u8 {
-    let socket = match config::load_again(&args.file.config) {
-        Ok(loaded) => loaded.config.admin.socket,
-        // That the file is broken is no reason not to tell how the server is.
-        Err(problems) => {
-            eprint!("{problems}");
-            socket_named_in(&args.file.config)
-        }
-    };
-    let answer = match ask(&socket, &Question::Status) {
+    let answer = match ask(&control_socket(&args.file.config), &Question::Status) {
         Ok(answer) => answer,
         Err(error) => return Stop { code: exit::FAILED, text: error.to_string() }.tell(),
     };
@@ -48,8 +40,20 @@ pub fn run(args: &StatusArgs) -> u8 {
     if needs.is_some_and(Vec::is_empty) { exit::OK } else { exit::FAILED }
 }
 
+/// The control socket of a file. That the file is broken, or lacks a variable of the server's, is
+/// said, and no reason not to ask the server, which runs.
+pub(super) fn control_socket(file: &Path) -> PathBuf {
+    match config::load_again(file) {
+        Ok(loaded) => loaded.config.admin.socket,
+        Err(problems) => {
+            eprint!("{problems}");
+            socket_named_in(file)
+        }
+    }
+}
+
 /// The control socket of a file that is otherwise wrong; the default where it cannot be read.
-fn socket_named_in(file: &Path) -> PathBuf {
+pub(super) fn socket_named_in(file: &Path) -> PathBuf {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let table: Option<toml::Table> = text.parse().ok();
     let named = table.as_ref().and_then(|table| table.get("admin")?.get("socket")?.as_str());

@@ -68,6 +68,16 @@ fn a_reset_leads_down_at_once_and_over_a_restart() {
     assert!(proxy.reload(&[]).status.success());
     assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=0"));
 
+    // The way back down does not wait until somebody has mended the file.
+    let right = std::fs::read_to_string(proxy.path("portcullis.toml")).unwrap();
+    proxy.rewrite_raw(&format!(
+        "{right}\n[[site]]\nhost = 'new.test'\nto = '${{NOBODY_SET_THIS}}'\n"
+    ));
+    let (code, words) = certs_hsts(&proxy, &["reset", "ramp.test"]);
+    assert!(code == Some(0) && words.contains("NOBODY_SET_THIS"), "{words}");
+    assert_ne!(certs_hsts(&proxy, &["list"]).0, Some(0));
+    proxy.rewrite_raw(&right);
+
     // Without a server it stands in the storage.
     proxy.stop();
     let (code, words) = certs_hsts(&proxy, &["start", "ramp.test"]);

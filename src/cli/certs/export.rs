@@ -46,22 +46,44 @@ pub(super) fn export(args: &ExportArgs, now: SystemTime) -> Result<u8, Failure> 
         return Err(failed(format!("{name} has several certificates, name one of: {all}")));
     };
     for path in [&args.cert, &args.key].into_iter().flatten() {
-        if !args.force && fs::symlink_metadata(path).is_ok() {
-            return Err(failed(there(path)));
-        }
+        may_be_written(path, args.force).map_err(failed)?;
     }
     let chain: String = entry.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
-    if let Some(path) = &args.key {
-        let source = entry.places.as_ref().map(|(_, key)| key.as_path());
-        let source = source.ok_or_else(|| failed("its key is kept nowhere".to_owned()))?;
-        let key = private_key(source)?;
-        write(path, &key, 0o600, args.force)?;
-    }
+    let key = match &args.key {
+        Some(path) => {
+            let source = entry.places.as_ref().map(|(_, key)| key.as_path());
+            let source = source.ok_or_else(|| failed("its key is kept nowhere".to_owned()))?;
+            Some((path, private_key(source)?))
+        }
+        None => None,
+    };
     match &args.cert {
         Some(path) => write(path, &chain, 0o644, args.force)?,
         None => say(&chain),
     }
+    // Last: where the chain cannot be written, no key is left about.
+    if let Some((path, key)) = key {
+        write(path, &key, 0o600, args.force)?;
+    }
     Ok(exit::OK)
+}
+
+/// Whether a file may be put there: over nothing without `force`, and never over what is no file.
+fn may_be_written(path: &Path, force: bool) -> Result<(), String> {
+    if path == Path::new("-") {
+        return Err(
+            "`-` names no file here: without --cert the chain goes to standard output, and a \
+                    key only goes to a file"
+                .to_owned(),
+        );
+    }
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() && !there.is_symlink() => {
+            Err(format!("{} is no regular file, and is left as it is", path.display()))
+        }
+        Ok(_) if !force => Err(there(path)),
+        _ => Ok(()),
+    }
 }
 
 /// The private key alone of a file that may hold more.
@@ -134,6 +156,19 @@ mod tests {
         write(&path, "key", 0o600, true).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"key");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// `--cert /dev/null --force` as root made a file of the device.
+    #[test]
+    fn what_is_no_file_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/null"), Path::new("-")] {
+            assert!(may_be_written(path, true).is_err(), "{}", path.display());
+        }
+        assert!(may_be_written(&folder.path().join("new"), false).is_ok());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 
 use super::hsts::HstsArgs;
+use super::status::socket_named_in;
 use crate::config::{self, Config};
 use crate::exit;
 use crate::tls::local_ca::LocalError;
@@ -89,8 +90,17 @@ struct Failure {
 }
 
 fn hsts(args: &HstsArgs) -> Result<u8, Failure> {
-    let config = load_config(&args.file().config)?;
-    let told = args.run(&config);
+    let file = &args.file().config;
+    let told = match load_config(file) {
+        Ok(config) => args.run(&config),
+        Err(wrong) => match args.run_by_server(&socket_named_in(file)) {
+            Some(told) => {
+                let _ = writeln!(io::stderr(), "{}", wrong.message);
+                told
+            }
+            None => return Err(wrong),
+        },
+    };
     let told = told.map_err(|message| Failure { message, code: exit::FAILED })?;
     say(&told);
     Ok(exit::OK)

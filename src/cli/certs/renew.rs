@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use clap::Args;
 use serde_json::Value;
 
-use super::{Failure, load_config, say};
+use super::{Failure, say};
 use crate::cli::ConfigFile;
+use crate::cli::status::control_socket;
 use crate::control::client::{self, Question};
 use crate::exit;
 use crate::tls::facts::instant;
@@ -25,9 +26,8 @@ pub(super) struct RenewArgs {
 
 /// Asks the server; it is the one that knows what is under way.
 pub(super) fn renew(args: &RenewArgs, now: SystemTime) -> Result<u8, Failure> {
-    let config = load_config(&args.file.config)?;
     let question = Question::Renew { name: args.name.clone(), force: args.force };
-    let answer = client::ask(&config.admin.socket, &question).map_err(|error| {
+    let answer = client::ask(&control_socket(&args.file.config), &question).map_err(|error| {
         let is_none =
             matches!(error.source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
         let hint = "; nothing was asked for: the next start renews what is due by then";
