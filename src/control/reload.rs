@@ -95,8 +95,8 @@ impl Plane {
         self.publish(Arc::new(state)).await;
         self.registry.retain(&self.state.config.sites);
         self.keep_certificates();
-        self.acceptor.listen(listeners.clone()).await;
-        self.listeners = listeners;
+        self.listeners.clone_from(&listeners);
+        self.acceptor.listen(listeners).await;
         self.configured = SystemTime::now();
         if let Some(listener) = metrics {
             self.metrics = listener;
@@ -198,8 +198,8 @@ impl Plane {
             share(leaving, false);
             match bound {
                 Ok(socket) => {
-                    let address = socket.local_addr().map_err(|error| error.to_string())?;
-                    let listener = BoundListener { kind, listen, address, socket };
+                    let listener = BoundListener::own(kind, listen, socket);
+                    let listener = listener.map_err(|error| error.to_string())?;
                     share(&[&listener], false);
                     return Ok(vec![listener]);
                 }

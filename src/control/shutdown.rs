@@ -22,8 +22,9 @@ impl Plane {
         tracing::info!("stopping: what is open has {grace:?}");
         let open = self.admission.open();
         self.notifier.stopping(&format!("stopping: {open} connections have {grace:?}"));
-        self.acceptor.listen(Vec::new()).await;
+        // The acceptor is the last to hold them, and closes them when nobody waits there any more.
         self.listeners.clear();
+        self.acceptor.listen(Vec::new()).await;
         let drained = self.tell(Message::Drain);
         tokio::select! {
             () = all(drained) => tracing::info!("stopped: everything had ended"),

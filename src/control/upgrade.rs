@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -111,6 +112,9 @@ impl Plane {
 
     /// Leaves everything that both processes hold to process `pid`.
     fn hand_over_to(&mut self, pid: u32) {
+        for listener in &self.listeners {
+            listener.is_shared.store(true, Ordering::Relaxed);
+        }
         let serving = [self.answering.take(), self.scraping.take()];
         let serving: Vec<_> = serving.into_iter().flatten().collect();
         serving.iter().for_each(AbortHandle::abort);

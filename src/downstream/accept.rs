@@ -30,6 +30,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The most that a closing listener's queue is asked for: as much as it can hold.
 const WAITING: usize = 4096;
 
+/// How long those may take to arrive who were connecting when a listener began to refuse: the way
+/// there and back, for nearly everybody.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+
 /// Connections taken in one turn, so that one listener does not keep the others waiting.
 const TURN: usize = 64;
 
@@ -92,7 +96,8 @@ impl Acceptor {
         Ok(Self { orders })
     }
 
-    /// Accepts on `listeners` only, from when this returns; an empty list closes the door.
+    /// Accepts on `listeners` only, from when this returns; an empty list closes the door. Those that
+    /// leave are closed here, after the last who waited is in, if the caller has let go of them.
     pub async fn listen(&self, listeners: Vec<Arc<BoundListener>>) {
         let (done, when_done) = oneshot::channel();
         if self.orders.send(Order::Listen(listeners, done)).is_ok() {
@@ -104,14 +109,22 @@ impl Acceptor {
 async fn obey(door: &std::rc::Rc<Door>, mut orders: UnboundedReceiver<Order>) {
     let mut loops: Vec<(Arc<BoundListener>, JoinHandle<()>)> = Vec::new();
     while let Some(Order::Listen(listeners, done)) = orders.recv().await {
-        loops.retain(|(listener, accepting)| {
-            let stays = listeners.iter().any(|other| Arc::ptr_eq(listener, other));
-            if !stays {
-                accepting.abort();
-                door.admit_waiting(listener);
-            }
-            stays
-        });
+        let leaves =
+            |listener: &Arc<_>| !listeners.iter().any(|other| Arc::ptr_eq(listener, other));
+        let leaving: Vec<_> = loops.extract_if(.., |(listener, _)| leaves(listener)).collect();
+        let refuses = |(listener, _): &&(Arc<BoundListener>, _)| listener.refuse_newcomers();
+        let refusing: Vec<_> = leaving.iter().filter(refuses).collect();
+        if refusing.iter().any(|(listener, _)| !listener.address.ip().is_loopback()) {
+            tokio::time::sleep(UNDER_WAY).await;
+        }
+        for (listener, accepting) in leaving {
+            accepting.abort();
+            // Its task has a descriptor of its own.
+            let _ = accepting.await;
+            door.admit_waiting(&listener);
+            // Closed where nobody else holds it.
+            drop(listener);
+        }
         for listener in listeners {
             if loops.iter().any(|(running, _)| Arc::ptr_eq(running, &listener)) {
                 continue;
@@ -119,8 +132,6 @@ async fn obey(door: &std::rc::Rc<Door>, mut orders: UnboundedReceiver<Order>) {
             let accepting = accept(std::rc::Rc::clone(door), Arc::clone(&listener));
             loops.push((listener, tokio::task::spawn_local(accepting)));
         }
-        // Aborted loops let go of their sockets when they are polled next.
-        tokio::task::yield_now().await;
         let _ = done.send(());
     }
 }
@@ -260,8 +271,8 @@ mod tests {
     fn listener() -> BoundListener {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let address = socket.local_addr().unwrap();
-        BoundListener { kind: ListenerKind::Http, listen: Listen::Addr(address), address, socket }
+        let listen = Listen::Addr(socket.local_addr().unwrap());
+        BoundListener::own(ListenerKind::Http, listen, socket).unwrap()
     }
 
     fn mailbox() -> (Mailbox, UnboundedReceiver<Message>) {
@@ -335,6 +346,34 @@ mod tests {
         drop(is_given(&mut mail).unwrap());
         let _third = knock(&door, &listener);
         assert!(is_given(&mut mail).is_some(), "there is room again");
+    }
+
+    /// Who connected while a stop closed the door was reset, with a request on the way.
+    #[test]
+    fn who_comes_before_the_door_closes_is_let_in_and_later_ones_are_refused() {
+        let (worker, mut mail) = mailbox();
+        let (door, listener) = (door(vec![worker], 10), listener());
+        let waiting = TcpStream::connect(listener.address).unwrap();
+        assert!(listener.refuse_newcomers());
+        let refused = TcpStream::connect(listener.address).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        door.admit_waiting(&listener);
+        drop(listener);
+        let mut accepted = is_given(&mut mail).unwrap();
+        (&waiting).write_all(b"whole").unwrap();
+        accepted.socket.set_nonblocking(false).unwrap();
+        let mut heard = [0; 5];
+        accepted.socket.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"whole");
+    }
+
+    /// systemd, or a successor, would have stopped to serve with it.
+    #[test]
+    fn a_socket_that_others_have_is_left_open_to_all() {
+        let listener = listener();
+        listener.is_shared.store(true, Ordering::Relaxed);
+        assert!(!listener.refuse_newcomers());
+        TcpStream::connect(listener.address).unwrap();
     }
 
     /// Such a loop spun: every error but those of a shortage was taken for the client's.

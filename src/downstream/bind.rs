@@ -5,6 +5,8 @@ mod errors;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -21,6 +23,9 @@ pub use errors::BindErrors;
 /// clients away during a burst that the acceptor works off within milliseconds.
 const BACKLOG: i32 = 4096;
 
+/// The number of an interface that no host has: they are counted from 1.
+const NOWHERE: Option<NonZeroU32> = NonZeroU32::new(i32::MAX.cast_unsigned());
+
 /// A socket that listens.
 #[derive(Debug)]
 pub struct BoundListener {
@@ -32,6 +37,8 @@ pub struct BoundListener {
     pub address: SocketAddr,
     /// Non-blocking, closed on exec; accepted sockets inherit `TCP_NODELAY`.
     pub socket: TcpListener,
+    /// Whether another process has the same socket: who passed it, or a successor.
+    pub is_shared: AtomicBool,
 }
 
 /// What is spoken on a listener.
@@ -144,9 +151,7 @@ fn bind(
         Listen::Addr(address) => socket(address, Families::One, company),
         Listen::Any(port) => any(port, company),
     };
-    let listener = |socket: TcpListener| {
-        Ok(vec![BoundListener { kind, listen, address: socket.local_addr()?, socket }])
-    };
+    let listener = |socket: TcpListener| Ok(vec![BoundListener::own(kind, listen, socket)?]);
     bound.and_then(listener).map_err(|source| BindError {
         kind,
         listen,
@@ -167,7 +172,28 @@ impl From<Assigned> for BoundListener {
                  where the two differ, the socket has its way"
             );
         }
-        Self { kind, listen, address, socket }
+        Self { kind, listen, address, socket, is_shared: AtomicBool::new(true) }
+    }
+}
+
+impl BoundListener {
+    /// One that no other process has.
+    ///
+    /// # Errors
+    /// When the socket has no address.
+    pub fn own(kind: ListenerKind, listen: Listen, socket: TcpListener) -> io::Result<Self> {
+        let is_shared = AtomicBool::new(false);
+        Ok(Self { kind, listen, address: socket.local_addr()?, socket, is_shared })
+    }
+
+    /// Has the kernel refuse who comes from now on, while those who are connecting still arrive:
+    /// closing alone resets them, and the requests that they have sent are lost. `false` where
+    /// another process serves on, and where the kernel is older than 5.7 (socket(7)).
+    #[must_use]
+    pub fn refuse_newcomers(&self) -> bool {
+        // Bound to an interface that does not exist.
+        !self.is_shared.load(Ordering::Relaxed)
+            && SockRef::from(&self.socket).bind_device_by_index_v4(NOWHERE).is_ok()
     }
 }
 

@@ -203,6 +203,7 @@ mod tests {
             listen: Listen::Any(0),
             address: address.parse().unwrap(),
             socket: TcpListener::bind("127.0.0.1:0").unwrap(),
+            is_shared: false.into(),
         };
         let bound = [at(ListenerKind::Https, "[::]:8443"), at(ListenerKind::Http, "[::]:80")];
         let urls = Urls::of(&hosts, &bound);
