@@ -242,6 +242,11 @@ impl Connection {
         }
     }
 
+    /// Ends with the connection.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+
     /// Waits until the peer has ended the connection.
     #[track_caller]
     pub fn expect_end(&mut self) {

@@ -1,6 +1,7 @@
 //! Requests without a pause from several tasks, beside whatever a test does meanwhile.
 
 use std::error::Error as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -72,7 +73,22 @@ async fn hammer(
             },
         };
         let pending = current.begin(Request::get("/").body(Body::empty()).unwrap());
-        let outcome = match pending.finish().await {
+        let mut head = pin!(pending.finish());
+        let told = tokio::select! {
+            biased;
+            head = &mut head => Some(head),
+            () = current.ended() => None,
+        };
+        let (head, kept) = match told {
+            Some(head) => (head, Some(current)),
+            // A request that is given to the library while the connection ends may stay in between:
+            // it is let go with the sender.
+            None => {
+                drop(current);
+                (head.await, None)
+            }
+        };
+        let outcome = match head {
             Ok(streaming) => streaming.collect().await,
             Err(error) => Err(error),
         };
@@ -81,7 +97,9 @@ async fn hammer(
                 answers.fetch_add(1, Ordering::SeqCst);
                 // A connection that the other side is about to close takes no further request.
                 let lasts = answer.header("connection").as_deref() != Some("close");
-                connection = (keep && lasts && current.takes_more().await).then_some(current);
+                if let Some(mut kept) = kept.filter(|_| keep && lasts) {
+                    connection = kept.takes_more().await.then_some(kept);
+                }
             }
             // The library had not sent it yet when the other side ended the connection in good order.
             Err(error) if error.is_canceled() || is_left_out(&error) => {}
