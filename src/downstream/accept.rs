@@ -96,8 +96,9 @@ impl Acceptor {
         Ok(Self { orders })
     }
 
-    /// Accepts on `listeners` only, from when this returns; an empty list closes the door. Those that
-    /// leave are closed here, after the last who waited is in, if the caller has let go of them.
+    /// Accepts on `listeners` only, from when this returns; an empty list closes the door. Those
+    /// that leave are closed here, after the last who waited is in, if the caller has let go of
+    /// them.
     pub async fn listen(&self, listeners: Vec<Arc<BoundListener>>) {
         let (done, when_done) = oneshot::channel();
         if self.orders.send(Order::Listen(listeners, done)).is_ok() {

@@ -237,8 +237,8 @@ async fn over_http2(
         return Err(SendError::Failed("WebSockets need an HTTP/1.1 application".to_owned()));
     }
     let body = record.take_body();
-    let choice = choice(record, route, view);
-    let (call, underway) = choice.reach_h2c(record.connection().budget.as_ref()).await?;
+    let budget = record.connection().budget.as_ref();
+    let (call, underway) = choice(record, route, view).reach_h2c(budget).await?;
     let wheel = &record.connection().worker.wheel;
     let (body, watch) = body.watched(wheel.deadline(), patience(record));
     let forwarded = forwarded_fields(record, authority);
@@ -251,8 +251,11 @@ async fn over_http2(
         presented.insert(request.headers_mut());
     }
     let (deadline, limit) = (wheel.deadline(), route.upstream_timeout);
+    // The library has the only head now, and drops it once it is written.
+    record.take_headers().clear();
     let answer = h2c::exchange(call, &underway, request, &watch, &deadline, limit).await;
-    let (head, body) = answer.map_err(|error| choice.failed_h2c(error))?.into_parts();
+    let failed = |error| choice(record, route, view).failed_h2c(error);
+    let (head, body) = answer.map_err(failed)?.into_parts();
     let idle = record.view.limits().idle_timeout;
     let body = Download::new(body, deadline, watch, idle, underway);
     let mut headers = head.headers;

@@ -1,5 +1,6 @@
 //! What connections cost while nothing happens on them.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -182,4 +183,35 @@ fn a_hundred_large_heads_of_answers_hold_two_mib_at_most() {
         reader.send_head(n * 2 + 1, true, &GET);
         assert_eq!(reader.next_of(HEADERS).payload[0], 0x88, "a client that reads gets them all");
     }
+}
+
+/// The same, asked for with heads of 6 KiB: each was kept until its answer came, and with it the
+/// piece of the connection that it had come in.
+#[test]
+fn large_heads_and_dribbled_answers_over_h2c_hold_two_mib_at_most() {
+    let origin = Origin::start_h2c();
+    origin.route("/", vec![b'x'; 1 << 20]);
+    let proxy = Proxy::to(&origin).server("workers = 1").start();
+    let gained = gained_by(&proxy, |frames| {
+        frames.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        let sent: Vec<_> = (0..99).map(|_| noise(6144)).collect();
+        for (n, value) in (0..).zip(&sent) {
+            let fields = [&GET[..], &[("x-is-large", value)]].concat();
+            frames.send_head(n * 2 + 1, true, &fields);
+        }
+        let mut answered = 0;
+        while answered < 99 {
+            answered += u32::from(frames.next_of(HEADERS).stream > 0);
+        }
+        frames.send(PING, 0, 0, &[7; 8]);
+        frames.next_of(PING);
+    });
+    assert!(gained <= 2048, "{gained} KiB for each connection");
+}
+
+/// Text that no compression makes small.
+fn noise(size: usize) -> String {
+    let mut random = vec![0; size];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+    random.iter().map(|byte| char::from(b'a' + byte % 16)).collect()
 }

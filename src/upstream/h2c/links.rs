@@ -97,6 +97,11 @@ impl Links {
         accounted: Accounted,
     ) -> Result<Call, Error> {
         let io = connect::connect(backend).await.map_err(Error::Connect)?;
+        // Many may have set out at once; only as many connections are kept as are needed, and no
+        // other ever gets buffers.
+        if let Some(call) = backend.h2c.call(budget) {
+            return Ok(call);
+        }
         let window = window(budget);
         let connection_window = window * STREAMS;
         let (sender, connection) = Builder::new()
@@ -127,10 +132,6 @@ impl Links {
                 link.is_retired.set(true);
             }
         });
-        // Many may have set out at once; only as many connections are kept as are needed.
-        if let Some(call) = backend.h2c.call(budget) {
-            return Ok(call);
-        }
         backend.h2c.0.borrow_mut().push(Rc::clone(&link));
         Ok(Call::on(&link, budget))
     }
