@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -102,9 +103,9 @@ impl fmt::Display for AskError {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
                 write!(f, "the server{process} does not answer within {waited} s")?;
                 if let Some(pid) = self.pid.filter(|pid| is_stopped(*pid)) {
-                    write!(f, ": it is stopped, and `kill -CONT {pid}` has it go on")?;
+                    write!(f, " (it is stopped: `kill -CONT {pid}` has it go on)")?;
                 }
-                Ok(())
+                f.write_str("; it has not begun with this, and will not")
             }
             _ => write!(f, "the control socket {socket} gave no answer: {source}"),
         }
@@ -195,7 +196,7 @@ impl Conversation {
             let most = if self.answer.is_empty() { patience.begin } else { patience.answer };
             let left = most.saturating_sub(since.elapsed());
             if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+                return self.give_up(&mut stream, &mut room);
             }
             let uneasy = UNEASY.saturating_sub(since.elapsed());
             if !is_told && uneasy.is_zero() {
@@ -223,7 +224,61 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// From here on the server cannot tell that it begins, and so does not; whether it has is told
+    /// by what has come until now.
+    fn give_up(&mut self, stream: &mut UnixStream, room: &mut [u8]) -> io::Result<Value> {
+        stream.shutdown(Shutdown::Read)?;
+        let read = stream.read(room).unwrap_or_default();
+        self.answer.extend_from_slice(room.get(..read).unwrap_or_default());
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
 fn is_passing(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(kind, Interrupted | TimedOut | WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Asks in vain; `begins` says whether the server begins with the question.
+    fn in_vain(begins: bool) -> (AskError, UnixStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let soon = Duration::from_millis(300);
+        let asked = std::thread::spawn(move || {
+            let patience = Patience { begin: soon, answer: soon };
+            Conversation::default().hold(&path, &Question::Status, patience, false).unwrap_err()
+        });
+        let (mut stream, _) = listener.accept().unwrap();
+        if begins {
+            stream.write_all(b" ").unwrap();
+        }
+        (asked.join().unwrap(), stream)
+    }
+
+    /// What was asked of a server that was stopped was done once it went on.
+    #[test]
+    fn a_server_finds_out_that_nobody_waits_any_more() {
+        let (error, mut stream) = in_vain(false);
+        let told = error.to_string();
+        let pid = std::process::id();
+        assert!(told.contains(&format!("the server (process {pid}) does not answer")), "{told}");
+        assert!(told.contains("has not begun"), "{told}");
+        let failed = stream.write_all(b" ").unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(error.code(), exit::FAILED);
+    }
+
+    #[test]
+    fn what_was_begun_is_not_called_undone() {
+        let (error, _) = in_vain(true);
+        assert!(error.to_string().contains("may yet be done"), "{error}");
+    }
 }

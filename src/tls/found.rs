@@ -88,3 +88,65 @@ mod base64_der {
         texts.iter().map(decode).collect::<Result<_, _>>().map_err(D::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::tls::certificates::Reason;
+    use crate::tls::testing::DAY;
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn found(source: Source, not_after: SystemTime) -> Found {
+        let info = CertificateInfo {
+            site: "a.test".to_owned(),
+            names: vec!["a.test".to_owned()],
+            issuer: "Somebody".to_owned(),
+            not_before: now() - 30 * DAY,
+            not_after,
+            source: source.clone(),
+        };
+        Found {
+            site: "a.test".to_owned(),
+            hosts: vec!["a.test".to_owned()],
+            source,
+            certificate: Ok(Some(info)),
+            chain: vec![CertificateDer::from(vec![1, 2, 3])],
+            places: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_person_is_called_for_what_is_late_or_wrong_and_not_for_names_on_demand() {
+        let file = || Source::File(PathBuf::from("/c.pem"));
+        assert!(found(file(), now() + 30 * DAY).calls(now()).is_empty());
+        let late = found(file(), now() + 3 * DAY).calls(now());
+        assert_eq!(late, ["the certificate of site a.test ends in 3 days"]);
+        let over = found(Source::LocalAuthority, now() - DAY).calls(now());
+        assert_eq!(over, ["the certificate of site a.test has expired"]);
+        let mut warned = found(file(), now() - DAY);
+        warned.warnings.push("the certificate expired".to_owned());
+        assert_eq!(warned.calls(now()), ["site a.test: the certificate expired"]);
+        assert!(Found { source: Source::OnDemand, ..warned }.calls(now()).is_empty());
+    }
+
+    #[test]
+    fn what_the_server_tells_is_what_it_knows() {
+        let there = found(Source::Acme, now());
+        let text = serde_json::to_string(&there).unwrap();
+        let told: Found = serde_json::from_str(&text).unwrap();
+        assert_eq!((&told.chain, &told.source), (&there.chain, &there.source));
+        assert_eq!(told.certificate.unwrap(), there.certificate.unwrap());
+        let reason = Reason::Told { words: "no".to_owned(), is_permission: true };
+        let error = CertificateError { site: "a.test".to_owned(), reason };
+        let wrong = Found { certificate: Err(error), ..found(Source::Acme, now()) };
+        let told: Found = serde_json::from_str(&serde_json::to_string(&wrong).unwrap()).unwrap();
+        let error = told.certificate.unwrap_err();
+        assert!(error.is_permission() && error.to_string() == "site a.test: no", "{error}");
+    }
+}

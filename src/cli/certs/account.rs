@@ -55,17 +55,13 @@ impl Account {
                 |(message, code)| Failure { message, code },
             ));
         }
-        let code = match &silence {
-            Some((why, code)) => {
-                tell(&format!("{why}; this is what lies in the files and the storage"));
-                Some(*code)
-            }
-            None => None,
-        };
+        if let Some((why, _)) = &silence {
+            tell(&format!("{why}; this is what lies in the files and the storage"));
+        }
         meant.warn("no server answers, and the rest of the file is gone by");
-        let is_wrong = !meant.problems.is_empty();
         let overview = Overview::stored(&meant.config, now);
-        let shortfall = if is_wrong { Some(exit::CONFIG) } else { code };
+        let is_wrong = !meant.problems.is_empty();
+        let shortfall = silence.map(|(_, code)| code).or(is_wrong.then_some(exit::CONFIG));
         Ok(Self { overview, is_live: false, shortfall })
     }
 }

@@ -38,8 +38,8 @@ pub(super) fn list(args: &ListArgs, now: SystemTime) -> Result<u8, Failure> {
     let errors = found.iter().filter_map(|entry| entry.certificate.as_ref().err());
     let is_closed = errors.into_iter().any(CertificateError::is_permission);
     Ok(match shortfall {
+        _ if is_closed => exit::NOT_PERMITTED,
         Some(code) => code,
-        None if is_closed => exit::NOT_PERMITTED,
         None if calls.is_empty() => exit::OK,
         None => exit::FAILED,
     })
