@@ -1,4 +1,4 @@
-//! The configuration that a verb is about, however wrong its file is: a server may run all the same.
+//! The configuration that a verb is about, however wrong its file: a server may run all the same.
 
 use std::io::{self, Write as _};
 use std::path::Path;

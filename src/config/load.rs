@@ -46,10 +46,10 @@ pub fn load_again(path: &Path) -> Result<Loaded, Problems> {
     load_opened(path, File::open(path))
 }
 
-/// What can be had of a file that may be wrong, and what is wrong with it: its sites with at least a
-/// name, and the built-in defaults for what it says wrongly or not at all. Nothing is to be served
-/// from that: it is for whoever looks for what a right file has left, or for the server that runs.
-/// That certificate files may not be read is no mistake, as for [`load_again`].
+/// What can be had of a file that may be wrong, and what is wrong with it: its sites with at least
+/// a name, and the built-in defaults for what it says wrongly or not at all. Nothing is to be
+/// served from that: it is for whoever looks for what a right file has left, or for the server that
+/// runs. That certificate files may not be read is no mistake, as for [`load_again`].
 #[must_use]
 pub fn load_as_far(path: &Path) -> (Config, Problems) {
     let name = path.display().to_string();

@@ -1,5 +1,5 @@
-//! Every certificate of a configuration with what is to come of it, and what of that needs a person:
-//! one account, which the running server gives and the storage, and from which `status` and
+//! Every certificate of a configuration with what is to come of it, and what needs a person: one
+//! account, which the running server gives and the storage, and from which `status` and
 //! `certs list` both take their exit codes.
 
 use std::time::SystemTime;

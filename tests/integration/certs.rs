@@ -116,6 +116,7 @@ fn list_and_status_agree_on_what_needs_a_person() {
         proxy.stop();
         let (code, told, _) = said(&proxy, &["certs", "list", "--json"]);
         let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["told_by"], "storage");
         assert_eq!(
             (code, &told["needs_a_person"]),
             (listed.0, &listed.1),

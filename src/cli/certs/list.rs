@@ -183,7 +183,7 @@ fn as_json(
     };
     json!({
         "version": 1,
-        "server_runs": is_live,
+        "told_by": if is_live { "server" } else { "storage" },
         "certificates": found.iter().map(entry).collect::<Vec<_>>(),
         "needs_a_person": calls,
     })
