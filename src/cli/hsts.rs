@@ -1,16 +1,17 @@
 //! `portcullis certs hsts`: how far ramps have come, and the way back down.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ConfigFile;
-use crate::config::Config;
+use super::meant::{Meant, THE_SERVER};
+use super::{ConfigFile, Stop};
+use crate::config::{self, Config};
 use crate::control::client::{self, Question};
 use crate::control::hsts::set;
+use crate::exit;
 use crate::tls::hsts::told::Told;
 
 #[derive(Args, Debug)]
@@ -50,63 +51,59 @@ struct HstsSite {
 }
 
 impl HstsArgs {
-    /// The configuration that is meant.
-    pub(super) fn file(&self) -> &ConfigFile {
-        match &self.verb {
-            None => &self.list.file,
-            Some(HstsVerb::List(list)) => &list.file,
-            Some(HstsVerb::Reset(site) | HstsVerb::Start(site)) => &site.file,
-        }
-    }
-
-    /// Does it, and says what was done.
+    /// Does it, and says what was done. What the server can do does not wait for a file to be
+    /// mended: it is the way back down.
     ///
     /// # Errors
     /// In words, when it cannot be done.
-    pub(super) fn run(&self, config: &Config) -> Result<String, String> {
-        let Some((host, reset)) = self.change() else {
-            let as_json = match &self.verb {
-                Some(HstsVerb::List(args)) => args.json,
-                _ => self.list.json,
+    pub(super) fn run(&self) -> Result<String, Stop> {
+        let Some((site, reset)) = self.change() else {
+            let args = match &self.verb {
+                Some(HstsVerb::List(args)) => args,
+                _ => &self.list,
             };
-            return Ok(list(config, as_json));
+            return Ok(list(&right(&args.file.config)?, args.json));
         };
-        // By the running server; where none runs, in the storage.
-        let done = by_server(&config.admin.socket, host, reset)
-            .unwrap_or_else(|| set(config, host, reset, SystemTime::now()));
-        done.map(|site| said(&site, reset))
+        let (file, host) = (&site.file.config, &site.host);
+        let meant = Meant::of(file);
+        let question = Question::Hsts { host: host.clone(), reset };
+        let failed = |text| Stop { code: exit::FAILED, text };
+        let name = match client::ask(&meant.config.admin.socket, &question) {
+            Ok(answer) => {
+                meant.warn(THE_SERVER);
+                by_the_server(&answer).map_err(failed)?
+            }
+            // In the storage, which a wrong file may not name.
+            Err(error) if error.is_nobody() => {
+                set(&right(file)?, host, reset, SystemTime::now()).map_err(failed)?
+            }
+            Err(error) => return Err(Stop { code: error.code(), text: error.to_string() }),
+        };
+        Ok(said(&name, reset))
     }
 
-    /// The same where the configuration cannot be read, as far as a server at `socket` can do it:
-    /// the way back down must not wait for a file to be mended.
-    pub(super) fn run_by_server(&self, socket: &Path) -> Option<Result<String, String>> {
-        let (host, reset) = self.change()?;
-        Some(by_server(socket, host, reset)?.map(|site| said(&site, reset)))
-    }
-
-    /// For which host something is to change, and whether that is a reset.
-    fn change(&self) -> Option<(&str, bool)> {
+    /// For which site something is to change, and whether that is a reset.
+    fn change(&self) -> Option<(&HstsSite, bool)> {
         match &self.verb {
-            Some(HstsVerb::Reset(site)) => Some((&site.host, true)),
-            Some(HstsVerb::Start(site)) => Some((&site.host, false)),
+            Some(HstsVerb::Reset(site)) => Some((site, true)),
+            Some(HstsVerb::Start(site)) => Some((site, false)),
             Some(HstsVerb::List(_)) | None => None,
         }
     }
 }
 
-/// The site whose state was changed; `None` where no server runs.
-fn by_server(socket: &Path, host: &str, reset: bool) -> Option<Result<String, String>> {
-    let question = Question::Hsts { host: host.to_owned(), reset };
-    match client::ask(socket, &question) {
-        Ok(answer) => Some(match (answer.get("site"), answer.get("error")) {
-            (Some(Value::String(name)), _) => Ok(name.clone()),
-            (_, Some(Value::String(error))) => Err(error.clone()),
-            _ => Err(format!("the server does not understand: {answer}")),
-        }),
-        Err(error) => match error.source.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => None,
-            _ => Some(Err(error.to_string())),
-        },
+/// The configuration, which has to be right here.
+fn right(file: &Path) -> Result<Config, Stop> {
+    let loaded = config::load(file).map(|loaded| loaded.config);
+    loaded.map_err(|problems| Stop { code: exit::CONFIG, text: problems.to_string() })
+}
+
+/// The site whose state was changed.
+fn by_the_server(answer: &Value) -> Result<String, String> {
+    match (answer.get("site"), answer.get("error")) {
+        (Some(Value::String(name)), _) => Ok(name.clone()),
+        (_, Some(Value::String(error))) => Err(error.clone()),
+        _ => Err(format!("the server does not understand: {answer}")),
     }
 }
 

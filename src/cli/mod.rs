@@ -8,6 +8,7 @@ pub mod status;
 pub mod doctor;
 pub mod certs;
 mod hsts;
+mod meant;
 pub mod audit;
 pub mod ports;
 pub mod demo;

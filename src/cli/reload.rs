@@ -33,7 +33,7 @@ pub fn run(args: &ReloadArgs) -> u8 {
     };
     let answer = match ask(&socket, &Question::Reload { dry_run: args.dry_run }) {
         Ok(answer) => answer,
-        Err(error) => return Stop { code: exit::FAILED, text: error.to_string() }.tell(),
+        Err(error) => return Stop { code: error.code(), text: error.to_string() }.tell(),
     };
     if answer.get("ok") != Some(&Value::Bool(true)) {
         let error = answer.get("error").and_then(Value::as_str).unwrap_or("no reason given");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+use super::meant::{Meant, THE_SERVER};
 use super::{ConfigFile, Stop, say};
-use crate::config::{self, Config};
 use crate::control::client::{Question, ask};
 use crate::exit;
 use crate::tls::acme::names::authority_name;
@@ -23,12 +23,12 @@ pub struct StatusArgs {
 }
 
 /// Asks the server whose control socket the file names; returns the exit code: 0, or 1 when
-/// something needs a person or nobody answers.
+/// something needs a person or nobody answers, and 77 when this user may not ask.
 #[must_use]
 pub fn run(args: &StatusArgs) -> u8 {
     let answer = match ask(&control_socket(&args.file.config), &Question::Status) {
         Ok(answer) => answer,
-        Err(error) => return Stop { code: exit::FAILED, text: error.to_string() }.tell(),
+        Err(error) => return Stop { code: error.code(), text: error.to_string() }.tell(),
     };
     let status = answer.get("status").unwrap_or(&Value::Null);
     if args.json {
@@ -43,22 +43,9 @@ pub fn run(args: &StatusArgs) -> u8 {
 /// The control socket of a file. That the file is broken, or lacks a variable of the server's, is
 /// said, and no reason not to ask the server, which runs.
 pub(super) fn control_socket(file: &Path) -> PathBuf {
-    match config::load_again(file) {
-        Ok(loaded) => loaded.config.admin.socket,
-        Err(problems) => {
-            eprint!("{problems}");
-            socket_named_in(file)
-        }
-    }
-}
-
-/// The control socket of a file that is otherwise wrong; the default where it cannot be read.
-pub(super) fn socket_named_in(file: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let table: Option<toml::Table> = text.parse().ok();
-    let named = table.as_ref().and_then(|table| table.get("admin")?.get("socket")?.as_str());
-    let base = file.parent().unwrap_or(Path::new(""));
-    named.map_or_else(|| Config::defaults().admin.socket, |socket| base.join(socket))
+    let meant = Meant::of(file);
+    meant.warn(THE_SERVER);
+    meant.config.admin.socket
 }
 
 fn print(status: &Value) {

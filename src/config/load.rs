@@ -46,7 +46,32 @@ pub fn load_again(path: &Path) -> Result<Loaded, Problems> {
     load_opened(path, File::open(path))
 }
 
-/// The same of a file that somebody else has opened, or failed to open.
+/// What can be had of a file that may be wrong, and what is wrong with it: its sites with at least
+/// a name, and the built-in defaults for what it says wrongly or not at all. Nothing is to be
+/// served from that: it is for whoever looks for what a right file has left, or for the server that
+/// runs. That certificate files may not be read is no mistake, as for [`load_again`].
+#[must_use]
+pub fn load_as_far(path: &Path) -> (Config, Problems) {
+    let name = path.display().to_string();
+    let bytes = match File::open(path).and_then(read) {
+        Ok(bytes) => bytes,
+        Err(error) => return (Config::defaults(), unreadable(&name, &error)),
+    };
+    let source = Source::new(&name, &String::from_utf8_lossy(&bytes));
+    let mut report = Report::new(&source);
+    let mended = syntax::mend(&source, &mut report);
+    let (tree, _) = DeTable::parse_recoverable(&mended);
+    let env = |name: &str| std::env::var(name).ok();
+    let mut reader = Reader { report: &mut report, env: &env };
+    let file = file::File::read_keys(tree.get_ref(), &mut reader);
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut config = resolve::assemble(&file, base, &mut report);
+    config.sites.retain(|site| !site.hosts.is_empty());
+    report.forget_hidden();
+    (config, report.finish().0)
+}
+
+/// [`load_again`] of a file that somebody else has opened, or failed to open.
 ///
 /// # Errors
 ///

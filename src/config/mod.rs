@@ -50,7 +50,7 @@ pub use ask::Ask;
 pub use authorities::{
     Acme, Authority, ChallengeKind, Dns, Eab, Hook, KeyType, Tsig, TsigAlgorithm, Writer,
 };
-pub use load::{Loaded, load, load_again, load_opened, parse, parse_again};
+pub use load::{Loaded, load, load_again, load_as_far, load_opened, parse, parse_again};
 pub use problems::Problems;
 pub use schema::schema;
 pub use target::Target;

@@ -37,7 +37,8 @@ impl Config {
     }
 }
 
-fn assemble(file: &File, base: &Path, report: &mut Report<'_>) -> Config {
+/// All that a file says, with defaults for what it says wrongly.
+pub(super) fn assemble(file: &File, base: &Path, report: &mut Report<'_>) -> Config {
     let none = file::Server::default();
     let place = file.server.given().map_or(0..0, |at| at.span.clone());
     let server = server(file.server.value().unwrap_or(&none), &place, report);

@@ -1,14 +1,16 @@
 //! The control socket: one question in a line of JSON, one answer in another. Who may open the
 //! socket (mode 0600) may ask.
 
+use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
@@ -24,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Conversations at once: whoever asks beyond that waits until others have been answered.
 const CONVERSATIONS: usize = 64;
+
+/// What tells that a question is begun with: JSON has room for it before an answer (RFC 8259 §2).
+const BEGUN: &[u8] = b" ";
+
+/// How long that may take, for which a socket without anything in it has room.
+const SHORTLY: Duration = Duration::from_secs(1);
 
 /// How long to wait after a failure to accept.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +49,11 @@ pub enum Question {
     Status,
     /// The counters, as Prometheus reads them.
     Metrics,
+    /// The certificates that are served, and what is to come of them.
+    Certificates {
+        /// Whose chain and files are told: a name, or that of a site.
+        name: Option<String>,
+    },
     /// Lead a site's `hsts` down to nothing, or have it begin anew.
     Hsts {
         /// A host of the site.
@@ -73,12 +86,46 @@ pub(super) struct Request {
     pub(super) question: Question,
     /// Where the answer goes.
     pub(super) answer: oneshot::Sender<Value>,
+    /// Who waits for it.
+    asker: Asker,
+}
+
+/// Who waits at the other end of the control socket; `None` for one within this process.
+#[derive(Clone, Debug)]
+struct Asker(Option<Arc<OwnedWriteHalf>>);
+
+impl Asker {
+    /// Tells that the question is begun with, by a blank before the answer, and whether that could
+    /// be told. Who has closed his end, or whose process has ended, is found out by the same system
+    /// call: it fails with `EPIPE`. So what somebody has given up on while this process could not
+    /// answer is not done behind his back when it can.
+    async fn is_there(&self) -> bool {
+        let Some(stream) = &self.0 else { return true };
+        tokio::time::timeout(SHORTLY, send(stream, BEGUN)).await.is_ok_and(|sent| sent.is_ok())
+    }
+}
+
+async fn send(stream: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Plane {
     /// Answers one question.
     pub(super) async fn answer(&mut self, request: Request, sender: &Sender<Request>) {
-        let answer = match request.question {
+        let Request { question, answer: waiting, asker } = request;
+        if !asker.is_there().await {
+            tracing::warn!("nobody waits any more for the answer to {question:?}: nothing is done");
+            return;
+        }
+        let answer = match question {
             Question::Reload { dry_run } => match self.reload(dry_run, sender).await {
                 Ok(changes) => json!({ "ok": true, "changes": changes }),
                 Err(error) => json!({ "ok": false, "error": error }),
@@ -93,20 +140,28 @@ impl Plane {
                 renewed.unwrap_or_else(|error| json!({ "ok": false, "error": error }))
             }
             Question::Revoke { name, reason, renew } => {
-                self.revoke(&name, (reason, renew), request.answer);
+                self.revoke(&name, (reason, renew), waiting);
+                return;
+            }
+            Question::Certificates { name } => {
+                self.tell_certificates(name, waiting);
                 return;
             }
             Question::Metrics => json!({ "ok": true, "metrics": self.metrics() }),
         };
         // Who asked may have gone.
-        let _ = request.answer.send(answer);
+        let _ = waiting.send(answer);
     }
 }
 
-/// Puts a question to the control plane.
+/// Puts a question of this process to the control plane.
 pub(super) async fn ask(sender: &Sender<Request>, question: Question) -> Option<Value> {
+    ask_for(Asker(None), sender, question).await
+}
+
+async fn ask_for(asker: Asker, sender: &Sender<Request>, question: Question) -> Option<Value> {
     let (answer, when_answered) = oneshot::channel();
-    sender.send(Request { question, answer }).await.ok()?;
+    sender.send(Request { question, answer, asker }).await.ok()?;
     when_answered.await.ok()
 }
 
@@ -136,7 +191,8 @@ pub(super) async fn serve(listener: UnixListener, sender: Sender<Request>) {
 }
 
 async fn converse(stream: UnixStream, sender: Sender<Request>) {
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
+    let write = Arc::new(write);
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(QUESTION));
     let asked = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
@@ -144,10 +200,10 @@ async fn converse(stream: UnixStream, sender: Sender<Request>) {
         return;
     }
     let answer = match serde_json::from_str(&line) {
-        Ok(question) => ask(&sender, question).await,
+        Ok(question) => ask_for(Asker(Some(Arc::clone(&write))), &sender, question).await,
         Err(error) => Some(json!({ "ok": false, "error": format!("not a question: {error}") })),
     };
     let Some(answer) = answer else { return };
     let text = format!("{answer}\n");
-    let _ = tokio::time::timeout(PATIENCE, write.write_all(text.as_bytes())).await;
+    let _ = tokio::time::timeout(PATIENCE, send(&write, text.as_bytes())).await;
 }

@@ -3,9 +3,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
 use super::state::State;
 use super::{Plane, files};
 use crate::tls::CertificateError;
+use crate::tls::found::Found;
+use crate::tls::overview::{Overview, needs_a_person, standings_on_demand};
+use crate::tls::wanted::survey_on_demand;
 
 impl Plane {
     /// Reads certificates again where a file has changed or the local authority's time has come.
@@ -22,6 +28,43 @@ impl Plane {
         }
         self.stamps = stamps;
         self.take_certificates().await;
+    }
+
+    /// What of the certificates needs a person, a sentence each.
+    pub(super) fn certificates_in_need(
+        &self,
+        served: &[Found],
+        standings: &[Value],
+        now: SystemTime,
+    ) -> Vec<String> {
+        let error = self.certificate_error.iter();
+        let error = error.map(|error| format!("changed certificates are not served: {error}"));
+        error.chain(needs_a_person(served, standings, now)).collect()
+    }
+
+    /// Answers what is known of certificates. Those on demand may be very many: they are looked at
+    /// beside the control plane.
+    pub(super) fn tell_certificates(&self, name: Option<String>, answer: oneshot::Sender<Value>) {
+        let now = SystemTime::now();
+        let state = Arc::clone(&self.state);
+        let mut certificates = state.certificates.survey(&state.config, name.as_deref(), now);
+        let mut standings = self.by_acme(&self.acme.standings(), now);
+        let needs_a_person = self.certificates_in_need(&certificates, &standings, now);
+        tokio::task::spawn_blocking(move || {
+            let is_meant = |found: &Found| name.as_deref().is_some_and(|name| found.is_named(name));
+            let mut on_demand = survey_on_demand(&state.config, now);
+            for found in on_demand.iter_mut().filter(|found| !is_meant(found)) {
+                found.chain.truncate(1);
+            }
+            certificates.extend(on_demand);
+            standings.extend(standings_on_demand(&state.config, now));
+            let overview = Overview { certificates, standings, needs_a_person };
+            // Who asked may have gone.
+            let _ = answer.send(match serde_json::to_value(&overview) {
+                Ok(overview) => json!({ "ok": true, "overview": overview }),
+                Err(error) => json!({ "ok": false, "error": error.to_string() }),
+            });
+        });
     }
 
     /// Has authorities asked for what the configuration in force wants.

@@ -22,6 +22,7 @@ impl Plane {
     pub(super) fn status(&self) -> Value {
         let now = SystemTime::now();
         let standings = self.acme.standings();
+        let by_acme = self.by_acme(&standings, now);
         let certificates: Vec<Value> = self
             .state
             .certificates
@@ -56,19 +57,19 @@ impl Plane {
             "privileges": self.privileges(),
             "sandbox": self.sandbox.status(),
             "certificates": certificates,
-            "acme": self.by_acme(&standings, now),
+            "acme": by_acme,
             "hsts": self.hsts(),
             "routes": backends.collect::<Vec<_>>(),
             "reload": {
                 "seconds_ago": seconds_since(self.configured, now),
                 "error": self.reload_error,
             },
-            "needs_a_person": self.needs_a_person(now),
+            "needs_a_person": self.needs_a_person(&by_acme, now),
         })
     }
 
     /// How certificates by ACME stand, and the tries that are left.
-    fn by_acme(&self, standings: &[acme::Standing], now: SystemTime) -> Vec<Value> {
+    pub(super) fn by_acme(&self, standings: &[acme::Standing], now: SystemTime) -> Vec<Value> {
         if standings.is_empty() {
             return Vec::new();
         }
@@ -112,7 +113,7 @@ impl Plane {
         })
     }
 
-    fn needs_a_person(&self, now: SystemTime) -> Vec<String> {
+    fn needs_a_person(&self, by_acme: &[Value], now: SystemTime) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
         if let Some(error) = &self.reload_error {
             needs.push(format!("the last reload changed nothing: {error}"));
@@ -126,9 +127,8 @@ impl Plane {
         if self.helper.as_ref().is_none_or(Line::is_gone) {
             needs.push(GONE.to_owned());
         }
-        if let Some(error) = &self.certificate_error {
-            needs.push(format!("changed certificates are not served: {error}"));
-        }
+        let served = self.state.certificates.survey(&self.state.config, None, now);
+        needs.extend(self.certificates_in_need(&served, by_acme, now));
         match self.privileges.look() {
             Ok(proof) if proof.holds() => {}
             Ok(proof) => needs.push(format!("more is held than asked: {proof}: restart")),
@@ -137,16 +137,6 @@ impl Plane {
         // What was there when the sandbox closed may have been replaced since.
         let exceeding = self.needs(&self.state.config).exceeding(&self.sandbox);
         needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
-        for certificate in self.state.certificates.inventory() {
-            if certificate.is_late(now) && certificate.source != Source::StandIn {
-                let days = certificate.days_left(now);
-                needs.push(format!(
-                    "the certificate of site {} ends in {days} days",
-                    certificate.site
-                ));
-            }
-        }
-        needs.extend(self.acme.standings().iter().filter_map(|standing| standing.call(now)));
         for (index, site) in self.state.config.sites.iter().enumerate() {
             let policy = self.state.certificates.policy_of(index);
             let end = policy.and_then(|policy| policy.runs_out());

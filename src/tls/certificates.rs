@@ -2,6 +2,7 @@
 
 mod error;
 mod info;
+mod shown;
 
 use std::collections::HashMap;
 use std::io;
@@ -27,6 +28,7 @@ use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
 pub(super) use error::Reason;
 pub use info::{CertificateInfo, Source};
+use shown::Shown;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
@@ -36,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(3600);
 pub struct Certificates {
     table: Arc<Table>,
     inventory: Vec<CertificateInfo>,
+    /// What is served, for whom.
+    shown: Vec<Shown>,
     loaded: SystemTime,
     /// What was read from files.
     pairs: Vec<Pair>,
@@ -103,6 +107,7 @@ impl Certificates {
         let mut all = Self {
             table: Arc::default(),
             inventory: Vec::new(),
+            shown: Vec::new(),
             loaded: now,
             pairs: Vec::new(),
             issued: HashMap::new(),
@@ -128,7 +133,7 @@ impl Certificates {
         }
         let mut authority = None;
         tell_unprovable(config);
-        for want in wanted(config) {
+        for want in wanted(config).into_iter().map(Arc::new) {
             let policy = under.get(&want.site).copied().unwrap_or_default();
             let obtained = match want.obtain(config, &mut authority, before, now) {
                 Ok(obtained) => obtained,
@@ -137,7 +142,7 @@ impl Certificates {
                         table.inherit(&want.hosts, &kept.table, policy);
                         all.inherit(&want, kept);
                     }
-                    errors.push(CertificateError { site: want.site, reason });
+                    errors.push(CertificateError { site: want.site.clone(), reason });
                     continue;
                 }
             };
@@ -158,6 +163,7 @@ impl Certificates {
                     let leaf = certified.cert.first().cloned();
                     all.issued.extend(leaf.map(|leaf| (stem(&names_of(&want.hosts)), leaf)));
                 }
+                all.shown.push(Shown::new(&want, &source, &certified));
                 all.inventory.extend(want.describe(&certified, source));
             }
         }
@@ -204,6 +210,7 @@ impl Certificates {
         if let Some(leaf) = before.issued.get(&name) {
             self.issued.insert(name, leaf.clone());
         }
+        self.shown.extend(before.shown.iter().filter(|shown| shown.is_of(want)).cloned());
         let is_of = |info: &&CertificateInfo| {
             info.site == want.site
                 && match (&want.from, &info.source) {
@@ -304,6 +311,7 @@ impl Certificates {
         Ok(Self {
             table: Arc::default(),
             inventory: Vec::new(),
+            shown: Vec::new(),
             loaded,
             pairs,
             issued,

@@ -6,6 +6,8 @@
 
 pub mod certificates;
 pub mod wanted;
+pub mod found;
+pub mod overview;
 pub mod files;
 pub mod local_ca;
 pub mod acme;

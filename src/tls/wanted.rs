@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::acme::demand;
@@ -14,31 +13,11 @@ use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Pair};
+use super::found::Found;
 use super::local_ca::{LocalAuthority, LocalError, names_for};
 use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
-
-/// One entry of [`survey`]: a certificate as it is found, without making any.
-#[derive(Debug)]
-pub struct Found {
-    /// The site's name.
-    pub site: String,
-    /// The names that the site asks for.
-    pub hosts: Vec<String>,
-    /// Where the certificate comes from.
-    pub source: Source,
-    /// The certificate; `None` for a local one that the first start will make, and for one that no
-    /// authority has issued yet.
-    pub certificate: Result<Option<CertificateInfo>, CertificateError>,
-    /// It and those of the authorities up to the root, as they are shown; empty where there is
-    /// none.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// The files of the certificate and of its key; `None` where nothing is kept yet.
-    pub places: Option<(PathBuf, PathBuf)>,
-    /// What is not right with it although it can be served.
-    pub warnings: Vec<String>,
-}
 
 /// Looks at every certificate that the configuration needs, writing nothing: for `check` and
 /// `certs list`.
@@ -49,14 +28,20 @@ pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
 }
 
 /// The sites on demand themselves, and what was got for them.
-fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
+#[must_use]
+pub fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
+    let closed = || {
+        let error = Files::at(&config.acme.storage).list().err()?;
+        error.is_permission().then(|| told(error.to_string(), true))
+    };
     let is_so = |site: &&Site| matches!(site.tls, TlsSource::OnDemand(_));
     let sites = config.sites.iter().filter(|_| !config.server.https.is_empty()).filter(is_so);
     let site = |site: &Site| Found {
         site: site.name(),
         hosts: site.hosts.iter().map(ToString::to_string).collect(),
         source: Source::OnDemand,
-        certificate: Ok(None),
+        certificate: closed()
+            .map_or(Ok(None), |reason| Err(CertificateError { site: site.name(), reason })),
         chain: Vec::new(),
         places: None,
         warnings: Vec::new(),
@@ -73,14 +58,14 @@ fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
 pub(super) type Opened = Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>;
 
 /// A certificate that the configuration needs.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Want {
     pub(super) site: String,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) from: From,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum From {
     Files {
         cert: PathBuf,
@@ -196,18 +181,22 @@ impl Want {
         stored::read(&Files::at(&config.acme.storage), &names)
     }
 
-    fn look(self, config: &Config, now: SystemTime) -> Found {
+    fn look(&self, config: &Config, now: SystemTime) -> Found {
         let mut warnings = Vec::new();
         let certified = match &self.from {
             From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
-            From::Acme => Ok(self
-                .stored(config)
-                .unwrap_or_else(|damage| {
-                    // The running program mends it by itself.
+            From::Acme => match self.stored(config) {
+                Ok(stored) => Ok(stored.map(|stored| stored.certified)),
+                Err(Damage::Unreadable(words)) => {
+                    let listed = Files::at(&config.acme.storage).list();
+                    Err(told(words, listed.is_err_and(|error| error.is_permission())))
+                }
+                // The running program mends it by itself.
+                Err(damage @ Damage::Damaged(_)) => {
                     warnings.push(format!("to be got anew: {damage}"));
-                    None
-                })
-                .map(|stored| stored.certified)),
+                    Ok(None)
+                }
+            },
             From::LocalAuthority => match LocalAuthority::open(&config.acme.storage, now) {
                 Ok(None) => Ok(None),
                 Ok(Some(authority)) => match authority.stored(&names_for(&self.hosts), now) {
@@ -221,13 +210,27 @@ impl Want {
                 Err(error) => Err(Reason::Local(Arc::new(error))),
             },
         };
+        let mut found = self.found(certified, config, now);
+        found.warnings.splice(0..0, warnings);
+        found.places = self.places(config, now).filter(|_| !found.chain.is_empty());
+        found
+    }
+
+    /// What is to be said of a certificate; where it is kept is not.
+    pub(super) fn found(
+        &self,
+        certified: Result<Option<Arc<CertifiedKey>>, Reason>,
+        config: &Config,
+        now: SystemTime,
+    ) -> Found {
+        let mut warnings = Vec::new();
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
             warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
         }
         let chain = certified.as_ref().ok().and_then(Option::as_ref).map(|it| it.cert.clone());
         Found {
-            places: self.places(config, now).filter(|_| chain.is_some()),
+            places: None,
             chain: chain.unwrap_or_default(),
             hosts: self.hosts.iter().map(ToString::to_string).collect(),
             source: self.source(),
@@ -237,7 +240,7 @@ impl Want {
                 })
                 .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
             warnings,
-            site: self.site,
+            site: self.site.clone(),
         }
     }
 
@@ -270,7 +273,7 @@ impl Want {
         })
     }
 
-    fn places(&self, config: &Config, now: SystemTime) -> Option<(PathBuf, PathBuf)> {
+    pub(super) fn places(&self, config: &Config, now: SystemTime) -> Option<(PathBuf, PathBuf)> {
         let both = |path: PathBuf| (path.clone(), path);
         match &self.from {
             From::Files { cert, key } => Some((cert.clone(), key.clone())),
@@ -293,6 +296,10 @@ impl Want {
             From::Acme => Source::Acme,
         }
     }
+}
+
+fn told(words: String, is_permission: bool) -> Reason {
+    Reason::Told { words, is_permission }
 }
 
 fn opened<'a>(

@@ -33,6 +33,7 @@ mod certificate_files;
 mod client_certificates;
 mod ocsp;
 mod hsts;
+mod certs;
 mod acme;
 mod reload;
 mod drain;

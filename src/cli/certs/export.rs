@@ -9,14 +9,16 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
+use super::account::Account;
 use super::show::named;
-use super::{Failure, load_config, say};
+use super::{Failure, say};
 use crate::cli::ConfigFile;
 use crate::exit;
-use crate::tls::survey;
 
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
@@ -38,8 +40,8 @@ pub(super) struct ExportArgs {
 /// Writes them; of two files that are asked for neither is written where one may not be.
 pub(super) fn export(args: &ExportArgs, now: SystemTime) -> Result<u8, Failure> {
     let failed = |message| Failure { message, code: exit::FAILED };
-    let config = load_config(&args.file.config)?;
-    let found = named(survey(&config, now), &args.name)?;
+    let account = Account::of(&args.file.config, Some(&args.name), now)?;
+    let found = named(account.overview.certificates, &args.name)?;
     let [entry] = found.as_slice() else {
         let hosts: Vec<String> = found.iter().map(|entry| entry.hosts.join(", ")).collect();
         let (name, all) = (&args.name, hosts.join(" | "));
@@ -53,7 +55,7 @@ pub(super) fn export(args: &ExportArgs, now: SystemTime) -> Result<u8, Failure> 
         Some(path) => {
             let source = entry.places.as_ref().map(|(_, key)| key.as_path());
             let source = source.ok_or_else(|| failed("its key is kept nowhere".to_owned()))?;
-            Some((path, private_key(source)?))
+            Some((path, private_key(source, &entry.chain)?))
         }
         None => None,
     };
@@ -86,11 +88,18 @@ fn may_be_written(path: &Path, force: bool) -> Result<(), String> {
     }
 }
 
-/// The private key alone of a file that may hold more.
-fn private_key(path: &Path) -> Result<String, Failure> {
+/// The private key alone of a file that may hold more, which is that of `chain`: the file may have
+/// changed since the server read it.
+fn private_key(path: &Path, chain: &[CertificateDer<'static>]) -> Result<String, Failure> {
     let text = fs::read(path).map_err(|error| unusable("read", path, &error))?;
     let key = PrivateKeyDer::from_pem_slice(&text)
         .map_err(|error| unusable("read", path, &io::Error::other(error.to_string())))?;
+    let (chain, both) = (chain.to_vec(), key.clone_key());
+    if CertifiedKey::from_der(chain, both, &aws_lc_rs::default_provider()).is_err() {
+        let path = path.display();
+        let message = format!("{path} is not the key of the certificate that is served");
+        return Err(Failure { message, code: exit::FAILED });
+    }
     let label = match &key {
         PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
         PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
@@ -190,7 +199,11 @@ mod tests {
         let params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
         let cert = params.self_signed(&key).unwrap();
         fs::write(&path, key.serialize_pem() + &cert.pem()).unwrap();
-        let text = private_key(&path).unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        let chain = |key| vec![params.self_signed(key).unwrap().der().clone()];
+        let refused = private_key(&path, &chain(&other)).unwrap_err();
+        assert!(refused.message.contains("is not the key of"), "{}", refused.message);
+        let text = private_key(&path, &chain(&key)).unwrap();
         assert!(!text.contains("CERTIFICATE"));
         assert_eq!(
             PrivateKeyDer::from_pem_slice(text.as_bytes()).unwrap().secret_der(),

@@ -5,14 +5,16 @@ use std::time::SystemTime;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::account::Account;
 use super::outlook::{Outlook, Outlooks};
-use super::{Failure, load_config, say};
+use super::{Failure, say};
 use crate::cli::ConfigFile;
 use crate::exit;
 use crate::tls::acme::names::authority_name;
 use crate::tls::facts::{instant, key_of, left, renew_at};
-use crate::tls::wanted::Found;
-use crate::tls::{CertificateError, Source, survey};
+use crate::tls::found::Found;
+use crate::tls::overview::Overview;
+use crate::tls::{CertificateError, Source};
 
 #[derive(Args, Debug)]
 pub(super) struct ListArgs {
@@ -23,29 +25,29 @@ pub(super) struct ListArgs {
     json: bool,
 }
 
-/// Shows it; 1 where something needs a person.
+/// Shows it; 1 where something needs a person, as `status` has it.
 pub(super) fn list(args: &ListArgs, now: SystemTime) -> Result<u8, Failure> {
-    let config = load_config(&args.file.config)?;
-    let found = survey(&config, now);
-    let outlooks = Outlooks::of(&config, now);
+    let Account { overview, is_live, shortfall } = Account::of(&args.file.config, None, now)?;
+    let Overview { certificates: found, standings, needs_a_person: calls } = overview;
+    let outlooks = Outlooks::of(standings, is_live);
     if args.json {
-        say(&format!("{:#}\n", as_json(&found, &outlooks, now)));
+        say(&format!("{:#}\n", as_json(&found, &outlooks, (is_live, &calls), now)));
     } else {
-        say(&as_text(&found, &outlooks, now));
+        say(&as_text(&found, &outlooks, &calls, now));
     }
-    let is_in_order = |entry: &Found| {
-        entry.certificate.is_ok()
-            && entry.warnings.is_empty()
-            // What strangers can make fail is theirs to mend who own the names.
-            && (entry.source == Source::OnDemand
-                || outlooks.find(&entry.hosts).is_none_or(|it| it.call().is_none()))
-    };
-    Ok(if found.iter().all(is_in_order) { exit::OK } else { exit::FAILED })
+    let errors = found.iter().filter_map(|entry| entry.certificate.as_ref().err());
+    let is_closed = errors.into_iter().any(CertificateError::is_permission);
+    Ok(match shortfall {
+        _ if is_closed => exit::NOT_PERMITTED,
+        Some(code) => code,
+        None if calls.is_empty() => exit::OK,
+        None => exit::FAILED,
+    })
 }
 
 const HEAD: [&str; 7] = ["NAMES", "SITE", "ISSUER", "KEY", "VALID UNTIL", "FROM", "RENEWAL"];
 
-fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
+fn as_text(found: &[Found], outlooks: &Outlooks, calls: &[String], now: SystemTime) -> String {
     if found.is_empty() {
         return "no certificates: the configuration has no HTTPS listener\n".to_owned();
     }
@@ -80,7 +82,13 @@ fn as_text(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> String {
             notes += &format!("acme: site {}: {note}\n", entry.site);
         }
     }
-    columns(&rows) + &notes
+    // The rest is told above, beside its reasons.
+    let is_told = |call: &&String| {
+        notes.contains(call.as_str()) || outlooks.calls().any(|told| told == call.as_str())
+    };
+    let needs = calls.iter().filter(|call| !is_told(call));
+    let needs: String = needs.map(|call| format!("needs a person: {call}\n")).collect();
+    columns(&rows) + &notes + &needs
 }
 
 fn is_by_acme(entry: &Found) -> bool {
@@ -133,7 +141,12 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
-fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
+fn as_json(
+    found: &[Found],
+    outlooks: &Outlooks,
+    (is_live, calls): (bool, &[String]),
+    now: SystemTime,
+) -> Value {
     let stamp = |moment| jiff::Timestamp::try_from(moment).map(|t| t.to_string()).ok();
     let entry = |entry: &Found| {
         let outlook = outlooks.find(&entry.hosts).filter(|_| is_by_acme(entry));
@@ -168,5 +181,10 @@ fn as_json(found: &[Found], outlooks: &Outlooks, now: SystemTime) -> Value {
             "warnings": entry.warnings,
         })
     };
-    json!({ "version": 1, "certificates": found.iter().map(entry).collect::<Vec<_>>() })
+    json!({
+        "version": 1,
+        "told_by": if is_live { "server" } else { "storage" },
+        "certificates": found.iter().map(entry).collect::<Vec<_>>(),
+        "needs_a_person": calls,
+    })
 }

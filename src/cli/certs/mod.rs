@@ -1,5 +1,6 @@
 //! `portcullis certs`: what certificates there are, and what can be done with them.
 
+mod account;
 mod list;
 mod outlook;
 mod renew;
@@ -14,9 +15,9 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
+use super::Stop;
 use super::hsts::HstsArgs;
-use super::status::socket_named_in;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problems};
 use crate::exit;
 use crate::tls::local_ca::LocalError;
 use crate::tls::trust::TrustStore;
@@ -90,18 +91,7 @@ struct Failure {
 }
 
 fn hsts(args: &HstsArgs) -> Result<u8, Failure> {
-    let file = &args.file().config;
-    let told = match load_config(file) {
-        Ok(config) => args.run(&config),
-        Err(wrong) => match args.run_by_server(&socket_named_in(file)) {
-            Some(told) => {
-                let _ = writeln!(io::stderr(), "{}", wrong.message);
-                told
-            }
-            None => return Err(wrong),
-        },
-    };
-    let told = told.map_err(|message| Failure { message, code: exit::FAILED })?;
+    let told = args.run().map_err(|Stop { text, code }| Failure { message: text, code })?;
     say(&told);
     Ok(exit::OK)
 }
@@ -119,6 +109,9 @@ fn say(text: &str) {
 }
 
 fn load_config(path: &Path) -> Result<Config, Failure> {
-    let wrong = |problems| Failure { message: format!("{problems}"), code: exit::CONFIG };
-    config::load(path).map(|loaded| loaded.config).map_err(wrong)
+    config::load(path).map(|loaded| loaded.config).map_err(|problems| wrong(&problems))
+}
+
+fn wrong(problems: &Problems) -> Failure {
+    Failure { message: problems.to_string(), code: exit::CONFIG }
 }

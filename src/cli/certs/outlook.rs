@@ -4,17 +4,12 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::control::client;
 use crate::tls::acme::names::authority_name;
-use crate::tls::acme::tries::Tries;
-use crate::tls::acme::vault::Files;
-use crate::tls::acme::{Standing, Wanted, demand, wanted};
 use crate::tls::facts::instant;
 
 /// What is known of every certificate by ACME.
 pub(super) struct Outlooks {
-    /// As [`Tries::tell`] tells it.
+    /// As [`crate::tls::acme::tries::Tries::tell`] tells it.
     standings: Vec<Value>,
     /// Whether a server runs.
     is_live: bool,
@@ -27,28 +22,14 @@ pub(super) struct Outlook<'a> {
 }
 
 impl Outlooks {
-    /// Asks the server of this configuration; where none answers, what it left behind tells.
-    pub(super) fn of(config: &Config, now: SystemTime) -> Self {
-        let wanted = wanted(config);
-        let vault = Files::at(&config.acme.storage);
-        let status = Some(&config.admin.socket).filter(|_| !wanted.is_empty());
-        let mut status = status.and_then(|socket| client::status(socket));
-        let live = status.as_mut().and_then(|it| it.get_mut("acme")).map(Value::take);
-        let is_live = live.is_some();
-        let read = |wanted: &[Wanted]| -> Vec<Value> {
-            if wanted.is_empty() {
-                return Vec::new();
-            }
-            let tries = Tries::of(&config.acme, &vault);
-            let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
-            kept.map(|standing| tries.tell(&standing, now)).collect()
-        };
-        let mut standings = match live {
-            Some(Value::Array(standings)) => standings,
-            _ => read(&wanted),
-        };
-        standings.extend(read(&demand::kept(config)));
+    /// Takes what the server tells, or the storage.
+    pub(super) fn of(standings: Vec<Value>, is_live: bool) -> Self {
         Self { standings, is_live }
+    }
+
+    /// Why persons are needed.
+    pub(super) fn calls(&self) -> impl Iterator<Item = &str> {
+        self.standings.iter().filter_map(|standing| standing.get("needs_a_person")?.as_str())
     }
 
     /// What is known of the certificate for these names.
@@ -92,11 +73,6 @@ impl Outlook<'_> {
     /// Failures since the last success.
     pub(super) fn failures(&self) -> u64 {
         self.standing.get("failures").and_then(Value::as_u64).unwrap_or_default()
-    }
-
-    /// Why a person is needed, where one is.
-    pub(super) fn call(&self) -> Option<&str> {
-        self.standing.get("needs_a_person")?.as_str()
     }
 
     /// Whether it was revoked, and no other is asked for by itself.
@@ -192,7 +168,7 @@ mod tests {
     }
 
     fn outlooks(standing: Value, is_live: bool) -> Outlooks {
-        Outlooks { standings: vec![standing], is_live }
+        Outlooks::of(vec![standing], is_live)
     }
 
     fn left(failed_proofs: u64) -> Value {

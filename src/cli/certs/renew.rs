@@ -1,6 +1,5 @@
 //! `portcullis certs renew`: have the running server ask for certificates now.
 
-use std::io::ErrorKind;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -28,11 +27,9 @@ pub(super) struct RenewArgs {
 pub(super) fn renew(args: &RenewArgs, now: SystemTime) -> Result<u8, Failure> {
     let question = Question::Renew { name: args.name.clone(), force: args.force };
     let answer = client::ask(&control_socket(&args.file.config), &question).map_err(|error| {
-        let is_none =
-            matches!(error.source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
         let hint = "; nothing was asked for: the next start renews what is due by then";
-        let message = format!("{error}{}", if is_none { hint } else { "" });
-        Failure { message, code: exit::FAILED }
+        let message = format!("{error}{}", if error.is_nobody() { hint } else { "" });
+        Failure { message, code: error.code() }
     })?;
     if answer.get("ok") != Some(&Value::Bool(true)) {
         let error = answer.get("error").and_then(Value::as_str).unwrap_or("no reason given");

@@ -1,22 +1,23 @@
 //! `portcullis certs revoke`: have the authority that issued a certificate revoke it.
 
-use std::io::{self, BufRead, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, BufRead, IsTerminal as _, Write as _};
 use std::time::SystemTime;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
-use super::{Failure, load_config, say};
+use super::account::{Account, unanswered};
+use super::{Failure, say, wrong};
 use crate::cli::ConfigFile;
+use crate::cli::meant::{Meant, THE_SERVER};
 use crate::config::Config;
 use crate::control::client::{self, Question};
 use crate::exit;
 use crate::tls::acme::revoke::{Reason, Revocation, find};
-use crate::tls::acme::stored::{self, Stored};
-use crate::tls::acme::vault::Files;
 use crate::tls::acme::{Roots, Wanted};
 use crate::tls::facts::instant;
+use crate::tls::found::Found;
 
 #[derive(Args, Debug)]
 pub(super) struct RevokeArgs {
@@ -43,30 +44,31 @@ fn reasons() -> PossibleValuesParser {
 /// Revokes by the running server; where none runs, with what is in the storage.
 pub(super) fn revoke(args: &RevokeArgs, now: SystemTime) -> Result<u8, Failure> {
     let failed = |message| Failure { message, code: exit::FAILED };
-    let config = load_config(&args.file.config)?;
-    let wanted = find(&config, &args.name).map_err(failed)?;
     let reason = Reason::named(&args.reason).unwrap_or_default();
+    let how = (reason, !args.no_renew);
     if !args.yes {
-        let stored = stored::read(&Files::at(&config.acme.storage), &wanted.names);
-        let stored = stored.map_err(|damage| failed(damage.to_string()))?;
-        confirm(&prompt(&wanted, stored.as_ref(), (reason, !args.no_renew), now))?;
+        let account = Account::of(&args.file.config, Some(&args.name), now)?;
+        let found = account.overview.certificates;
+        confirm(&prompt(&args.name, &found, how, now))?;
     }
+    let meant = Meant::of(&args.file.config);
     let question = Question::Revoke { name: args.name.clone(), reason, renew: !args.no_renew };
-    let (names, directory, is_live) = match client::ask(&config.admin.socket, &question) {
+    let (names, directory, is_live) = match client::ask(&meant.config.admin.socket, &question) {
         Ok(answer) => {
+            meant.warn(THE_SERVER);
             let (names, directory) = by_the_server(&answer).map_err(failed)?;
             (names, directory, true)
         }
-        Err(error)
-            if matches!(
-                error.source.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused
-            ) =>
-        {
-            let revoked = alone(&config, wanted, (reason, !args.no_renew)).map_err(failed)?;
+        Err(error) if error.is_nobody() => {
+            if meant.says_nothing() {
+                return Err(wrong(&meant.problems));
+            }
+            meant.warn("no server runs, and the rest of the file is gone by");
+            let wanted = find(&meant.config, &args.name).map_err(failed)?;
+            let revoked = alone(&meant.config, wanted, how).map_err(failed)?;
             (revoked.0, revoked.1, false)
         }
-        Err(error) => return Err(failed(error.to_string())),
+        Err(error) => return Err(unanswered(&error)),
     };
     say(&format!(
         "{directory} has revoked the certificate for {} ({reason})\n{}\n",
@@ -121,18 +123,21 @@ fn alone(
 }
 
 fn prompt(
-    wanted: &Wanted,
-    stored: Option<&Stored>,
+    name: &str,
+    found: &[Found],
     (reason, renews): (Reason, bool),
     now: SystemTime,
 ) -> String {
-    let names = wanted.names.join(", ");
-    let what = match stored {
-        Some(stored) => {
-            let until = instant(stored.facts.not_after, now);
-            format!("of {}, valid until {until}", stored.facts.issuer)
+    let is_meant = |entry: &&Found| entry.is_named(name) && !entry.chain.is_empty();
+    let known = found.iter().find(is_meant);
+    let names = known.map_or_else(|| name.to_owned(), |entry| entry.hosts.join(", "));
+    let info = known.and_then(|entry| entry.certificate.as_ref().ok()?.as_ref());
+    let what = match info {
+        Some(info) => {
+            let until = instant(info.not_after, now);
+            format!("of {}, valid until {until}", info.issuer)
         }
-        None => "that the server shows".to_owned(),
+        None => "that is kept for it".to_owned(),
     };
     let then = if renews { "another is asked for at once" } else { "no other is asked for" };
     format!(

@@ -9,12 +9,13 @@ use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Failure, load_config, say};
+use super::account::Account;
+use super::{Failure, say};
 use crate::cli::ConfigFile;
 use crate::exit;
+use crate::tls::CertificateError;
 use crate::tls::facts::{Facts, date, key_of, left};
-use crate::tls::survey;
-use crate::tls::wanted::Found;
+use crate::tls::found::Found;
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
@@ -29,8 +30,8 @@ pub(super) struct ShowArgs {
 
 /// Shows every certificate with this name.
 pub(super) fn show(args: &ShowArgs, now: SystemTime) -> Result<u8, Failure> {
-    let config = load_config(&args.file.config)?;
-    let found = named(survey(&config, now), &args.name)?;
+    let account = Account::of(&args.file.config, Some(&args.name), now)?;
+    let found = named(account.overview.certificates, &args.name)?;
     if args.json {
         let all: Vec<Value> = found.iter().map(as_json).collect();
         say(&format!("{:#}\n", json!({ "version": 1, "certificates": all })));
@@ -56,7 +57,7 @@ pub(super) fn named(mut found: Vec<Found>, name: &str) -> Result<Vec<Found>, Fai
         }
     }
     if let Some(error) = found.iter().find_map(|entry| entry.certificate.as_ref().err()) {
-        return failed(error.to_string());
+        return Err(unusable(error));
     }
     found.retain(|entry| !entry.chain.is_empty());
     if found.is_empty() {
@@ -65,6 +66,12 @@ pub(super) fn named(mut found: Vec<Found>, name: &str) -> Result<Vec<Found>, Fai
         ));
     }
     Ok(found)
+}
+
+/// Why a certificate cannot be told of.
+pub(super) fn unusable(error: &CertificateError) -> Failure {
+    let code = if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED };
+    Failure { message: error.to_string(), code }
 }
 
 fn as_text(entry: &Found, now: SystemTime) -> String {

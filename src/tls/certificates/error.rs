@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::tls::facts::date;
 use crate::tls::files::FilesError;
 use crate::tls::local_ca::LocalError;
@@ -39,6 +41,11 @@ pub(in crate::tls) enum Reason {
     Clients(FilesError),
     /// Shared, because one broken authority fails every site that needs it.
     Local(Arc<LocalError>),
+    /// As another process, or another part of this one, tells it.
+    Told {
+        words: String,
+        is_permission: bool,
+    },
 }
 
 impl CertificateError {
@@ -55,6 +62,7 @@ impl CertificateError {
             Reason::Files(error) | Reason::Clients(error) => error.is_permission(),
             Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => false,
             Reason::Local(error) => error.is_permission(),
+            Reason::Told { is_permission, .. } => *is_permission,
         }
     }
 }
@@ -89,7 +97,30 @@ impl fmt::Display for Reason {
                 date(*on)
             ),
             Reason::Local(error) => error.fmt(f),
+            Reason::Told { words, .. } => f.write_str(words),
         }
+    }
+}
+
+/// What goes over the control socket of a [`CertificateError`].
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    site: String,
+    words: String,
+    is_permission: bool,
+}
+
+impl Serialize for CertificateError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (site, words) = (self.site.clone(), self.reason());
+        Wire { site, words, is_permission: self.is_permission() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CertificateError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire { site, words, is_permission } = Wire::deserialize(deserializer)?;
+        Ok(Self { site, reason: Reason::Told { words, is_permission } })
     }
 }
 
@@ -97,7 +128,10 @@ impl std::error::Error for CertificateError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
             Reason::Files(error) | Reason::Clients(error) => Some(error),
-            Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => None,
+            Reason::Expired { .. }
+            | Reason::Early { .. }
+            | Reason::Uncovered { .. }
+            | Reason::Told { .. } => None,
             Reason::Local(error) => Some(&**error),
         }
     }

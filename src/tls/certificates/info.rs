@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::tls::acme::schedule;
 use crate::tls::facts::{days_between, renew_at};
 
@@ -11,7 +13,7 @@ use crate::tls::facts::{days_between, renew_at};
 const DAYS: i64 = 14;
 
 /// One certificate, as `certs list`, `status` and the metrics tell of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateInfo {
     /// The site's name in logs and metrics.
     pub site: String,
@@ -51,7 +53,7 @@ impl CertificateInfo {
 }
 
 /// Where a certificate comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// This PEM file.
     File(PathBuf),

@@ -151,3 +151,20 @@ fn what_cannot_be_revoked_is_told_with_why() {
     assert!(text.contains(&directory) && text.contains("names no more"), "{text}");
     assert!(tools::stdout(&certs(&file, &["show", NAME])).contains("Pebble"), "it is still there");
 }
+
+/// Two revocations that had been killed after a minute were done when the server went on.
+#[test]
+fn a_revocation_that_nobody_waits_for_is_not_done() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let origin = app();
+    let proxy = pebble.setup(site(&origin)).start();
+    expect_issued(&proxy, &pebble);
+    let file = file(&proxy);
+    let (serial, _) = kept(&file);
+    proxy.signal(rustix::process::Signal::STOP);
+    let text = told(&file, &["revoke", NAME, "--yes"], 1);
+    proxy.signal(rustix::process::Signal::CONT);
+    assert!(text.contains("has not begun with this, and will not"), "{text}");
+    proxy.expect_words("nobody waits any more for the answer to Revoke");
+    assert_eq!(pebble.status_of(&serial).0, "Valid");
+}

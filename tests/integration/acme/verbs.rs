@@ -79,6 +79,16 @@ fn certs_list_tells_of_a_name_that_waits_and_why() {
             && output.status.code() == Some(1)
     };
     eventually("the reason", is_told);
+    let needs = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--json", "-c", file.to_str().unwrap()]);
+        let output = tools::portcullis(&all);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), told["needs_a_person"].clone())
+    };
+    let (status, list) = (needs(&["status"]), needs(&["certs", "list"]));
+    assert_eq!(status, list, "of one mind");
+    assert!(list.1[0].as_str().unwrap().starts_with("site shop.test: no certificate could be got"));
     proxy.stop();
     assert!(is_told(), "{}", tools::stdout(&certs(&file, &["list"])));
 }

@@ -38,6 +38,17 @@ pub fn issue_for_key(names: &[&str], key: &KeyPair) -> Pair {
     issue_until(names, key, 2035)
 }
 
+/// Issues a certificate for `names` that is valid from the one moment to the other.
+pub fn issue_between(names: &[&str], (from, until): (SystemTime, SystemTime)) -> Pair {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_before = from.into();
+    params.not_after = until.into();
+    let certificate = params.signed_by(&key, root()).unwrap();
+    Pair { cert: certificate.pem() + &root().pem(), key: key.serialize_pem() }
+}
+
 fn issue_until(names: &[&str], key: &KeyPair, year: i32) -> Pair {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names.clone()).unwrap();

@@ -1,0 +1,64 @@
+//! Every certificate of a configuration with what is to come of it, and what needs a person: one
+//! account, which the running server gives and the storage, and from which `status` and
+//! `certs list` both take their exit codes.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::acme::tries::Tries;
+use super::acme::vault::Files;
+use super::acme::{Standing, Wanted, demand, wanted};
+use super::found::Found;
+use super::wanted::survey;
+use crate::config::Config;
+
+/// All that is known.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Overview {
+    /// The certificates.
+    pub certificates: Vec<Found>,
+    /// How those by ACME stand, as [`Tries::tell`] tells it.
+    pub standings: Vec<Value>,
+    /// What a person is to do something about, a sentence each.
+    pub needs_a_person: Vec<String>,
+}
+
+impl Overview {
+    /// From the files and the storage of a configuration, where no server runs that could tell.
+    /// Nothing is written.
+    #[must_use]
+    pub fn stored(config: &Config, now: SystemTime) -> Self {
+        let certificates = survey(config, now);
+        let mut standings = standings(config, &wanted(config), now);
+        let needs_a_person = needs_a_person(&certificates, &standings, now);
+        standings.extend(standings_on_demand(config, now));
+        Self { certificates, standings, needs_a_person }
+    }
+}
+
+/// What of certificates needs a person, a sentence each: `standings` are those of certificates that
+/// are not on demand.
+#[must_use]
+pub fn needs_a_person(certificates: &[Found], standings: &[Value], now: SystemTime) -> Vec<String> {
+    let failed = standings.iter().filter_map(|standing| standing.get("needs_a_person")?.as_str());
+    let calls = certificates.iter().flat_map(|found| found.calls(now));
+    calls.chain(failed.map(str::to_owned)).collect()
+}
+
+/// How certificates on demand stand, as they are kept.
+#[must_use]
+pub fn standings_on_demand(config: &Config, now: SystemTime) -> Vec<Value> {
+    standings(config, &demand::kept(config), now)
+}
+
+fn standings(config: &Config, wanted: &[Wanted], now: SystemTime) -> Vec<Value> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let vault = Files::at(&config.acme.storage);
+    let tries = Tries::of(&config.acme, &vault);
+    let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
+    kept.map(|standing| tries.tell(&standing, now)).collect()
+}
