@@ -13,6 +13,7 @@ use crate::tls::acme::vault::Files;
 use crate::tls::certificates::{CertificateInfo, Source};
 use crate::tls::facts::date;
 use crate::tls::hsts::told::Told;
+use crate::tls::local_ca::LocalAuthority;
 
 /// What clients' certificates are held against is renewed long before, by whoever writes it.
 const LAST_HOUR: Duration = Duration::from_secs(3600);
@@ -129,6 +130,8 @@ impl Plane {
         if let Some(error) = &self.certificate_error {
             needs.push(format!("changed certificates are not served: {error}"));
         }
+        needs.extend(self.state.certificates.lacking());
+        needs.extend(self.local_authority());
         match self.privileges.look() {
             Ok(proof) if proof.holds() => {}
             Ok(proof) => needs.push(format!("more is held than asked: {proof}: restart")),
@@ -164,6 +167,13 @@ impl Plane {
             needs.push(format!("{dead} workers have died: restart"));
         }
         needs
+    }
+
+    /// What people have to know of the authority of this host, where something of it is shown.
+    fn local_authority(&self) -> Option<String> {
+        let mut inventory = self.state.certificates.inventory().iter();
+        let is_used = inventory.any(|certificate| certificate.source == Source::LocalAuthority);
+        is_used.then(|| LocalAuthority::notice(&self.state.config.acme.storage)).flatten()
     }
 
     /// For the service manager, in a line.

@@ -21,7 +21,7 @@ use super::ocsp::question::Question;
 use super::ocsp::{self, Staples};
 use super::policy::{self, Policy};
 use super::store::Table;
-use super::wanted::{From, Obtained, Want, wanted};
+use super::wanted::{From, Local, Obtained, Want, wanted};
 use crate::config::{Config, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
@@ -30,6 +30,9 @@ pub use info::{CertificateInfo, Source};
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
+
+/// What is done where the authority of this host cannot be had.
+const MAKESHIFT: &str = "a certificate is shown that nobody can trust";
 
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Certificates {
     questions: Vec<Arc<Question>>,
     /// When the first of what is stapled is over.
     staples_end: Option<SystemTime>,
+    /// What could not be had at the start, so that something nobody vouches for is shown.
+    lacking: Vec<CertificateError>,
 }
 
 impl Certificates {
@@ -109,6 +114,7 @@ impl Certificates {
             staples: before.map(|before| Arc::clone(&before.staples)).unwrap_or_default(),
             questions: Vec::new(),
             staples_end: None,
+            lacking: Vec::new(),
             key_log: key_log::asked_for(config, before.and_then(|before| before.key_log.as_ref())),
             policies,
             of_sites,
@@ -118,6 +124,8 @@ impl Certificates {
         let under: HashMap<String, usize> =
             config.sites.iter().map(crate::config::Site::name).zip(all.of_sites.clone()).collect();
         let kept = before.filter(|_| keeps);
+        let makes_do = before.is_none_or(|before| !before.lacking.is_empty());
+        let mut local = Local::new(!keeps, makes_do);
         let before = before.map_or(&[][..], |before| &before.pairs);
         let mut table = Table::default();
         for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
@@ -126,11 +134,10 @@ impl Certificates {
                 table.show_on_demand(&site.hosts, &all.demand, policy);
             }
         }
-        let mut authority = None;
         tell_unprovable(config);
         for want in wanted(config) {
             let policy = under.get(&want.site).copied().unwrap_or_default();
-            let obtained = match want.obtain(config, &mut authority, before, now) {
+            let obtained = match want.obtain(config, &mut local, before, now) {
                 Ok(obtained) => obtained,
                 Err(reason) => {
                     if let Some(kept) = kept {
@@ -141,8 +148,13 @@ impl Certificates {
                     continue;
                 }
             };
-            for Obtained { certified, hosts, source, pair } in obtained {
+            for Obtained { certified, hosts, source, pair, lacks } in obtained {
                 all.pairs.extend(pair);
+                if let Some(reason) = lacks {
+                    let lacking = CertificateError { site: want.site.clone(), reason };
+                    tracing::error!("{lacking}; until it is mended {MAKESHIFT}");
+                    all.lacking.push(lacking);
+                }
                 if source != Source::StandIn {
                     let unstapled =
                         ocsp::judge(&certified, config.server.ocsp, &config.acme.storage, now);
@@ -151,7 +163,7 @@ impl Certificates {
                     }
                 }
                 table.insert(&hosts, &certified, policy);
-                if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                if let (From::LocalAuthority, Some(authority)) = (&want.from, local.get()) {
                     table.sign_on_demand(&hosts, &certified, authority);
                 }
                 if source == Source::Acme {
@@ -248,7 +260,13 @@ impl Certificates {
         let due = self.inventory.iter().filter(is_local);
         let due = due.map(CertificateInfo::renew_at).min();
         let due = due.map(|due| due.max(self.loaded + RETRY));
-        due.into_iter().chain(self.staples_end).min()
+        let again = (!self.lacking.is_empty()).then(|| self.loaded + RETRY);
+        due.into_iter().chain(self.staples_end).chain(again).min()
+    }
+
+    /// One sentence for each site that is shown a makeshift since the start.
+    pub fn lacking(&self) -> impl Iterator<Item = String> {
+        self.lacking.iter().map(|error| format!("{error}; until it is mended {MAKESHIFT}"))
     }
 
     /// What is served of what an authority has issued for these names.
@@ -315,6 +333,7 @@ impl Certificates {
             staples: Arc::default(),
             questions: Vec::new(),
             staples_end: None,
+            lacking: Vec::new(),
         })
     }
 
@@ -400,22 +419,67 @@ mod tests {
             cert: storage.path().join(name),
             key: storage.path().join(name),
         };
-        fs::create_dir(storage.path().join("local")).unwrap();
-        fs::write(storage.path().join("local/root.pem"), "junk").unwrap();
         let sites = vec![
             site(&["a.test"], missing("a")),
             site(&["b.test"], missing("b")),
             site(&["localhost"], TlsSource::Auto),
-            site(&["c.test"], TlsSource::Local),
             site(&["d.test"], files(storage.path(), "d.test")),
         ];
         let errors =
             Certificates::load(&config(storage.path(), sites), SystemTime::now()).unwrap_err();
         let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
-        for (error, start) in told.iter().zip(["a.test", "b.test", "localhost", "c.test"]) {
+        assert_eq!(told.len(), 2, "{told:#?}");
+        for (error, start) in told.iter().zip(["a.test", "b.test"]) {
             assert!(error.starts_with(&format!("site {start}: ")), "{error}");
         }
+    }
+
+    /// The start ended, and sites with good certificates were not served either.
+    #[test]
+    fn a_damaged_local_authority_stops_no_start_and_is_told() {
+        let storage = tempfile::tempdir().unwrap();
+        let place = |name: &str| storage.path().join("local").join(name);
+        let sites = vec![site(&["a.localhost"], TlsSource::Auto), site(&["b.de"], TlsSource::Auto)];
+        let config = config(storage.path(), sites);
+        let now = SystemTime::now();
+        let first = Certificates::load(&config, now).unwrap();
+        fs::write(place("root.pem"), "junk").unwrap();
+        fs::write(place("root.key"), "junk").unwrap();
+        for found in survey(&config, now) {
+            assert!(matches!(found.certificate, Ok(None)), "{found:?}");
+            assert!(found.warnings[0].contains("sets it aside"), "{found:?}");
+        }
+        let (renewed, errors) = Certificates::renew(&config, now, &first);
+        assert!(!errors.is_empty() && !place("root.pem.damaged").exists(), "nothing is replaced");
+        assert_eq!(renewed.inventory()[0], first.inventory()[0]);
+        let second = Certificates::load(&config, now).unwrap();
+        assert_eq!(second.inventory().len(), 2);
+        assert_eq!(fs::read(place("root.key.damaged")).unwrap(), b"junk");
+        let found = survey(&config, now);
+        assert!(found[0].warnings[0].contains("must trust"), "{found:?}");
+        fs::remove_file(place("root.key.damaged")).unwrap();
+        fs::remove_file(place("root.pem.damaged")).unwrap();
+        assert_eq!(survey(&config, now)[0].warnings, [""; 0]);
+    }
+
+    /// What cannot even be set aside.
+    #[test]
+    fn a_start_without_any_local_authority_makes_do_and_tries_again() {
+        let storage = tempfile::tempdir().unwrap();
+        let root = storage.path().join("local/root.pem");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        let sites = vec![site(&["a.localhost"], TlsSource::Auto), site(&["b.de"], TlsSource::Auto)];
+        let config = config(storage.path(), sites);
+        let now = SystemTime::now();
+        let first = Certificates::load(&config, now).unwrap();
+        assert_eq!(first.inventory().len(), 2);
+        let told: Vec<_> = first.lacking().collect();
+        assert!(told.len() == 2 && told[0].contains("it is a directory"), "{told:?}");
+        assert!(first.next_renewal().unwrap() <= now + RETRY);
+        fs::remove_dir_all(root).unwrap();
+        let (second, errors) = Certificates::renew(&config, now, &first);
+        assert!(errors.is_empty() && second.lacking().next().is_none(), "{errors:?}");
+        assert!(second.inventory()[0].issuer.contains("local authority"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Pair};
-use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::local_ca::{LocalAuthority, LocalError, makeshift, names_for};
 use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
@@ -69,8 +69,56 @@ fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
     sites.map(site).chain(demand::kept(config).into_iter().map(one)).collect()
 }
 
-/// The authority once it was asked for.
-pub(super) type Opened = Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>;
+/// The authority of this host, opened when it is first asked for.
+pub(super) struct Local {
+    opened: Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>,
+    /// Whether one that is damaged is set aside: not under a server that goes on with what it has.
+    mends: bool,
+    /// Whether a certificate that nobody vouches for is better than none: there is no other yet.
+    makes_do: bool,
+}
+
+impl Local {
+    pub(super) fn new(mends: bool, makes_do: bool) -> Self {
+        Self { opened: None, mends, makes_do }
+    }
+
+    fn open(&mut self, config: &Config, now: SystemTime) -> Result<&Arc<LocalAuthority>, Reason> {
+        let (storage, mends) = (&config.acme.storage, self.mends);
+        let open = || {
+            let opened = if mends {
+                LocalAuthority::open_or_mend(storage, now)
+            } else {
+                LocalAuthority::open_or_create(storage, now)
+            };
+            opened.map(Arc::new).map_err(Arc::new)
+        };
+        let opened = self.opened.get_or_insert_with(open);
+        opened.as_ref().map_err(|error| Reason::Local(error.clone()))
+    }
+
+    /// Where it could be opened.
+    pub(super) fn get(&self) -> Option<&Arc<LocalAuthority>> {
+        self.opened.as_ref()?.as_ref().ok()
+    }
+
+    /// What is shown for these names in place of what could not be had for this reason.
+    fn make_do(
+        &self,
+        names: &[String],
+        now: SystemTime,
+        reason: Reason,
+    ) -> Result<(Arc<CertifiedKey>, Option<Reason>), Reason> {
+        if !self.makes_do || reason.is_permission() {
+            return Err(reason);
+        }
+        let made = match self.get() {
+            Some(local) => local.stand_in(names, now),
+            None => makeshift(names, now),
+        };
+        made.map(|made| (made, Some(reason))).map_err(|error| Reason::Local(Arc::new(error)))
+    }
+}
 
 /// A certificate that the configuration needs.
 #[derive(Debug)]
@@ -99,6 +147,8 @@ pub(super) struct Obtained {
     pub(super) source: Source,
     /// Where it came from files, what is needed to load it again.
     pub(super) pair: Option<Pair>,
+    /// Why it is only a makeshift, where it is one.
+    pub(super) lacks: Option<Reason>,
 }
 
 impl Want {
@@ -107,7 +157,7 @@ impl Want {
     pub(super) fn obtain(
         &self,
         config: &Config,
-        authority: &mut Opened,
+        local: &mut Local,
         before: &[Pair],
         now: SystemTime,
     ) -> Result<Vec<Obtained>, Reason> {
@@ -116,6 +166,7 @@ impl Want {
             hosts: hosts.to_vec(),
             source,
             pair: None,
+            lacks: None,
         };
         match &self.from {
             From::Files { cert, key } => {
@@ -128,10 +179,17 @@ impl Want {
                 Ok(vec![Obtained { pair: Some(pair), ..of }])
             }
             From::LocalAuthority => {
-                let local = opened(config, authority, now)?;
-                let certified = local.certificate(&names_for(&self.hosts), now);
-                let certified = certified.map_err(|error| Reason::Local(Arc::new(error)))?;
-                Ok(vec![of(certified, Source::LocalAuthority, &self.hosts)])
+                let names = names_for(&self.hosts);
+                let certified = local.open(config, now).and_then(|local| {
+                    let certified = local.certificate(&names, now);
+                    certified.map_err(|error| Reason::Local(Arc::new(error)))
+                });
+                let (certified, lacks) = match certified {
+                    Ok(certified) => (certified, None),
+                    Err(reason) => local.make_do(&names, now, reason)?,
+                };
+                let of = of(certified, Source::LocalAuthority, &self.hosts);
+                Ok(vec![Obtained { lacks, ..of }])
             }
             From::Acme => {
                 let stored = self.stored(config).unwrap_or_else(|damage| {
@@ -151,10 +209,17 @@ impl Want {
                     all.push(of(stored.certified, Source::Acme, &issued));
                 }
                 if !waiting.is_empty() {
-                    let local = opened(config, authority, now)?;
-                    let certified = local.stand_in(&names_for(&waiting), now);
-                    let certified = certified.map_err(|error| Reason::Local(Arc::new(error)))?;
-                    all.push(of(certified, Source::StandIn, &waiting));
+                    let names = names_for(&waiting);
+                    let certified = local.open(config, now).and_then(|local| {
+                        let certified = local.stand_in(&names, now);
+                        certified.map_err(|error| Reason::Local(Arc::new(error)))
+                    });
+                    let (certified, lacks) = match certified {
+                        Ok(certified) => (certified, None),
+                        Err(reason) => local.make_do(&names, now, reason)?,
+                    };
+                    let of = of(certified, Source::StandIn, &waiting);
+                    all.push(Obtained { lacks, ..of });
                 }
                 Ok(all)
             }
@@ -218,9 +283,17 @@ impl Want {
                         Ok(None)
                     }
                 },
-                Err(error) => Err(Reason::Local(Arc::new(error))),
+                Err(error) => match error.outlook() {
+                    // A start mends that, too.
+                    Some(outlook) => {
+                        warnings.push(outlook);
+                        Ok(None)
+                    }
+                    None => Err(Reason::Local(Arc::new(error))),
+                },
             },
         };
+        warnings.extend(self.notice(certified.as_ref().ok(), config, now));
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
             warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
@@ -238,6 +311,21 @@ impl Want {
                 .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
             warnings,
             site: self.site,
+        }
+    }
+
+    /// What is to be known of the authority of this host, where something of it is shown.
+    fn notice(
+        &self,
+        certified: Option<&Option<Arc<CertifiedKey>>>,
+        config: &Config,
+        now: SystemTime,
+    ) -> Option<String> {
+        let storage = &config.acme.storage;
+        match (&self.from, certified) {
+            (From::LocalAuthority, _) => LocalAuthority::notice(storage),
+            (From::Acme, Some(None)) => LocalAuthority::open(storage, now).err()?.outlook(),
+            (From::Acme | From::Files { .. }, _) => None,
         }
     }
 
@@ -293,18 +381,6 @@ impl Want {
             From::Acme => Source::Acme,
         }
     }
-}
-
-fn opened<'a>(
-    config: &Config,
-    authority: &'a mut Opened,
-    now: SystemTime,
-) -> Result<&'a Arc<LocalAuthority>, Reason> {
-    let open = || {
-        let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
-        opened.map(Arc::new).map_err(Arc::new)
-    };
-    authority.get_or_insert_with(open).as_ref().map_err(|error| Reason::Local(error.clone()))
 }
 
 pub(super) fn wanted(config: &Config) -> Vec<Want> {

@@ -6,6 +6,7 @@
 
 mod error;
 mod mint;
+mod mend;
 pub(super) mod on_demand;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use super::facts::{Facts, date};
 use super::storage::{Folder, Lock};
 use crate::proxy::headers::host::HostPattern;
 pub use error::LocalError;
+pub use mend::makeshift;
 
 const FOLDER: &str = "local";
 const ROOT: &str = "root.pem";
