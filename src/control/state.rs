@@ -13,6 +13,7 @@ use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
 use crate::tls::acme::{Pending, Roots};
+use crate::tls::files::Handed;
 use crate::tls::hsts::{self, book::Book};
 use crate::tls::policy::Policy;
 use crate::tls::{CertificateError, Certificates};
@@ -109,31 +110,34 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make((inherited, None), config, https_port, registry)
+        Self::make((inherited, None), &[], config, https_port, registry)
     }
 
     /// The same in place of `before`, from which certificate files are taken that only root could
-    /// read: see [`Certificates::load_again`].
+    /// read: see [`Certificates::load_again`]. What the helper has `handed` is read from there.
     ///
     /// # Errors
     /// As [`State::prepare`].
     pub fn prepare_after(
         before: &Self,
+        handed: &[Handed],
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make((Some(&before.certificates), Some(before)), config, https_port, registry)
+        let old = (Some(&before.certificates), Some(before));
+        Self::make(old, handed, config, https_port, registry)
     }
 
     fn make(
         (inherited, before): (Option<&Certificates>, Option<&Self>),
+        handed: &[Handed],
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
         let stamps = Stamps::of(&config);
-        let certificates = Certificates::load_again(&config, SystemTime::now(), inherited)
+        let certificates = Certificates::load_again(&config, SystemTime::now(), inherited, handed)
             .map_err(StateError::Certificates)?;
         Self::around(certificates, stamps, before, config, https_port, registry)
     }
@@ -145,12 +149,13 @@ impl State {
     /// As [`State::prepare`], certificates aside.
     pub fn renew(
         before: &Self,
+        handed: &[Handed],
         registry: &Registry,
     ) -> Result<(Self, Vec<CertificateError>), StateError> {
         let config = before.config.clone();
         let stamps = Stamps::of(&config);
         let (certificates, errors) =
-            Certificates::renew(&config, SystemTime::now(), &before.certificates);
+            Certificates::renew(&config, SystemTime::now(), &before.certificates, handed);
         let port = before.https_port;
         let state = Self::around(certificates, stamps, Some(before), config, port, registry)?;
         Ok((state, errors))

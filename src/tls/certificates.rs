@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 
 use super::acme::Demand;
 use super::acme::names::{stem, unprovable};
-use super::files::{self, Kept, Pair};
+use super::files::{self, Handed, Kept, Pair};
 use super::key_log;
 use super::ocsp::question::Question;
 use super::ocsp::{self, Staples};
@@ -69,11 +69,12 @@ impl Certificates {
     /// # Errors
     /// Every certificate that cannot be had, each with its site and the remedy.
     pub fn load(config: &Config, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
-        Self::load_again(config, now, None)
+        Self::load_again(config, now, None, &[])
     }
 
     /// The same after `before`: files that may not be read any more, because they were read before
-    /// the program gave up its rights, are taken from there as long as they have not changed.
+    /// the program gave up its rights, are taken from there as long as they have not changed; those
+    /// that a sandbox keeps from it, from what was `handed`.
     ///
     /// # Errors
     /// As [`Certificates::load`].
@@ -81,8 +82,9 @@ impl Certificates {
         config: &Config,
         now: SystemTime,
         before: Option<&Self>,
+        handed: &[Handed],
     ) -> Result<Self, Vec<CertificateError>> {
-        match Self::gather(config, now, before, false) {
+        match Self::gather(config, now, (before, handed), false) {
             (certificates, errors) if errors.is_empty() => Ok(certificates),
             (_, errors) => Err(errors),
         }
@@ -92,19 +94,27 @@ impl Certificates {
     /// where one cannot be used, its site goes on with what `before` has for it, and the others get
     /// what is new. What is wrong comes with it.
     #[must_use]
-    pub fn renew(config: &Config, now: SystemTime, before: &Self) -> (Self, Vec<CertificateError>) {
-        Self::gather(config, now, Some(before), true)
+    pub fn renew(
+        config: &Config,
+        now: SystemTime,
+        before: &Self,
+        handed: &[Handed],
+    ) -> (Self, Vec<CertificateError>) {
+        Self::gather(config, now, (Some(before), handed), true)
     }
 
     fn gather(
         config: &Config,
         now: SystemTime,
-        before: Option<&Self>,
+        (before, handed): (Option<&Self>, &[Handed]),
         keeps: bool,
     ) -> (Self, Vec<CertificateError>) {
         let mut errors = Vec::new();
-        let rules = before.map_or((&[][..], &[][..]), |it| (&*it.policies, &*it.left));
-        let (policies, of_sites) = policy::of_sites(config, now, rules, keeps, &mut errors);
+        let left = before.map_or(&[][..], |before| &*before.left);
+        let left: Vec<Kept> = handed.iter().map(Handed::kept).chain(left.iter().cloned()).collect();
+        let rules = before.map_or(&[][..], |before| &*before.policies);
+        let (policies, of_sites) =
+            policy::of_sites(config, now, (rules, &left), keeps, &mut errors);
         let mut all = Self {
             table: Arc::default(),
             inventory: Vec::new(),
@@ -137,7 +147,7 @@ impl Certificates {
         tell_unprovable(config);
         for want in wanted(config) {
             let policy = under.get(&want.site).copied().unwrap_or_default();
-            let obtained = match want.obtain(config, &mut local, before, now) {
+            let obtained = match want.obtain(config, &mut local, (before, handed), now) {
                 Ok(obtained) => obtained,
                 Err(reason) => {
                     if let Some(kept) = kept {
@@ -449,7 +459,7 @@ mod tests {
             assert!(matches!(found.certificate, Ok(None)), "{found:?}");
             assert!(found.warnings[0].contains("sets it aside"), "{found:?}");
         }
-        let (renewed, errors) = Certificates::renew(&config, now, &first);
+        let (renewed, errors) = Certificates::renew(&config, now, &first, &[]);
         assert!(!errors.is_empty() && !place("root.pem.damaged").exists(), "nothing is replaced");
         assert_eq!(renewed.inventory()[0], first.inventory()[0]);
         let second = Certificates::load(&config, now).unwrap();
@@ -477,7 +487,7 @@ mod tests {
         assert!(told.len() == 2 && told[0].contains("it is a directory"), "{told:?}");
         assert!(first.next_renewal().unwrap() <= now + RETRY);
         fs::remove_dir_all(root).unwrap();
-        let (second, errors) = Certificates::renew(&config, now, &first);
+        let (second, errors) = Certificates::renew(&config, now, &first, &[]);
         assert!(errors.is_empty() && second.lacking().next().is_none(), "{errors:?}");
         assert!(second.inventory()[0].issuer.contains("local authority"));
     }

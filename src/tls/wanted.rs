@@ -13,7 +13,7 @@ use super::acme::stored::{self, Damage, Stored};
 use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
-use super::files::{self, Pair};
+use super::files::{self, Handed, Pair};
 use super::local_ca::{LocalAuthority, LocalError, makeshift, names_for};
 use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
@@ -158,7 +158,7 @@ impl Want {
         &self,
         config: &Config,
         local: &mut Local,
-        before: &[Pair],
+        (before, handed): (&[Pair], &[Handed]),
         now: SystemTime,
     ) -> Result<Vec<Obtained>, Reason> {
         let of = |certified, source, hosts: &[HostPattern]| Obtained {
@@ -171,7 +171,7 @@ impl Want {
         match &self.from {
             From::Files { cert, key } => {
                 let before = before.iter().find(|pair| pair.is_of(cert, key));
-                let pair = files::load_again(cert, key, before).map_err(Reason::Files)?;
+                let pair = files::load_again(cert, key, before, handed).map_err(Reason::Files)?;
                 if let Some(before) = before {
                     self.is_no_worse(&pair, before, cert, now)?;
                 }

@@ -97,7 +97,8 @@ impl fmt::Display for FilesError {
             Fault::Missing => write!(f, "{path}: there is no such file"),
             Fault::Unreadable { source, uid, .. } if sandbox::keeps_from(&self.path) => write!(
                 f,
-                "{path} may be read by uid {uid}, but a sandbox keeps this process from it: {source}"
+                "{path} may be read by uid {uid}, but a sandbox keeps this process from it, which a \
+                 restart mends: {source}"
             ),
             Fault::Unreadable { uid, changed: true, .. } => write!(
                 f,

@@ -249,12 +249,12 @@ fn a_look_tells_whether_to_read_again_and_whether_the_content_may_be_the_same() 
 fn what_is_wrong_with_a_pair_is_wrong_when_it_is_loaded_again() {
     let (files, pair) = Files::pair();
     let (cert, key) = (files.path("c.pem"), files.path("k.pem"));
-    let before = load_again(&cert, &key, None).unwrap();
+    let before = load_again(&cert, &key, None, &[]).unwrap();
     assert_eq!(before.paths(), [&*cert, &*key]);
     files.put("k.pem", b"junk", 0o600);
-    load_again(&cert, &key, Some(&before)).unwrap_err();
+    load_again(&cert, &key, Some(&before), &[]).unwrap_err();
     files.put("k.pem", pair.key.as_bytes(), 0o644);
-    load_again(&cert, &key, Some(&before)).unwrap_err();
+    load_again(&cert, &key, Some(&before), &[]).unwrap_err();
     fs::remove_file(&key).unwrap();
-    load_again(&cert, &key, Some(&before)).unwrap_err();
+    load_again(&cert, &key, Some(&before), &[]).unwrap_err();
 }

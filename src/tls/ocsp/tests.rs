@@ -262,18 +262,18 @@ fn what_is_stored_is_stapled_until_its_time_is_over() {
     let question = before.questions().0[0].clone();
     let answer = Answer::good(&question, now).signed(authority.issuer.key(), None);
     store(&config.acme.storage, &question, &answer).unwrap();
-    let (after, errors) = Certificates::renew(&config, now, &before);
+    let (after, errors) = Certificates::renew(&config, now, &before, &[]);
     assert!(errors.is_empty());
     assert_eq!(stapled(&after), Some(answer.clone()));
     assert_eq!(after.next_renewal(), Some(now + DAY), "it is taken off then");
     // A file that is broken by now leaves the certificate as it was, but not what is over.
     fs::write(folder.path().join("a.pem"), "damaged").unwrap();
-    let (kept, errors) = Certificates::renew(&config, now, &after);
+    let (kept, errors) = Certificates::renew(&config, now, &after, &[]);
     assert_eq!((errors.len(), stapled(&kept)), (1, Some(answer)));
-    let (late, _) = Certificates::renew(&config, now + DAY, &after);
+    let (late, _) = Certificates::renew(&config, now + DAY, &after, &[]);
     assert_eq!((stapled(&late), late.next_renewal()), (None, None));
     config.server.ocsp = false;
-    let (off, _) = Certificates::renew(&config, now, &after);
+    let (off, _) = Certificates::renew(&config, now, &after, &[]);
     assert!(stapled(&off).is_none() && off.questions().0.is_empty());
 }
 
