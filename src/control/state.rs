@@ -13,7 +13,7 @@ use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
 use crate::tls::acme::{Pending, Roots};
-use crate::tls::files::Handed;
+use crate::tls::files::{Handed, Kept};
 use crate::tls::hsts::{self, book::Book};
 use crate::tls::policy::Policy;
 use crate::tls::{CertificateError, Certificates};
@@ -139,7 +139,9 @@ impl State {
         let stamps = Stamps::of(&config);
         let certificates = Certificates::load_again(&config, SystemTime::now(), inherited, handed)
             .map_err(StateError::Certificates)?;
-        Self::around(certificates, stamps, before, config, https_port, registry)
+        let left = inherited.map_or(&[][..], Certificates::left);
+        let left = handed.iter().map(Handed::kept).chain(left.iter().cloned()).collect();
+        Self::around((certificates, stamps, left), before, config, https_port, registry)
     }
 
     /// The same configuration with what its certificate files hold now. Where that cannot be used,
@@ -157,13 +159,13 @@ impl State {
         let (certificates, errors) =
             Certificates::renew(&config, SystemTime::now(), &before.certificates, handed);
         let port = before.https_port;
-        let state = Self::around(certificates, stamps, Some(before), config, port, registry)?;
+        let read = (certificates, stamps, Vec::new());
+        let state = Self::around(read, Some(before), config, port, registry)?;
         Ok((state, errors))
     }
 
     fn around(
-        certificates: Certificates,
-        stamps: Stamps,
+        (certificates, stamps, left): (Certificates, Stamps, Vec<Kept>),
         before: Option<&Self>,
         config: Config,
         https_port: u16,
@@ -190,7 +192,7 @@ impl State {
         let redirects = Mutex::default();
         let roots = match before {
             Some(before) if before.config == config => before.roots.clone(),
-            _ => Roots::read(&config, before.map(|before| &before.roots)),
+            _ => Roots::read_with(&config, before.map(|before| &before.roots), &left),
         };
         let pending = before.map(|before| Arc::clone(&before.pending)).unwrap_or_default();
         Ok(Self {

@@ -310,11 +310,17 @@ impl Certificates {
         paths.into_iter().filter(|path| files::is_closed(path)).map(say).collect()
     }
 
-    /// What a process that takes this one's place cannot read itself; `None` when that is nothing.
-    /// It holds private keys.
+    /// What a process that takes this one's place cannot read itself, `others` counted; `None` when
+    /// that is nothing. It holds private keys.
     #[must_use]
-    pub fn bequest(&self) -> Option<Vec<u8>> {
-        files::bequest::write(self.pairs.iter(), self.files_of_rules())
+    pub fn bequest(&self, others: &[Kept]) -> Option<Vec<u8>> {
+        files::bequest::write(self.pairs.iter(), self.files_of_rules().chain(others))
+    }
+
+    /// What was in files of rules, as a predecessor has left it.
+    #[must_use]
+    pub fn left(&self) -> &[Kept] {
+        &self.left
     }
 
     fn files_of_rules(&self) -> impl Iterator<Item = &Kept> {
