@@ -11,7 +11,7 @@ use crate::tls::acme;
 use crate::tls::acme::tries::Tries;
 use crate::tls::acme::vault::Files;
 use crate::tls::certificates::{CertificateInfo, Source};
-use crate::tls::facts::date;
+use crate::tls::facts::{ago, date, span};
 use crate::tls::hsts::told::Told;
 use crate::tls::local_ca::LocalAuthority;
 
@@ -34,7 +34,7 @@ impl Plane {
                     "names": certificate.names,
                     "issuer": certificate.issuer,
                     "days_left": certificate.days_left(now),
-                    "source": certificate.source.to_string(),
+                    "source": source_of(certificate, &standings),
                     "authority": authority_of(certificate, &standings),
                 })
             })
@@ -142,11 +142,7 @@ impl Plane {
         needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
         for certificate in self.state.certificates.inventory() {
             if certificate.is_late(now) && certificate.source != Source::StandIn {
-                let days = certificate.days_left(now);
-                needs.push(format!(
-                    "the certificate of site {} ends in {days} days",
-                    certificate.site
-                ));
+                needs.push(end_of(certificate, now));
             }
         }
         needs.extend(self.acme.standings().iter().filter_map(|standing| standing.call(now)));
@@ -222,6 +218,28 @@ impl Plane {
     }
 }
 
+/// When a certificate ends, or has ended, in words.
+fn end_of(certificate: &CertificateInfo, now: SystemTime) -> String {
+    let (site, end) = (&certificate.site, certificate.not_after);
+    match end.duration_since(now) {
+        Ok(left) => format!("the certificate of site {site} ends in {}", span(left)),
+        Err(_) => format!("the certificate of site {site} expired {}", ago(now, end)),
+    }
+}
+
+/// Where a certificate comes from. What stands in for one that was revoked, and that nobody is
+/// asked for anew, is no promise that there will be one.
+fn source_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> String {
+    let is_held = |standing: &acme::Standing| {
+        standing.site == certificate.site
+            && standing.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
+    };
+    if certificate.source == Source::StandIn && standings.iter().any(is_held) {
+        return "local authority, because the one by acme was revoked".to_owned();
+    }
+    certificate.source.to_string()
+}
+
 /// The directory of the authority that has issued a certificate by ACME.
 fn authority_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> Option<String> {
     let is_of = |standing: &&acme::Standing| {
@@ -234,4 +252,42 @@ fn authority_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> 
 
 fn seconds_since(moment: SystemTime, now: SystemTime) -> u64 {
     now.duration_since(moment).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::acme::ledger::Revoked;
+
+    fn certificate(source: Source, not_after: SystemTime) -> CertificateInfo {
+        let (site, names) = ("a.test".to_owned(), vec!["a.test".to_owned()]);
+        let not_before = SystemTime::UNIX_EPOCH;
+        CertificateInfo { site, names, issuer: String::new(), not_before, not_after, source }
+    }
+
+    /// It ended in -44 days.
+    #[test]
+    fn the_end_of_a_certificate_is_told_before_and_after_it() {
+        let now = SystemTime::now();
+        let day = Duration::from_secs(86_400);
+        let told = |end| end_of(&certificate(Source::LocalAuthority, end), now);
+        assert_eq!(told(now + 3 * day), "the certificate of site a.test ends in 3 days");
+        assert_eq!(told(now - 44 * day), "the certificate of site a.test expired 44 days ago");
+    }
+
+    /// There was to be one by acme, for which nobody asks.
+    #[test]
+    fn what_stands_in_for_a_revoked_certificate_promises_none() {
+        let info = certificate(Source::StandIn, SystemTime::now());
+        let told = |renews| {
+            let revoked = json!({ "at": 0, "leaf": "", "reason": "", "renews": renews });
+            let revoked: Revoked = serde_json::from_value(revoked).unwrap();
+            let site = "a.test".to_owned();
+            let standing =
+                acme::Standing { site, revoked: Some(revoked), ..acme::Standing::default() };
+            source_of(&info, &[standing])
+        };
+        assert_eq!(told(false), "local authority, because the one by acme was revoked");
+        assert_eq!(told(true), "local authority, until there is one by acme");
+    }
 }

@@ -196,6 +196,8 @@ fn into_io(refused: &Refused) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -306,19 +308,21 @@ mod tests {
         let text = |name: &str| {
             format!(
                 "[server]\nhttps = ':8443'\n[[site]]\nhost = 'a.test'\nto = '3000'\n\
-                 tls = {{ cert = '{name}.pem', key = '{name}.key' }}\nclient_ca = 'ca.pem'\n"
+                 tls = {{ cert = '{name}.pem', key = '{name}.key' }}\n"
             )
         };
         let (folder, path) = file(&text("a"));
         let at = |name: &str| folder.path().join(name);
-        for name in ["a.pem", "a.key", "ca.pem", "b.pem", "other"] {
-            fs::write(at(name), format!("-----BEGIN {name}")).unwrap();
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        for name in ["a.pem", "a.key", "b.pem", "b.key", "other"] {
+            fs::write(at(name), if name.ends_with("pem") { &cert } else { &key }).unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
         let mut allowed = Allowed::by(Some(path.clone()));
-        for name in ["a.pem", "a.key", "ca.pem"] {
-            let opened = allowed.open_named(&at(name)).unwrap();
-            assert_eq!(io::read_to_string(opened).unwrap(), format!("-----BEGIN {name}"));
-        }
+        let opened = allowed.open_named(&at("a.pem")).unwrap();
+        assert_eq!(io::read_to_string(opened).unwrap(), cert);
+        assert!(allowed.open_named(&at("a.key")).is_ok());
         for path in [at("b.pem"), at("other"), at("x/../a.pem"), path.clone(), "/etc/passwd".into()]
         {
             let refused = allowed.open_named(&path).unwrap_err();

@@ -1,7 +1,7 @@
 //! Whom the directories are verified against: read once, while the files may still be read.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::names::wants_any;
 use crate::config::{Config, Site, TlsSource};
 use crate::tls::client;
-use crate::tls::files::Kept;
+use crate::tls::files::{self, Kept};
 
 /// Whom the directories of authorities are verified against.
 #[derive(Clone, Debug, Default)]
@@ -77,13 +77,14 @@ fn asks_over_tls(config: &Config) -> bool {
     config.sites.iter().any(is_so)
 }
 
-fn from_file(path: &PathBuf, known: &[Kept]) -> Result<(Arc<ClientConfig>, Kept), String> {
+fn from_file(path: &Path, known: &[Kept]) -> Result<(Arc<ClientConfig>, Kept), String> {
     let shown = path.display();
     let (text, kept) = Kept::read(path, known)
         .map_err(|error| format!("cannot read the roots of an authority: {error}"))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| format!("{shown} is damaged: {error}"))?;
+        let certificate = certificate
+            .map_err(|error| format!("{shown} is damaged: {}", files::pem_words(&error)))?;
         roots.add(certificate).map_err(|error| format!("a root in {shown}: {error}"))?;
     }
     if roots.is_empty() {

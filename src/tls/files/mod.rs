@@ -20,7 +20,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use super::facts::{Facts, date, days_between};
+use super::facts::{Facts, ago, date};
 use super::storage::read_regular;
 use crate::proxy::headers::host::HostPattern;
 use error::Fault;
@@ -122,7 +122,7 @@ pub(super) fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, FilesError> {
     let chain = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, pem::Error>>()
-        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(pem_words(&error))))?;
     if chain.is_empty() {
         let hint = match text {
             [] => ": it is empty",
@@ -160,8 +160,13 @@ type Signing = (Arc<dyn SigningKey>, Option<Arc<PrivateKeyDer<'static>>>);
 
 fn signing_key(path: &Path, handed: &[Handed]) -> Result<Signing, FilesError> {
     let secret = private_key(path, handed)?;
-    let signing = aws_lc_rs::sign::any_supported_type(&secret)
-        .map_err(|error| FilesError::at(path, Fault::UnsupportedKey(error.to_string())))?;
+    let signing = aws_lc_rs::sign::any_supported_type(&secret).map_err(|error| {
+        let fault = match chain::rsa_bits(&secret) {
+            Some(bits) if bits < chain::RSA => Fault::WeakKey(bits),
+            _ => Fault::UnsupportedKey(error.to_string()),
+        };
+        FilesError::at(path, fault)
+    })?;
     let is_root = rustix::process::geteuid().is_root();
     Ok((signing, is_root.then(|| Arc::new(secret))))
 }
@@ -198,9 +203,8 @@ pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -
     };
     let mut found = Vec::new();
     if now > facts.not_after {
-        let days = -days_between(now, facts.not_after);
-        let on = date(facts.not_after);
-        found.push(format!("the certificate expired on {on} ({days} days ago)"));
+        let (on, ago) = (date(facts.not_after), ago(now, facts.not_after));
+        found.push(format!("the certificate expired on {on} ({ago})"));
     } else if now < facts.not_before {
         found.push(format!(
             "the certificate is not valid before {}; is this host's clock right?",
@@ -235,7 +239,7 @@ fn private_key(path: &Path, handed: &[Handed]) -> Result<PrivateKeyDer<'static>,
     }
     let mut keys = PrivateKeyDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, pem::Error>>()
-        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(pem_words(&error))))?;
     let count = keys.len();
     match keys.pop() {
         Some(key) if count == 1 => Ok(key),
@@ -279,6 +283,23 @@ fn open_with(
     let mode = file.metadata().map_or(0, |metadata| metadata.mode() & 0o7777);
     let content = read_regular(file).map_err(|error| unreadable(path, error))?;
     Ok((content, mode))
+}
+
+/// What is wrong with PEM, for people: the library shows lines as lists of numbers.
+pub(in crate::tls) fn pem_words(error: &pem::Error) -> String {
+    let text = |line: &[u8]| String::from_utf8_lossy(line).trim().to_owned();
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let end = text(end_marker);
+            let end = end.trim_matches('-').trim_start_matches("END ");
+            format!("it is cut: there is no -----END {end}----- line after the last BEGIN")
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            let line = text(line);
+            format!("a line that begins with ----- is none of PEM: {:.80}", line.escape_debug())
+        }
+        other => other.to_string(),
+    }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> FilesError {
