@@ -1,5 +1,7 @@
 //! Which certificates a configuration needs, and where each is to come from.
 
+mod local;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,10 +16,11 @@ use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Handed, Pair};
-use super::local_ca::{LocalAuthority, LocalError, makeshift, names_for};
+use super::local_ca::{LocalAuthority, names_for};
 use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
+pub(super) use local::Local;
 
 /// One entry of [`survey`]: a certificate as it is found, without making any.
 #[derive(Debug)]
@@ -48,6 +51,19 @@ pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
     wanted.chain(survey_on_demand(config, now)).collect()
 }
 
+/// What is to be known of the authority of this host where something of it is shown: that it is
+/// damaged, or has taken the place of one that was. Writes nothing.
+#[must_use]
+pub fn local_authority(config: &Config, now: SystemTime) -> Option<String> {
+    let storage = &config.acme.storage;
+    let is_shown = |want: &Want| !matches!(want.from, From::Files { .. });
+    wanted(config).iter().any(is_shown).then_some(())?;
+    match LocalAuthority::open(storage, now) {
+        Ok(_) => LocalAuthority::notice(storage),
+        Err(error) => error.outlook(),
+    }
+}
+
 /// The sites on demand themselves, and what was got for them.
 fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
     let is_so = |site: &&Site| matches!(site.tls, TlsSource::OnDemand(_));
@@ -67,57 +83,6 @@ fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
         Found { source: Source::OnDemand, ..found }
     };
     sites.map(site).chain(demand::kept(config).into_iter().map(one)).collect()
-}
-
-/// The authority of this host, opened when it is first asked for.
-pub(super) struct Local {
-    opened: Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>,
-    /// Whether one that is damaged is set aside: not under a server that goes on with what it has.
-    mends: bool,
-    /// Whether a certificate that nobody vouches for is better than none: there is no other yet.
-    makes_do: bool,
-}
-
-impl Local {
-    pub(super) fn new(mends: bool, makes_do: bool) -> Self {
-        Self { opened: None, mends, makes_do }
-    }
-
-    fn open(&mut self, config: &Config, now: SystemTime) -> Result<&Arc<LocalAuthority>, Reason> {
-        let (storage, mends) = (&config.acme.storage, self.mends);
-        let open = || {
-            let opened = if mends {
-                LocalAuthority::open_or_mend(storage, now)
-            } else {
-                LocalAuthority::open_or_create(storage, now)
-            };
-            opened.map(Arc::new).map_err(Arc::new)
-        };
-        let opened = self.opened.get_or_insert_with(open);
-        opened.as_ref().map_err(|error| Reason::Local(error.clone()))
-    }
-
-    /// Where it could be opened.
-    pub(super) fn get(&self) -> Option<&Arc<LocalAuthority>> {
-        self.opened.as_ref()?.as_ref().ok()
-    }
-
-    /// What is shown for these names in place of what could not be had for this reason.
-    fn make_do(
-        &self,
-        names: &[String],
-        now: SystemTime,
-        reason: Reason,
-    ) -> Result<(Arc<CertifiedKey>, Option<Reason>), Reason> {
-        if !self.makes_do || reason.is_permission() {
-            return Err(reason);
-        }
-        let made = match self.get() {
-            Some(local) => local.stand_in(names, now),
-            None => makeshift(names, now),
-        };
-        made.map(|made| (made, Some(reason))).map_err(|error| Reason::Local(Arc::new(error)))
-    }
 }
 
 /// A certificate that the configuration needs.

@@ -298,6 +298,7 @@ pub(in crate::tls) fn pem_words(error: &pem::Error) -> String {
             let line = text(line);
             format!("a line that begins with ----- is none of PEM: {:.80}", line.escape_debug())
         }
+        pem::Error::NoItemsFound => "it does not hold what it should, in PEM".to_owned(),
         other => other.to_string(),
     }
 }
