@@ -2,18 +2,24 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::json;
 
 use crate::config::{self, Config, Listen, Loaded, Problems, Redirect, Site};
-use crate::exit;
+use crate::{exit, tls};
 
 /// Judges the file at `file` and returns the exit code: 0, 78 when it is wrong, 77 when it may not
 /// be read. With `json` everything is one object on standard output; without it problems go to
 /// standard error and standard output has a word only when all is well.
 #[must_use]
 pub fn run(file: &Path, json: bool) -> u8 {
-    let loaded = config::load(file);
+    let mut loaded = config::load(file);
+    if let Ok(Loaded { config, warnings }) = &mut loaded
+        && let Some(told) = tls::local_authority(config, SystemTime::now())
+    {
+        warnings.warn(told);
+    }
     let text = if json { as_json(&loaded).to_string() + "\n" } else { as_text(file, &loaded) };
     // Whoever closed the pipe has seen enough; the code is the answer.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -154,6 +154,11 @@ fn start(
         code: if error.is_permission() { exit::NOT_PERMITTED } else { exit::FAILED },
         text: error.to_string(),
     })?;
+    let (questions, _) = state.certificates.questions();
+    if !questions.is_empty() && !keeps_anything(&state.config) {
+        // What responders say is kept, too; that there are any is known now.
+        hand_over_storage(&state.config).map_err(|error| not_permitted(&error))?;
+    }
     let mut privileges =
         privilege::after_bind(user.as_deref()).map_err(|error| not_permitted(&error))?;
     let words = privileges.warning().into_iter().chain(state.certificates.out_of_reach());
@@ -216,19 +221,31 @@ fn hand_over(
     if let Some(Err(error)) = socket.map(|socket| socket.hand_over(uid, gid)) {
         tracing::warn!("{identity} cannot use the control socket: {error}; root can");
     }
+    if keeps_anything(config) { hand_over_storage(config) } else { Ok(()) }
+}
+
+/// Whether something is kept in the storage, whatever certificates say.
+fn keeps_anything(config: &Config) -> bool {
     let keeps = |site: &Site| {
         !matches!(site.tls, TlsSource::Files { .. }) || site.hsts != config::Hsts::Off
     };
-    if !config.server.https.is_empty() && config.sites.iter().any(keeps) {
-        let storage = &config.acme.storage;
-        let given = storage::prepare(storage, Some((uid, gid)))
-            .and_then(|()| storage::hand_over(storage, (uid, gid)));
-        if let Err(error) = given {
-            tracing::warn!(
-                "{error}; once this program is {identity} it keeps nothing there: {}",
-                Host::read().as_root(&[format!("chown -R {uid}:{gid} {}", quote_path(storage))])
-            );
-        }
+    !config.server.https.is_empty() && config.sites.iter().any(keeps)
+}
+
+/// Makes the storage where it is missing, for the user that root is about to become.
+fn hand_over_storage(config: &Config) -> Result<(), PrivilegeError> {
+    let Some(identity) = privilege::successor(config.server.user.as_deref())? else {
+        return Ok(());
+    };
+    let (uid, gid) = (identity.uid, identity.gid);
+    let storage = &config.acme.storage;
+    let given = storage::prepare(storage, Some((uid, gid)))
+        .and_then(|()| storage::hand_over(storage, (uid, gid)));
+    if let Err(error) = given {
+        tracing::warn!(
+            "{error}; once this program is {identity} it keeps nothing there: {}",
+            Host::read().as_root(&[format!("chown -R {uid}:{gid} {}", quote_path(storage))])
+        );
     }
     Ok(())
 }

@@ -110,6 +110,11 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// Adds a warning about what the file leads to, and not about a place in it.
+    pub fn warn(&mut self, message: impl Into<String>) {
+        self.list.push(Problem::warning(message));
+    }
+
     /// Orders `list`; `unlisted` more were found and not kept.
     pub(super) fn new(source: Source, mut list: Vec<Problem>, unlisted: usize) -> Self {
         list.sort_by_key(|problem| problem.place.as_ref().map_or(0, |place| place.span.start));

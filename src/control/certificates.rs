@@ -91,7 +91,8 @@ impl Plane {
 
     /// Reads every certificate again and serves from what is there.
     pub(super) async fn take_certificates(&mut self) {
-        match State::renew(&self.state, &self.registry) {
+        let handed = self.handed(&self.state.config).await;
+        match State::renew(&self.state, &handed, &self.registry) {
             Ok((state, errors)) => {
                 self.publish(Arc::new(state)).await;
                 self.certificate_error = told(&errors);

@@ -7,6 +7,7 @@ use crate::config::size::Size;
 use crate::config::{
     AccessLog, Admin, Config, Limits, Listen, Log, LogFormat, Redirect, Server, Site, TlsSource,
 };
+use crate::proxy::path::PathPrefix;
 
 /// One sentence for each difference; one that says so if there is none.
 #[must_use]
@@ -104,14 +105,25 @@ fn differs(old: &Site, new: &Site, words: &mut Vec<String>) {
         // A key file, or a query in which a secret may stand.
         words.push(format!("site {name}: what is not shown of its `tls` changes"));
     }
+    changed(&format!("site {name}: key_type"), &old.key_type, &new.key_type, words);
     changed(&format!("site {name}: hsts"), &old.hsts.to_string(), &new.hsts.to_string(), words);
     if old.policy != new.policy {
         words.push(format!("site {name}: its rules of TLS towards clients change"));
     }
     changed(&format!("site {name}: redirect"), &redirect(old), &redirect(new), words);
-    if words.len() == before {
+    if times(old, new) != times(new, old) {
         words.push(format!("site {name}: its routes' timeouts change"));
     }
+    if words.len() == before {
+        words.push(format!("site {name}: something changes that is not shown"));
+    }
+}
+
+/// The timeouts of those of its routes that are there before and after.
+fn times<'a>(site: &'a Site, of: &Site) -> Vec<(&'a PathPrefix, Duration, Duration)> {
+    let routes =
+        site.routes.iter().filter(|route| of.routes.iter().any(|it| it.path == route.path));
+    routes.map(|route| (&route.path, route.upstream_timeout, route.hold)).collect()
 }
 
 /// Where the requests of a site go.
@@ -178,5 +190,43 @@ fn changed<T: PartialEq + Display>(key: &str, old: &T, new: &T, words: &mut Vec<
 fn restart<T: PartialEq + Display>(key: &str, old: &T, new: &T, words: &mut Vec<String>) {
     if old != new {
         words.push(format!("{key}: {new} instead of {old}, at the next restart"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    fn told(old: &str, new: &str) -> Vec<String> {
+        let read = |keys: &str| {
+            let text = format!("[[site]]\nhost = 'a.test'\n{keys}\n");
+            let read = config::parse(&text, "test.toml", Path::new("/etc/p"), &|_| None);
+            read.unwrap_or_else(|problems| panic!("{problems}")).config
+        };
+        between(&read(old), &read(new))
+    }
+
+    /// It was said that the timeouts of the routes change.
+    #[test]
+    fn each_key_of_a_site_is_told_by_its_name() {
+        let to = "to = '3000'";
+        let with = |line: &str| format!("{to}\n{line}");
+        assert_eq!(told(to, to), ["nothing differs; certificates are read anew"]);
+        for (line, words) in [
+            ("key_type = 'p384'", "site a.test: key_type: p384 instead of p256"),
+            ("hsts = '1d'", "site a.test: hsts: 1d instead of off"),
+            ("tls_min = '1.3'", "site a.test: its rules of TLS towards clients change"),
+            ("tls = 'local'", "site a.test: tls: local instead of auto"),
+            ("redirect = 'off'", "site a.test: redirect: off instead of https"),
+            ("upstream_timeout = '7s'", "site a.test: its routes' timeouts change"),
+        ] {
+            assert_eq!(told(to, &with(line)), [words], "{line}");
+        }
+        let both = told(to, "to = '4000'\nupstream_timeout = '7s'");
+        assert_eq!(both.len(), 2, "the timeouts beside another change: {both:?}");
+        assert_eq!(told(to, "to = '4000'").len(), 1);
     }
 }

@@ -13,9 +13,10 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::config::{Config, Listen, TlsSource};
+use crate::config::{Config, Listen};
 use crate::privilege::explain::{self, METRICS, Serving, Wanted, When};
 use crate::tls::files::Look;
+use crate::tls::files::handed::watched;
 
 /// Descriptors that are not connections: listeners, logs, runtimes, files being read.
 const OWN: u64 = 48;
@@ -296,25 +297,6 @@ fn make_socket(path: &Path) -> io::Result<ControlSocket> {
     listener.set_nonblocking(true)?;
     let inode = fs::metadata(path)?.ino();
     Ok(ControlSocket { listener, path: path.to_owned(), inode })
-}
-
-/// The files that are read again when they change: certificates, keys, and what certificates of
-/// clients are held against.
-#[must_use]
-pub fn watched(config: &Config) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    if config.server.https.is_empty() {
-        return paths;
-    }
-    for site in &config.sites {
-        if let TlsSource::Files { cert, key } = &site.tls {
-            paths.extend([cert.clone(), key.clone()]);
-        }
-        if let Some(clients) = &site.policy.clients {
-            paths.extend(std::iter::once(&clients.ca).chain(&clients.crl).cloned());
-        }
-    }
-    paths
 }
 
 /// What the certificate files of a configuration look like from outside.

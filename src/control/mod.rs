@@ -43,6 +43,7 @@ use crate::privilege::{PrivilegeError, Proof, Standing};
 use crate::sandbox;
 use crate::tls::Tickets;
 use crate::tls::acme::Manager;
+use crate::tls::files::handed::watched;
 use crate::tls::ocsp;
 use crate::worker::{self, Mailbox, Publication};
 use admin::Request;
@@ -298,7 +299,7 @@ impl Plane {
     ) -> u8 {
         let mut watch = tokio::time::interval(WATCH);
         let mut climb = tokio::time::interval(crate::tls::hsts::LOOK);
-        self.watch = Watch::over(files::watched(&self.state.config));
+        self.watch = Watch::over(watched(&self.state.config));
         let mut heartbeat = tokio::time::interval(self.notifier.heartbeat().unwrap_or(NEVER));
         loop {
             tokio::select! {
@@ -317,7 +318,7 @@ impl Plane {
                 () = self.watch.changed() => {
                     self.renew().await;
                     // Links may lead elsewhere now.
-                    self.watch = Watch::over(files::watched(&self.state.config));
+                    self.watch = Watch::over(watched(&self.state.config));
                 }
                 _ = climb.tick() => self.climb().await,
                 () = self.acme.changed() => self.take_certificates().await,

@@ -21,6 +21,8 @@ use crate::observe::log_writer::Writer;
 use crate::observe::program_log;
 use crate::privilege::explain::When;
 use crate::sandbox::Needs;
+use crate::tls::files::handed::{kept_away, watched};
+use crate::tls::files::{Handed, Look};
 
 /// What came of a reload: words for whoever asked.
 pub(super) type Outcome = Result<Vec<String>, String>;
@@ -90,7 +92,7 @@ impl Plane {
         self.admission.change(limits.connections, limits.connections_per_client);
         program_log::set_level(state.config.log.level);
         self.stamps = state.stamps.clone();
-        self.watch = Watch::over(files::watched(&state.config));
+        self.watch = Watch::over(watched(&state.config));
         self.log = log;
         self.publish(Arc::new(state)).await;
         self.registry.retain(&self.state.config.sites);
@@ -126,8 +128,12 @@ impl Plane {
         };
         let https = listeners.iter().find(|listener| listener.kind == ListenerKind::Https);
         let port = https.map_or(443, |listener| listener.address.port());
-        let state = State::prepare_after(&self.state, config, port, &self.registry)
+        // Before anything is read: what changes in between is read again.
+        let stamps = files::Stamps::of(&config);
+        let handed = self.handed(&config).await;
+        let state = State::prepare_after(&self.state, &handed, config, port, &self.registry)
             .map_err(|error| error.to_string())?;
+        let state = State { stamps, ..state };
         Ok(Prepared { state, listeners, log, metrics, warnings: loaded.warnings.to_string() })
     }
 
@@ -163,9 +169,30 @@ impl Plane {
         Ok(listeners)
     }
 
-    /// What serving from `config` takes of this process itself; the helper reads the file.
+    /// What serving from `config` takes of this process itself; the helper reads the file, and
+    /// opens those of certificates.
     pub(super) fn needs(&self, config: &Config) -> Needs {
-        Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()))
+        let mut needs = Needs::of(config, self.origin.file().filter(|_| self.helper.is_none()));
+        if self.origin.file().is_some() && self.helper().is_some() {
+            needs.leave_to_helper();
+        }
+        needs
+    }
+
+    /// Files of `config` that the sandbox keeps from this process, read by descriptors of the
+    /// helper, which opens what the configuration file names.
+    pub(super) async fn handed(&self, config: &Config) -> Vec<Handed> {
+        let mut all = Vec::new();
+        let Some(helper) = self.helper() else { return all };
+        for path in kept_away(config) {
+            let look = Look::of(&path);
+            let read = |file| Handed::read(&path, look, file).map_err(|error| error.to_string());
+            match helper.open(&path).await.map_err(|no| no.to_string()).and_then(read) {
+                Ok(handed) => all.push(handed),
+                Err(error) => tracing::warn!("the helper cannot open {}: {error}", path.display()),
+            }
+        }
+        all
     }
 
     /// The helper, while it lives.

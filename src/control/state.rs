@@ -13,6 +13,7 @@ use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
 use crate::tls::acme::{Pending, Roots};
+use crate::tls::files::{Handed, Kept};
 use crate::tls::hsts::{self, book::Book};
 use crate::tls::policy::Policy;
 use crate::tls::{CertificateError, Certificates};
@@ -109,33 +110,38 @@ impl State {
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make((inherited, None), config, https_port, registry)
+        Self::make((inherited, None), &[], config, https_port, registry)
     }
 
     /// The same in place of `before`, from which certificate files are taken that only root could
-    /// read: see [`Certificates::load_again`].
+    /// read: see [`Certificates::load_again`]. What the helper has `handed` is read from there.
     ///
     /// # Errors
     /// As [`State::prepare`].
     pub fn prepare_after(
         before: &Self,
+        handed: &[Handed],
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
-        Self::make((Some(&before.certificates), Some(before)), config, https_port, registry)
+        let old = (Some(&before.certificates), Some(before));
+        Self::make(old, handed, config, https_port, registry)
     }
 
     fn make(
         (inherited, before): (Option<&Certificates>, Option<&Self>),
+        handed: &[Handed],
         config: Config,
         https_port: u16,
         registry: &Registry,
     ) -> Result<Self, StateError> {
         let stamps = Stamps::of(&config);
-        let certificates = Certificates::load_again(&config, SystemTime::now(), inherited)
+        let certificates = Certificates::load_again(&config, SystemTime::now(), inherited, handed)
             .map_err(StateError::Certificates)?;
-        Self::around(certificates, stamps, before, config, https_port, registry)
+        let left = inherited.map_or(&[][..], Certificates::left);
+        let left = handed.iter().map(Handed::kept).chain(left.iter().cloned()).collect();
+        Self::around((certificates, stamps, left), before, config, https_port, registry)
     }
 
     /// The same configuration with what its certificate files hold now. Where that cannot be used,
@@ -145,20 +151,21 @@ impl State {
     /// As [`State::prepare`], certificates aside.
     pub fn renew(
         before: &Self,
+        handed: &[Handed],
         registry: &Registry,
     ) -> Result<(Self, Vec<CertificateError>), StateError> {
         let config = before.config.clone();
         let stamps = Stamps::of(&config);
         let (certificates, errors) =
-            Certificates::renew(&config, SystemTime::now(), &before.certificates);
+            Certificates::renew(&config, SystemTime::now(), &before.certificates, handed);
         let port = before.https_port;
-        let state = Self::around(certificates, stamps, Some(before), config, port, registry)?;
+        let read = (certificates, stamps, Vec::new());
+        let state = Self::around(read, Some(before), config, port, registry)?;
         Ok((state, errors))
     }
 
     fn around(
-        certificates: Certificates,
-        stamps: Stamps,
+        (certificates, stamps, left): (Certificates, Stamps, Vec<Kept>),
         before: Option<&Self>,
         config: Config,
         https_port: u16,
@@ -185,7 +192,7 @@ impl State {
         let redirects = Mutex::default();
         let roots = match before {
             Some(before) if before.config == config => before.roots.clone(),
-            _ => Roots::read(&config, before.map(|before| &before.roots)),
+            _ => Roots::read_with(&config, before.map(|before| &before.roots), &left),
         };
         let pending = before.map(|before| Arc::clone(&before.pending)).unwrap_or_default();
         Ok(Self {

@@ -34,7 +34,7 @@ impl Plane {
                     "names": certificate.names,
                     "issuer": certificate.issuer,
                     "days_left": certificate.days_left(now),
-                    "source": certificate.source.to_string(),
+                    "source": source_of(certificate, &standings),
                     "authority": authority_of(certificate, &standings),
                 })
             })
@@ -129,6 +129,7 @@ impl Plane {
         }
         let served = self.state.certificates.survey(&self.state.config, None, now);
         needs.extend(self.certificates_in_need(&served, by_acme, now));
+        needs.extend(self.state.certificates.lacking());
         match self.privileges.look() {
             Ok(proof) if proof.holds() => {}
             Ok(proof) => needs.push(format!("more is held than asked: {proof}: restart")),
@@ -202,6 +203,19 @@ impl Plane {
     }
 }
 
+/// Where a certificate comes from. What stands in for one that was revoked, and that nobody is
+/// asked for anew, is no promise that there will be one.
+fn source_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> String {
+    let is_held = |standing: &acme::Standing| {
+        standing.site == certificate.site
+            && standing.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
+    };
+    if certificate.source == Source::StandIn && standings.iter().any(is_held) {
+        return "local authority, because the one by acme was revoked".to_owned();
+    }
+    certificate.source.to_string()
+}
+
 /// The directory of the authority that has issued a certificate by ACME.
 fn authority_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> Option<String> {
     let is_of = |standing: &&acme::Standing| {
@@ -214,4 +228,32 @@ fn authority_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> 
 
 fn seconds_since(moment: SystemTime, now: SystemTime) -> u64 {
     now.duration_since(moment).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::acme::ledger::Revoked;
+
+    fn certificate(source: Source, not_after: SystemTime) -> CertificateInfo {
+        let (site, names) = ("a.test".to_owned(), vec!["a.test".to_owned()]);
+        let not_before = SystemTime::UNIX_EPOCH;
+        CertificateInfo { site, names, issuer: String::new(), not_before, not_after, source }
+    }
+
+    /// There was to be one by acme, for which nobody asks.
+    #[test]
+    fn what_stands_in_for_a_revoked_certificate_promises_none() {
+        let info = certificate(Source::StandIn, SystemTime::now());
+        let told = |renews| {
+            let revoked = json!({ "at": 0, "leaf": "", "reason": "", "renews": renews });
+            let revoked: Revoked = serde_json::from_value(revoked).unwrap();
+            let site = "a.test".to_owned();
+            let standing =
+                acme::Standing { site, revoked: Some(revoked), ..acme::Standing::default() };
+            source_of(&info, &[standing])
+        };
+        assert_eq!(told(false), "local authority, because the one by acme was revoked");
+        assert_eq!(told(true), "local authority, until there is one by acme");
+    }
 }

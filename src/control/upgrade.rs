@@ -64,7 +64,7 @@ impl Plane {
         ours.set_nonblocking(true).map_err(failed)?;
         let ours = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
         let mut sockets = self.sockets().map_err(failed)?;
-        if let Some(keys) = self.state.certificates.bequest() {
+        if let Some(keys) = self.state.certificates.bequest(self.state.roots.files()) {
             sockets.push(("keys".to_owned(), leave(keys).map_err(failed)?));
         }
         sockets.push((ready::NAME.to_owned(), theirs.into()));

@@ -15,8 +15,9 @@ use super::hook::Errand;
 use crate::config::target::Address;
 use crate::config::{self, Config, Dns, Hook, Listen, Writer};
 use crate::tls::acme;
+use crate::tls::files::handed::handed;
 
-/// Applications that are remembered at most.
+/// Applications, and files, that are remembered at most.
 const MOST: usize = 65_536;
 
 /// The file, and the applications that it names.
@@ -27,6 +28,8 @@ pub(super) struct Allowed {
     /// All that it has named since the start: what runs may be older than the file, and an
     /// application that was named once could have been connected to then.
     applications: HashSet<(String, u16)>,
+    /// The files of certificates and keys that it has named since the start.
+    files: HashSet<PathBuf>,
     /// The hook as the file had it when it was last right, and the names that it may write.
     hook: Option<Permit>,
     /// What the file looked like when it was last read.
@@ -46,15 +49,25 @@ type Stamp = (u64, u64, i64, i64, u64);
 
 impl Allowed {
     pub(super) fn by(file: Option<PathBuf>) -> Self {
-        Self { file, applications: HashSet::new(), hook: None, seen: None }
+        Self { file, applications: HashSet::new(), files: HashSet::new(), hook: None, seen: None }
     }
 
     /// The file, open for reading.
     pub(super) fn open(&self) -> Result<File, Refused> {
-        let path = self.path()?;
-        // A FIFO without a writer would keep us.
-        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        Ok(fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+        Ok(open(self.path()?)?)
+    }
+
+    /// A file of certificates or keys that the configuration file names, open for reading.
+    pub(super) fn open_named(&mut self, path: &Path) -> Result<File, Refused> {
+        if !self.files.contains(path) && self.has_changed() {
+            self.config()?;
+        }
+        if self.files.contains(path) {
+            return Ok(open(path)?);
+        }
+        let path = path.display().to_string();
+        let path = path.escape_debug();
+        Err(Refused::because(format!("the configuration names no file {path} of certificates")))
     }
 
     /// What the file says now.
@@ -123,6 +136,11 @@ impl Allowed {
             self.applications.clear();
         }
         self.applications.extend(named);
+        let files = handed(config);
+        if self.files.len() + files.len() > MOST {
+            self.files.clear();
+        }
+        self.files.extend(files);
     }
 
     /// An application by its IP address is at this one; one by its name is wherever the server
@@ -159,6 +177,12 @@ pub(super) fn listener(config: &Config, kind: &str, listen: &str) -> Option<List
     list.iter().copied().find(|known| known.to_string() == listen)
 }
 
+/// Opens without waiting: a FIFO without a writer would keep us.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or_default();
+    fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 fn stamp(path: &Path) -> io::Result<Stamp> {
     let about = fs::metadata(path)?;
     Ok((about.dev(), about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
@@ -172,6 +196,8 @@ fn into_io(refused: &Refused) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -275,6 +301,38 @@ mod tests {
         let mut allowed = Allowed::by(None);
         assert!(allowed.open().is_err() && allowed.config().is_err());
         assert!(allowed.may_connect("127.0.0.1", at("127.0.0.1:3000")).is_err());
+    }
+
+    #[test]
+    fn only_certificates_and_keys_of_the_file_are_opened() {
+        let text = |name: &str| {
+            format!(
+                "[server]\nhttps = ':8443'\n[[site]]\nhost = 'a.test'\nto = '3000'\n\
+                 tls = {{ cert = '{name}.pem', key = '{name}.key' }}\n"
+            )
+        };
+        let (folder, path) = file(&text("a"));
+        let at = |name: &str| folder.path().join(name);
+        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        for name in ["a.pem", "a.key", "b.pem", "b.key", "other"] {
+            fs::write(at(name), if name.ends_with("pem") { &cert } else { &key }).unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let mut allowed = Allowed::by(Some(path.clone()));
+        let opened = allowed.open_named(&at("a.pem")).unwrap();
+        assert_eq!(io::read_to_string(opened).unwrap(), cert);
+        assert!(allowed.open_named(&at("a.key")).is_ok());
+        for path in [at("b.pem"), at("other"), at("x/../a.pem"), path.clone(), "/etc/passwd".into()]
+        {
+            let refused = allowed.open_named(&path).unwrap_err();
+            assert!(refused.text.contains("names no file"), "{refused}");
+        }
+        fs::write(&path, text("b")).unwrap();
+        assert!(allowed.open_named(&at("b.pem")).is_ok(), "a reload is about to want it");
+        fs::write(&path, "broken").unwrap();
+        assert!(allowed.open_named(&at("a.pem")).is_ok(), "it may run yet");
+        assert!(allowed.open_named(&at("other")).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -260,6 +261,14 @@ impl Line {
     /// The kernel's, for whoever opens the file; else see [`NoHelp`].
     pub async fn open_config(&self) -> Result<File, NoHelp> {
         self.descriptor(Question::Config).await.map(File::from)
+    }
+
+    /// A file of certificates or keys that the configuration file names, open for reading.
+    ///
+    /// # Errors
+    /// The kernel's, for whoever opens the file; else see [`NoHelp`].
+    pub async fn open(&self, path: &Path) -> Result<File, NoHelp> {
+        self.descriptor(Question::File { path: path.to_owned() }).await.map(File::from)
     }
 
     /// A listener of the file, bound; `beside` others of this process that are about to leave.

@@ -22,6 +22,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,8 @@ struct Asked {
 enum Question {
     /// The configuration file, open for reading.
     Config,
+    /// A file of certificates or keys that the file names, open for reading.
+    File { path: PathBuf },
     /// A listener of the file, bound: `http` or `https`, and the address as the file has it.
     Bind { kind: String, listen: String, beside: bool },
     /// The listener of `admin.metrics`, bound.

@@ -53,6 +53,8 @@ pub(super) fn run(arguments: Vec<OsString>) -> u8 {
     }
     match pair.try_clone_to_owned() {
         Ok(pair) => {
+            // What the file names now may be opened later, whatever becomes of the file.
+            let _ = helper.allowed.config();
             helper.serve(&pair);
             // A server that is gone without a word waits for nobody, and who is not ready holds its
             // sockets without serving on them.
@@ -143,6 +145,10 @@ impl Helper {
         match question {
             Question::Config => {
                 let file = self.allowed.open()?;
+                Ok((Granted::Descriptor, Some(file.into())))
+            }
+            Question::File { path } => {
+                let file = self.allowed.open_named(&path)?;
                 Ok((Granted::Descriptor, Some(file.into())))
             }
             Question::Bind { kind, listen, beside } => self.bind(&kind, &listen, beside),

@@ -207,7 +207,8 @@ mod tests {
     use super::*;
 
     fn place(path: &Path, access: Access) -> Place {
-        Place { path: path.to_owned(), access, extent: Extent::Around, key: Some("key".to_owned()) }
+        let key = Some("key".to_owned());
+        Place { path: path.to_owned(), access, extent: Extent::Around, key, is_handed: false }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) struct Place {
     pub(super) extent: Extent,
     /// What it is, with the key that names it; `None` for what can be done without.
     pub(super) key: Option<String>,
+    /// Whether the helper opens it where the sandbox does not let the process.
+    pub(super) is_handed: bool,
 }
 
 /// What is done at a place.
@@ -106,6 +108,7 @@ impl Needs {
             extent: Extent::Around,
             // Whoever reads it says what is in the way.
             key: None,
+            is_handed: false,
         }));
         needs.kept(config);
         if let Some(path) = environment(SSLKEYLOGFILE).filter(|_| config.server.key_log) {
@@ -117,6 +120,11 @@ impl Needs {
         }
         needs.authorities(config, environment);
         needs
+    }
+
+    /// Leaves out what a helper opens for the process.
+    pub fn leave_to_helper(&mut self) {
+        self.places.retain(|place| !place.is_handed);
     }
 
     /// Lets the program make new listeners itself, where no helper makes them for it.
@@ -150,6 +158,7 @@ impl Needs {
             access: Access::Keep,
             extent: Extent::Here,
             key: is_used.then(|| "acme.storage".to_owned()),
+            is_handed: false,
         });
         // The socket itself is made before; its name goes with the server. That it cannot be made
         // elsewhere in a reload is no reason to refuse one: it moves at the next start.
@@ -158,6 +167,7 @@ impl Needs {
             access: Access::Remove,
             extent: Extent::Around,
             key: None,
+            is_handed: false,
         });
     }
 
@@ -295,7 +305,9 @@ impl Needs {
 
     fn around(&mut self, path: &Path, access: Access, key: String) {
         let (path, key) = (path.to_owned(), Some(key));
-        self.places.push(Place { path, access, extent: Extent::Around, key });
+        // What is read there are certificates and keys, see [`crate::tls::files::handed`].
+        let is_handed = access == Access::Read;
+        self.places.push(Place { path, access, extent: Extent::Around, key, is_handed });
     }
 }
 

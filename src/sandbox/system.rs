@@ -52,6 +52,7 @@ pub(super) fn names(key: &str) -> Vec<Place> {
         access: Access::Read,
         extent: Extent::Around,
         key: Some(format!("{key}: the list of name servers ({RESOLV_CONF})")),
+        is_handed: false,
     });
     if !cfg!(target_env = "musl") {
         let libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
@@ -106,5 +107,11 @@ const FOLDERS: &[&str] = &[
 ];
 
 fn here(path: impl AsRef<Path>, access: Access) -> Place {
-    Place { path: path.as_ref().to_owned(), access, extent: Extent::Here, key: None }
+    Place {
+        path: path.as_ref().to_owned(),
+        access,
+        extent: Extent::Here,
+        key: None,
+        is_handed: false,
+    }
 }

@@ -16,13 +16,13 @@ use rustls::sign::CertifiedKey;
 
 use super::acme::Demand;
 use super::acme::names::{stem, unprovable};
-use super::files::{self, Kept, Pair};
+use super::files::{self, Handed, Kept, Pair};
 use super::key_log;
 use super::ocsp::question::Question;
 use super::ocsp::{self, Staples};
 use super::policy::{self, Policy};
 use super::store::Table;
-use super::wanted::{From, Obtained, Want, wanted};
+use super::wanted::{From, Local, Obtained, Want, wanted};
 use crate::config::{Config, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
@@ -32,6 +32,9 @@ use shown::Shown;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
+
+/// What is done where the authority of this host cannot be had.
+const MAKESHIFT: &str = "a certificate is shown that nobody can trust";
 
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub struct Certificates {
     questions: Vec<Arc<Question>>,
     /// When the first of what is stapled is over.
     staples_end: Option<SystemTime>,
+    /// What could not be had at the start, so that something nobody vouches for is shown.
+    lacking: Vec<CertificateError>,
 }
 
 impl Certificates {
@@ -68,11 +73,12 @@ impl Certificates {
     /// # Errors
     /// Every certificate that cannot be had, each with its site and the remedy.
     pub fn load(config: &Config, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
-        Self::load_again(config, now, None)
+        Self::load_again(config, now, None, &[])
     }
 
     /// The same after `before`: files that may not be read any more, because they were read before
-    /// the program gave up its rights, are taken from there as long as they have not changed.
+    /// the program gave up its rights, are taken from there as long as they have not changed; those
+    /// that a sandbox keeps from it, from what was `handed`.
     ///
     /// # Errors
     /// As [`Certificates::load`].
@@ -80,8 +86,9 @@ impl Certificates {
         config: &Config,
         now: SystemTime,
         before: Option<&Self>,
+        handed: &[Handed],
     ) -> Result<Self, Vec<CertificateError>> {
-        match Self::gather(config, now, before, false) {
+        match Self::gather(config, now, (before, handed), false) {
             (certificates, errors) if errors.is_empty() => Ok(certificates),
             (_, errors) => Err(errors),
         }
@@ -91,19 +98,27 @@ impl Certificates {
     /// where one cannot be used, its site goes on with what `before` has for it, and the others get
     /// what is new. What is wrong comes with it.
     #[must_use]
-    pub fn renew(config: &Config, now: SystemTime, before: &Self) -> (Self, Vec<CertificateError>) {
-        Self::gather(config, now, Some(before), true)
+    pub fn renew(
+        config: &Config,
+        now: SystemTime,
+        before: &Self,
+        handed: &[Handed],
+    ) -> (Self, Vec<CertificateError>) {
+        Self::gather(config, now, (Some(before), handed), true)
     }
 
     fn gather(
         config: &Config,
         now: SystemTime,
-        before: Option<&Self>,
+        (before, handed): (Option<&Self>, &[Handed]),
         keeps: bool,
     ) -> (Self, Vec<CertificateError>) {
         let mut errors = Vec::new();
-        let rules = before.map_or((&[][..], &[][..]), |it| (&*it.policies, &*it.left));
-        let (policies, of_sites) = policy::of_sites(config, now, rules, keeps, &mut errors);
+        let left = before.map_or(&[][..], |before| &*before.left);
+        let left: Vec<Kept> = handed.iter().map(Handed::kept).chain(left.iter().cloned()).collect();
+        let rules = before.map_or(&[][..], |before| &*before.policies);
+        let (policies, of_sites) =
+            policy::of_sites(config, now, (rules, &left), keeps, &mut errors);
         let mut all = Self {
             table: Arc::default(),
             inventory: Vec::new(),
@@ -114,6 +129,7 @@ impl Certificates {
             staples: before.map(|before| Arc::clone(&before.staples)).unwrap_or_default(),
             questions: Vec::new(),
             staples_end: None,
+            lacking: Vec::new(),
             key_log: key_log::asked_for(config, before.and_then(|before| before.key_log.as_ref())),
             policies,
             of_sites,
@@ -123,6 +139,8 @@ impl Certificates {
         let under: HashMap<String, usize> =
             config.sites.iter().map(crate::config::Site::name).zip(all.of_sites.clone()).collect();
         let kept = before.filter(|_| keeps);
+        let makes_do = before.is_none_or(|before| !before.lacking.is_empty());
+        let mut local = Local::new(!keeps, makes_do);
         let before = before.map_or(&[][..], |before| &before.pairs);
         let mut table = Table::default();
         for site in config.sites.iter().filter(|_| !config.server.https.is_empty()) {
@@ -131,11 +149,10 @@ impl Certificates {
                 table.show_on_demand(&site.hosts, &all.demand, policy);
             }
         }
-        let mut authority = None;
         tell_unprovable(config);
         for want in wanted(config).into_iter().map(Arc::new) {
             let policy = under.get(&want.site).copied().unwrap_or_default();
-            let obtained = match want.obtain(config, &mut authority, before, now) {
+            let obtained = match want.obtain(config, &mut local, (before, handed), now) {
                 Ok(obtained) => obtained,
                 Err(reason) => {
                     if let Some(kept) = kept {
@@ -146,8 +163,13 @@ impl Certificates {
                     continue;
                 }
             };
-            for Obtained { certified, hosts, source, pair } in obtained {
+            for Obtained { certified, hosts, source, pair, lacks } in obtained {
                 all.pairs.extend(pair);
+                if let Some(reason) = lacks {
+                    let lacking = CertificateError { site: want.site.clone(), reason };
+                    tracing::error!("{lacking}; until it is mended {MAKESHIFT}");
+                    all.lacking.push(lacking);
+                }
                 if source != Source::StandIn {
                     let unstapled =
                         ocsp::judge(&certified, config.server.ocsp, &config.acme.storage, now);
@@ -156,7 +178,7 @@ impl Certificates {
                     }
                 }
                 table.insert(&hosts, &certified, policy);
-                if let (From::LocalAuthority, Some(Ok(authority))) = (&want.from, &authority) {
+                if let (From::LocalAuthority, Some(authority)) = (&want.from, local.get()) {
                     table.sign_on_demand(&hosts, &certified, authority);
                 }
                 if source == Source::Acme {
@@ -255,7 +277,13 @@ impl Certificates {
         let due = self.inventory.iter().filter(is_local);
         let due = due.map(CertificateInfo::renew_at).min();
         let due = due.map(|due| due.max(self.loaded + RETRY));
-        due.into_iter().chain(self.staples_end).min()
+        let again = (!self.lacking.is_empty()).then(|| self.loaded + RETRY);
+        due.into_iter().chain(self.staples_end).chain(again).min()
+    }
+
+    /// One sentence for each site that is shown a makeshift since the start.
+    pub fn lacking(&self) -> impl Iterator<Item = String> {
+        self.lacking.iter().map(|error| format!("{error}; until it is mended {MAKESHIFT}"))
     }
 
     /// What is served of what an authority has issued for these names.
@@ -289,11 +317,17 @@ impl Certificates {
         paths.into_iter().filter(|path| files::is_closed(path)).map(say).collect()
     }
 
-    /// What a process that takes this one's place cannot read itself; `None` when that is nothing.
-    /// It holds private keys.
+    /// What a process that takes this one's place cannot read itself, `others` counted; `None` when
+    /// that is nothing. It holds private keys.
     #[must_use]
-    pub fn bequest(&self) -> Option<Vec<u8>> {
-        files::bequest::write(self.pairs.iter(), self.files_of_rules())
+    pub fn bequest(&self, others: &[Kept]) -> Option<Vec<u8>> {
+        files::bequest::write(self.pairs.iter(), self.files_of_rules().chain(others))
+    }
+
+    /// What was in files of rules, as a predecessor has left it.
+    #[must_use]
+    pub fn left(&self) -> &[Kept] {
+        &self.left
     }
 
     fn files_of_rules(&self) -> impl Iterator<Item = &Kept> {
@@ -323,6 +357,7 @@ impl Certificates {
             staples: Arc::default(),
             questions: Vec::new(),
             staples_end: None,
+            lacking: Vec::new(),
         })
     }
 
@@ -408,22 +443,67 @@ mod tests {
             cert: storage.path().join(name),
             key: storage.path().join(name),
         };
-        fs::create_dir(storage.path().join("local")).unwrap();
-        fs::write(storage.path().join("local/root.pem"), "junk").unwrap();
         let sites = vec![
             site(&["a.test"], missing("a")),
             site(&["b.test"], missing("b")),
             site(&["localhost"], TlsSource::Auto),
-            site(&["c.test"], TlsSource::Local),
             site(&["d.test"], files(storage.path(), "d.test")),
         ];
         let errors =
             Certificates::load(&config(storage.path(), sites), SystemTime::now()).unwrap_err();
         let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 4, "{told:#?}");
-        for (error, start) in told.iter().zip(["a.test", "b.test", "localhost", "c.test"]) {
+        assert_eq!(told.len(), 2, "{told:#?}");
+        for (error, start) in told.iter().zip(["a.test", "b.test"]) {
             assert!(error.starts_with(&format!("site {start}: ")), "{error}");
         }
+    }
+
+    /// The start ended, and sites with good certificates were not served either.
+    #[test]
+    fn a_damaged_local_authority_stops_no_start_and_is_told() {
+        let storage = tempfile::tempdir().unwrap();
+        let place = |name: &str| storage.path().join("local").join(name);
+        let sites = vec![site(&["a.localhost"], TlsSource::Auto), site(&["b.de"], TlsSource::Auto)];
+        let config = config(storage.path(), sites);
+        let now = SystemTime::now();
+        let first = Certificates::load(&config, now).unwrap();
+        fs::write(place("root.pem"), "junk").unwrap();
+        fs::write(place("root.key"), "junk").unwrap();
+        for found in survey(&config, now) {
+            assert!(matches!(found.certificate, Ok(None)), "{found:?}");
+            assert!(found.warnings[0].contains("sets it aside"), "{found:?}");
+        }
+        let (renewed, errors) = Certificates::renew(&config, now, &first, &[]);
+        assert!(!errors.is_empty() && !place("root.pem.damaged").exists(), "nothing is replaced");
+        assert_eq!(renewed.inventory()[0], first.inventory()[0]);
+        let second = Certificates::load(&config, now).unwrap();
+        assert_eq!(second.inventory().len(), 2);
+        assert_eq!(fs::read(place("root.key.damaged")).unwrap(), b"junk");
+        let found = survey(&config, now);
+        assert!(found[0].warnings[0].contains("must trust"), "{found:?}");
+        fs::remove_file(place("root.key.damaged")).unwrap();
+        fs::remove_file(place("root.pem.damaged")).unwrap();
+        assert_eq!(survey(&config, now)[0].warnings, [""; 0]);
+    }
+
+    /// What cannot even be set aside.
+    #[test]
+    fn a_start_without_any_local_authority_makes_do_and_tries_again() {
+        let storage = tempfile::tempdir().unwrap();
+        let root = storage.path().join("local/root.pem");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        let sites = vec![site(&["a.localhost"], TlsSource::Auto), site(&["b.de"], TlsSource::Auto)];
+        let config = config(storage.path(), sites);
+        let now = SystemTime::now();
+        let first = Certificates::load(&config, now).unwrap();
+        assert_eq!(first.inventory().len(), 2);
+        let told: Vec<_> = first.lacking().collect();
+        assert!(told.len() == 2 && told[0].contains("it is a directory"), "{told:?}");
+        assert!(first.next_renewal().unwrap() <= now + RETRY);
+        fs::remove_dir_all(root).unwrap();
+        let (second, errors) = Certificates::renew(&config, now, &first, &[]);
+        assert!(errors.is_empty() && second.lacking().next().is_none(), "{errors:?}");
+        assert!(second.inventory()[0].issuer.contains("local authority"));
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn revoked(
     let wrong = |why: String| FilesError::of_clients(path, why);
     let lists = CertificateRevocationListDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("it is damaged: {error}")))?;
+        .map_err(|error| wrong(format!("it is damaged: {}", files::pem_words(&error))))?;
     if lists.is_empty() {
         return Err(wrong("it holds no revocation list (-----BEGIN X509 CRL-----)".to_owned()));
     }

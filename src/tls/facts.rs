@@ -140,6 +140,31 @@ pub fn instant(moment: SystemTime, now: SystemTime) -> String {
     told.map_or_else(|_| date(moment), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
+/// A time to wait, in words: `45 seconds`, `2 hours`, `3 days`; rounded down from two of a unit on.
+#[must_use]
+pub fn span(wait: Duration) -> String {
+    let seconds = wait.as_secs();
+    let (number, unit) = match seconds {
+        172_800.. => (seconds / 86_400, "day"),
+        7200.. => (seconds / 3600, "hour"),
+        120.. => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
+    };
+    count(number, unit)
+}
+
+/// `1 day`, `2 days`.
+#[must_use]
+pub fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// How long ago something was, in words: `5 seconds ago`.
+#[must_use]
+pub fn ago(now: SystemTime, then: SystemTime) -> String {
+    format!("{} ago", span(now.duration_since(then).unwrap_or_default()))
+}
+
 /// What is left until `then`, in words: days, or hours and minutes where it is less than two of
 /// them.
 #[must_use]
@@ -219,5 +244,25 @@ mod tests {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         assert_eq!(key_of(&der).unwrap(), "P-256");
         key_of(&CertificateDer::from(vec![1, 2])).unwrap_err();
+    }
+
+    /// A certificate that had expired five seconds before had done so one days ago.
+    #[test]
+    fn times_are_told_in_the_largest_unit_that_fits_twice() {
+        let told = |seconds| span(Duration::from_secs(seconds));
+        for (seconds, words) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (119, "119 seconds"),
+            (120, "2 minutes"),
+            (7199, "119 minutes"),
+            (7200, "2 hours"),
+            (86_400, "24 hours"),
+            (200_000, "2 days"),
+        ] {
+            assert_eq!(told(seconds), words);
+        }
+        let now = SystemTime::now();
+        assert_eq!(ago(now, now - Duration::from_secs(5)), "5 seconds ago");
     }
 }

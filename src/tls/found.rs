@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::certificates::{CertificateError, CertificateInfo, Source};
+use super::facts::{ago, span};
 
 /// A certificate of a site, as the running server tells of it or as it is found where no server
 /// runs, without making any.
@@ -52,12 +53,13 @@ impl Found {
         match &self.certificate {
             Err(error) => calls.push(error.to_string()),
             Ok(Some(info)) if info.not_after >= now && info.is_late(now) => {
-                let days = info.days_left(now);
-                calls.push(format!("the certificate of site {site} ends in {days} days"));
+                let left = span(info.not_after.duration_since(now).unwrap_or_default());
+                calls.push(format!("the certificate of site {site} ends in {left}"));
             }
             // Of files and of certificates by ACME a warning tells.
             Ok(Some(info)) if info.not_after < now && self.warnings.is_empty() => {
-                calls.push(format!("the certificate of site {site} has expired"));
+                let since = ago(now, info.not_after);
+                calls.push(format!("the certificate of site {site} expired {since}"));
             }
             Ok(_) => {}
         }
@@ -121,14 +123,15 @@ mod tests {
         }
     }
 
+    /// One that had run out ended in -44 days.
     #[test]
     fn a_person_is_called_for_what_is_late_or_wrong_and_not_for_names_on_demand() {
         let file = || Source::File(PathBuf::from("/c.pem"));
         assert!(found(file(), now() + 30 * DAY).calls(now()).is_empty());
         let late = found(file(), now() + 3 * DAY).calls(now());
         assert_eq!(late, ["the certificate of site a.test ends in 3 days"]);
-        let over = found(Source::LocalAuthority, now() - DAY).calls(now());
-        assert_eq!(over, ["the certificate of site a.test has expired"]);
+        let over = found(Source::LocalAuthority, now() - 44 * DAY).calls(now());
+        assert_eq!(over, ["the certificate of site a.test expired 44 days ago"]);
         let mut warned = found(file(), now() - DAY);
         warned.warnings.push("the certificate expired".to_owned());
         assert_eq!(warned.calls(now()), ["site a.test: the certificate expired"]);

@@ -34,4 +34,4 @@ pub use certificates::{CertificateError, CertificateInfo, Certificates, Source};
 pub use client::client_config;
 pub use server::{ServerConfigs, server_config};
 pub use tickets::Tickets;
-pub use wanted::survey;
+pub use wanted::{local_authority, survey};

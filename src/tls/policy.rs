@@ -136,7 +136,7 @@ pub(super) fn of_sites(
     if config.server.https.is_empty() {
         return (policies, of_sites);
     }
-    let files = before.iter().flat_map(|policy| &policy.files).chain(left);
+    let files = left.iter().chain(before.iter().flat_map(|policy| &policy.files));
     let files: Vec<Kept> = files.cloned().collect();
     for site in &config.sites {
         let known = policies.iter().position(|policy| policy.rules == site.policy);

@@ -1,5 +1,7 @@
 //! Which certificates a configuration needs, and where each is to come from.
 
+mod local;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,12 +14,13 @@ use super::acme::stored::{self, Damage, Stored};
 use super::acme::vault::{Files, Vault as _};
 use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
 use super::facts::Facts;
-use super::files::{self, Pair};
+use super::files::{self, Handed, Pair};
 use super::found::Found;
-use super::local_ca::{LocalAuthority, LocalError, names_for};
+use super::local_ca::{LocalAuthority, names_for};
 use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
+pub(super) use local::Local;
 
 /// Looks at every certificate that the configuration needs, writing nothing: for `check` and
 /// `certs list`.
@@ -25,6 +28,19 @@ use crate::proxy::headers::host::HostPattern;
 pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
     let wanted = wanted(config).into_iter().map(|want| want.look(config, now));
     wanted.chain(survey_on_demand(config, now)).collect()
+}
+
+/// What is to be known of the authority of this host where something of it is shown: that it is
+/// damaged, or has taken the place of one that was. Writes nothing.
+#[must_use]
+pub fn local_authority(config: &Config, now: SystemTime) -> Option<String> {
+    let storage = &config.acme.storage;
+    let is_shown = |want: &Want| !matches!(want.from, From::Files { .. });
+    wanted(config).iter().any(is_shown).then_some(())?;
+    match LocalAuthority::open(storage, now) {
+        Ok(_) => LocalAuthority::notice(storage),
+        Err(error) => error.outlook(),
+    }
 }
 
 /// The sites on demand themselves, and what was got for them.
@@ -54,9 +70,6 @@ pub fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
     sites.map(site).chain(demand::kept(config).into_iter().map(one)).collect()
 }
 
-/// The authority once it was asked for.
-pub(super) type Opened = Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>;
-
 /// A certificate that the configuration needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Want {
@@ -84,6 +97,8 @@ pub(super) struct Obtained {
     pub(super) source: Source,
     /// Where it came from files, what is needed to load it again.
     pub(super) pair: Option<Pair>,
+    /// Why it is only a makeshift, where it is one.
+    pub(super) lacks: Option<Reason>,
 }
 
 impl Want {
@@ -92,8 +107,8 @@ impl Want {
     pub(super) fn obtain(
         &self,
         config: &Config,
-        authority: &mut Opened,
-        before: &[Pair],
+        local: &mut Local,
+        (before, handed): (&[Pair], &[Handed]),
         now: SystemTime,
     ) -> Result<Vec<Obtained>, Reason> {
         let of = |certified, source, hosts: &[HostPattern]| Obtained {
@@ -101,11 +116,12 @@ impl Want {
             hosts: hosts.to_vec(),
             source,
             pair: None,
+            lacks: None,
         };
         match &self.from {
             From::Files { cert, key } => {
                 let before = before.iter().find(|pair| pair.is_of(cert, key));
-                let pair = files::load_again(cert, key, before).map_err(Reason::Files)?;
+                let pair = files::load_again(cert, key, before, handed).map_err(Reason::Files)?;
                 if let Some(before) = before {
                     self.is_no_worse(&pair, before, cert, now)?;
                 }
@@ -113,10 +129,17 @@ impl Want {
                 Ok(vec![Obtained { pair: Some(pair), ..of }])
             }
             From::LocalAuthority => {
-                let local = opened(config, authority, now)?;
-                let certified = local.certificate(&names_for(&self.hosts), now);
-                let certified = certified.map_err(|error| Reason::Local(Arc::new(error)))?;
-                Ok(vec![of(certified, Source::LocalAuthority, &self.hosts)])
+                let names = names_for(&self.hosts);
+                let certified = local.open(config, now).and_then(|local| {
+                    let certified = local.certificate(&names, now);
+                    certified.map_err(|error| Reason::Local(Arc::new(error)))
+                });
+                let (certified, lacks) = match certified {
+                    Ok(certified) => (certified, None),
+                    Err(reason) => local.make_do(&names, now, reason)?,
+                };
+                let of = of(certified, Source::LocalAuthority, &self.hosts);
+                Ok(vec![Obtained { lacks, ..of }])
             }
             From::Acme => {
                 let stored = self.stored(config).unwrap_or_else(|damage| {
@@ -136,10 +159,17 @@ impl Want {
                     all.push(of(stored.certified, Source::Acme, &issued));
                 }
                 if !waiting.is_empty() {
-                    let local = opened(config, authority, now)?;
-                    let certified = local.stand_in(&names_for(&waiting), now);
-                    let certified = certified.map_err(|error| Reason::Local(Arc::new(error)))?;
-                    all.push(of(certified, Source::StandIn, &waiting));
+                    let names = names_for(&waiting);
+                    let certified = local.open(config, now).and_then(|local| {
+                        let certified = local.stand_in(&names, now);
+                        certified.map_err(|error| Reason::Local(Arc::new(error)))
+                    });
+                    let (certified, lacks) = match certified {
+                        Ok(certified) => (certified, None),
+                        Err(reason) => local.make_do(&names, now, reason)?,
+                    };
+                    let of = of(certified, Source::StandIn, &waiting);
+                    all.push(Obtained { lacks, ..of });
                 }
                 Ok(all)
             }
@@ -207,7 +237,14 @@ impl Want {
                         Ok(None)
                     }
                 },
-                Err(error) => Err(Reason::Local(Arc::new(error))),
+                Err(error) => match error.outlook() {
+                    // A start mends that, too.
+                    Some(outlook) => {
+                        warnings.push(outlook);
+                        Ok(None)
+                    }
+                    None => Err(Reason::Local(Arc::new(error))),
+                },
             },
         };
         let mut found = self.found(certified, config, now);
@@ -224,6 +261,7 @@ impl Want {
         now: SystemTime,
     ) -> Found {
         let mut warnings = Vec::new();
+        warnings.extend(self.notice(certified.as_ref().ok(), config, now));
         if let Ok(Some(certified)) = &certified {
             warnings.extend(self.judge(certified, now));
             warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
@@ -241,6 +279,21 @@ impl Want {
                 .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
             warnings,
             site: self.site.clone(),
+        }
+    }
+
+    /// What is to be known of the authority of this host, where something of it is shown.
+    fn notice(
+        &self,
+        certified: Option<&Option<Arc<CertifiedKey>>>,
+        config: &Config,
+        now: SystemTime,
+    ) -> Option<String> {
+        let storage = &config.acme.storage;
+        match (&self.from, certified) {
+            (From::LocalAuthority, _) => LocalAuthority::notice(storage),
+            (From::Acme, Some(None)) => LocalAuthority::open(storage, now).err()?.outlook(),
+            (From::Acme | From::Files { .. }, _) => None,
         }
     }
 
@@ -300,18 +353,6 @@ impl Want {
 
 fn told(words: String, is_permission: bool) -> Reason {
     Reason::Told { words, is_permission }
-}
-
-fn opened<'a>(
-    config: &Config,
-    authority: &'a mut Opened,
-    now: SystemTime,
-) -> Result<&'a Arc<LocalAuthority>, Reason> {
-    let open = || {
-        let opened = LocalAuthority::open_or_create(&config.acme.storage, now);
-        opened.map(Arc::new).map_err(Arc::new)
-    };
-    authority.get_or_insert_with(open).as_ref().map_err(|error| Reason::Local(error.clone()))
 }
 
 pub(super) fn wanted(config: &Config) -> Vec<Want> {

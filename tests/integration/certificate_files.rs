@@ -146,6 +146,41 @@ fn a_linked_folder_is_swapped_as_kubernetes_does_it() {
     eventually("the new certificate to be shown", || shown(&proxy, "app.test") != before);
 }
 
+/// One damaged file kept every site from being served, and nothing had said so before.
+#[test]
+fn a_damaged_local_authority_is_told_before_the_start_and_after_it() {
+    let (origin, home) = (app(), folder());
+    let storage = home.path().join("storage");
+    let start = || {
+        let storage = format!("storage = '{}'", storage.display());
+        let local = Site::named("app.localhost").to(&origin).key("tls = 'local'");
+        Setup::new().acme(&storage).site(Site::named("app.test").to(&origin)).site(local).start()
+    };
+    let said = |proxy: &Proxy, verb: &[&str]| {
+        let file = proxy.path("portcullis.toml");
+        let output = tools::portcullis(&[verb, &["-c", file.to_str().unwrap()]].concat());
+        stdout(&output) + &stderr(&output)
+    };
+    let proxy = start();
+    assert!(!said(&proxy, &["check"]).contains("warning"), "{}", said(&proxy, &["check"]));
+    for name in ["root.pem", "root.key"] {
+        fs::write(storage.join("local").join(name), "junk").unwrap();
+    }
+    for verb in [&["check"][..], &["certs", "list"]] {
+        let said = said(&proxy, verb);
+        assert!(said.contains("warning") && said.contains("sets it aside"), "{said}");
+    }
+    drop(proxy);
+    let proxy = start();
+    proxy.expect_words("ERROR the local authority cannot be used");
+    // It is verified there.
+    shown(&proxy, "app.test");
+    for verb in [&["check"][..], &["certs", "list"], &["status"]] {
+        let said = said(&proxy, verb);
+        assert!(said.contains("root.key.damaged") && said.contains("must trust"), "{said}");
+    }
+}
+
 /// A leaf of an authority between it and the root; both in PEM, and its key.
 fn issued_by_another() -> (String, String, pki::Pair) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();

@@ -55,6 +55,21 @@ fn what_the_authority_says_is_stapled_and_kept_for_the_next_start() {
     assert!(!again.words().contains("no OCSP response"), "it is good for half its life");
 }
 
+/// Root's own empty folder was left to root, and the answer was in memory alone.
+#[test]
+fn a_storage_that_nothing_else_needs_is_handed_over_for_what_is_stapled() {
+    let (origin, home) = (app(), crate::harness::proxy::folder());
+    let storage = home.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let port = tools::own_port();
+    let pair = pki::issue_asking(&[HOST], port);
+    let Some(_responder) = Responder::start(port, &[(&pair, true)]) else { return };
+    let proxy = launch(&origin, &pair, &storage, "ocsp = true");
+    eventually("a response to be stapled", || stapled(&proxy).contains("Cert Status: good"));
+    assert_eq!(std::fs::read_dir(storage.join("ocsp")).unwrap().count(), 2, "it, and the lock");
+    assert!(!proxy.words().contains("kept in memory alone"), "{}", proxy.words());
+}
+
 #[test]
 fn a_revoked_certificate_and_a_silent_responder_are_told_and_serve() {
     let (origin, storage) = (app(), crate::harness::proxy::folder());

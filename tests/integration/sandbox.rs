@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Output;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::setup::write_pair;
@@ -171,9 +172,8 @@ fn a_reload_that_needs_more_names_every_key_and_changes_nothing() {
         let output = proxy.reload(arguments);
         assert_eq!(output.status.code(), Some(1));
         let told = stderr(&output);
+        assert!(!told.contains("tls.cert"), "the helper opens it: {told}");
         for words in [
-            format!("site app.test: tls.cert is in {}, which", foreign.path().display()),
-            format!("site app.test: tls.key is in {}, which", foreign.path().display()),
             format!("log.access is in {}/logs, which", foreign.path().display()),
             format!("kill -USR2 {}", proxy.pid()),
         ] {
@@ -182,7 +182,12 @@ fn a_reload_that_needs_more_names_every_key_and_changes_nothing() {
     }
     assert_eq!(proxy.client().get("/").text(), "hello");
     let needs = status(&proxy)["needs_a_person"].to_string();
-    assert!(needs.contains("tls.cert"), "{needs}");
+    assert!(needs.contains("log.access"), "{needs}");
+    let before = shown(&proxy);
+    proxy.rewrite(|setup| setup.log("access = 'off'"));
+    let output = proxy.reload(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_ne!(shown(&proxy), before, "certificates from a folder that was not named before");
 }
 
 /// What can be judged is judged all the same.
@@ -247,9 +252,45 @@ fn a_folder_behind_a_link_that_is_swapped_is_followed() {
     assert_ne!(shown(&proxy), first);
 }
 
-/// A right belongs to the folder that was there, not to its name.
+/// A right belongs to the folder that was there, not to its name: what was renewed by putting
+/// another folder in its place was never served.
 #[test]
-fn a_folder_that_was_replaced_needs_a_person() {
+fn a_folder_in_the_place_of_another_is_followed_by_the_helper() {
+    let origin = app();
+    let folder = proxy::folder();
+    let certs = folder.path().join("certs");
+    let replace = |was: &str| {
+        write_pair(&folder.path().join("next/a.pem"), &pki::issue(&[proxy::HOST]));
+        std::fs::rename(&certs, folder.path().join(was)).unwrap();
+        std::fs::rename(folder.path().join("next"), &certs).unwrap();
+    };
+    write_pair(&certs.join("a.pem"), &pki::issue(&[proxy::HOST]));
+    let mut proxy =
+        Setup::new().site(Site::named(proxy::HOST).to(&origin).key(&tls(&certs))).start();
+    if status(&proxy)["sandbox"]["files"] != true {
+        return tools::skip("this kernel has no Landlock");
+    }
+    for was in ["was-1", "was-2"] {
+        let before = shown(&proxy);
+        replace(was);
+        eventually("the new certificate to be shown", || shown(&proxy) != before);
+    }
+    assert_eq!(status(&proxy)["needs_a_person"], serde_json::json!([]));
+    let output = proxy.reload(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    // What is broken there is told as what it is, and the old one serves.
+    let before = shown(&proxy);
+    std::fs::write(certs.join("a.key"), "nothing").unwrap();
+    eventually("the broken key to be told", || {
+        status(&proxy)["needs_a_person"].to_string().contains("a.key holds no PEM private key")
+    });
+    assert_eq!(shown(&proxy), before);
+    proxy.stop();
+}
+
+/// Nobody opens it then.
+#[test]
+fn a_folder_in_the_place_of_another_needs_a_person_without_the_helper() {
     let origin = app();
     let folder = proxy::folder();
     let certs = folder.path().join("certs");
@@ -259,12 +300,16 @@ fn a_folder_that_was_replaced_needs_a_person() {
     if status(&proxy)["sandbox"]["files"] != true {
         return tools::skip("this kernel has no Landlock");
     }
-    assert_eq!(status(&proxy)["needs_a_person"], serde_json::json!([]));
+    let children = format!("/proc/{0}/task/{0}/children", proxy.pid());
+    let helper = std::fs::read_to_string(children).unwrap();
+    let helper = Pid::from_raw(helper.trim().parse().unwrap()).unwrap();
+    kill_process(helper, Signal::KILL).unwrap();
+    proxy.expect_words("the helper process has died");
     std::fs::rename(&certs, folder.path().join("old")).unwrap();
     write_pair(&certs.join("a.pem"), &pki::issue(&[proxy::HOST]));
+    proxy.expect_words("a sandbox keeps this process from it, which a restart mends");
     let needs = status(&proxy)["needs_a_person"].to_string();
     assert!(needs.contains("site app.test: tls.cert is in"), "{needs}");
-    assert!(stderr(&proxy.reload(&[])).contains("does not cover"));
     assert_eq!(proxy.client().get("/").text(), "hello");
     proxy.stop();
 }

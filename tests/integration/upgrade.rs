@@ -429,6 +429,31 @@ fn keys_that_only_root_could_read_are_handed_on() {
     expect_failure(&proxy, &["app.test.key has changed and cannot be read"]);
 }
 
+/// The successor could not say whom the authority is verified against, and got no certificate.
+#[test]
+fn roots_of_an_authority_that_only_root_could_read_are_handed_on() {
+    if !rustix::process::geteuid().is_root() {
+        return tools::skip("takes root");
+    }
+    let origin = app("ok");
+    let nobody = format!("directory = 'https://127.0.0.1:{}/dir'", tools::own_port());
+    let setup = Proxy::plain_to(&origin).acme(&nobody).acme("ca = 'certs/roots.pem'");
+    let setup = setup.site(Site::named("b.test").to(&origin).key("tls = 'auto'"));
+    let proxy = Proxy::start_copy_after(setup, |folder| {
+        let roots = folder.join("certs/roots.pem");
+        fs::copy(folder.join("certs/app.test.pem"), &roots).unwrap();
+        std::os::unix::fs::chown(&roots, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&roots, fs::Permissions::from_mode(0o600)).unwrap();
+    });
+    for tries in 2..4 {
+        proxy.upgrade();
+        eventually("the successor to ask the authority", || {
+            proxy.words().matches("site b.test: no certificate for b.test").count() >= tries
+        });
+        assert!(!proxy.words().contains("cannot read the roots"), "{}", proxy.words());
+    }
+}
+
 /// Low ports, which the new process has no right to bind.
 #[test]
 fn what_was_bound_with_a_right_is_passed_on_without_it() {

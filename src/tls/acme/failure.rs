@@ -93,7 +93,7 @@ impl Failure {
             let detail = part.detail.as_deref().unwrap_or_default();
             words = format!("{words}; {detail}");
         }
-        let advice = advice(name);
+        let advice = advice(name, &words);
         Self::new(kind, format!("{}{advice}", printable(&words)))
     }
 
@@ -163,9 +163,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What helps against a problem of this name.
-fn advice(name: &str) -> &'static str {
+/// What helps against a problem of this name, about which the authority says `words`: some call
+/// whatever keeps a name from being proved `unauthorized`.
+fn advice(name: &str, words: &str) -> &'static str {
+    let words = words.to_ascii_lowercase();
     match name {
+        "unauthorized" | "incorrectResponse" if words.contains("txt") => {
+            " (was the record written where the authority asks, to the servers of the zone?)"
+        }
+        "unauthorized" | "incorrectResponse" if words.contains("connect") => {
+            advice("connection", "")
+        }
         "connection" => {
             " (the authority must reach this host from the internet: is the name's \
              address this host's, and does a firewall or router let the port through?)"
@@ -211,6 +219,15 @@ mod tests {
         assert_eq!((failure.kind, failure.cost()), (Kind::Limited, Cost::Attempt));
         let failure = Failure::of_problem(&problem("badNonce", "again"));
         assert_eq!((failure.kind, failure.cost()), (Kind::Unreachable, Cost::Nothing));
+    }
+
+    /// It was asked whether something else answers, where nothing did.
+    #[test]
+    fn what_helps_is_told_by_the_words_where_the_name_says_little() {
+        let told = |words| Failure::of_problem(&problem("unauthorized", words)).words;
+        assert!(told("Failed to connect to a.test").contains("reach this host"));
+        assert!(told("No TXT records found for DNS challenge").contains("servers of the zone"));
+        assert!(told("Non-200 status code 404").contains("does something else answer"));
     }
 
     #[test]

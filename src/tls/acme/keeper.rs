@@ -26,7 +26,7 @@ use super::vault::{Held, Vault};
 use crate::config::Acme;
 use crate::helper::client::Line;
 use crate::observe::metrics::{AcmeOutcome, WorkerMetrics};
-use crate::tls::facts::date;
+use crate::tls::facts::{date, span};
 
 /// How long to wait when the storage does not work.
 const BROKEN: Duration = Duration::from_secs(30);
@@ -295,9 +295,10 @@ impl Keeper {
         let wait = Duration::from_secs(wait.as_secs().max(1));
         tracing::error!(
             "site {}: no certificate for {}: {directory}: {failure}; {serving}; the next try is \
-             in {wait:?}",
+             in {}",
             self.wanted.site,
             self.wanted.names.join(", "),
+            span(wait),
         );
     }
 

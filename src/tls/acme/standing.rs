@@ -9,6 +9,7 @@ use super::names::{Wanted, stem};
 use super::schedule;
 use super::stored::{self, Stored};
 use super::vault::Vault;
+use crate::tls::facts::count;
 use crate::tls::storage::StorageError;
 
 /// How one certificate stands, for people.
@@ -119,10 +120,10 @@ impl Standing {
         let is_late = self.loud_at.is_none_or(|at| now >= at);
         is_late.then(|| {
             format!(
-                "site {}: no certificate could be got for {} ({} failures): {}: {}",
+                "site {}: no certificate could be got for {} ({}): {}: {}",
                 self.site,
                 self.names.join(", "),
-                self.failures,
+                count(self.failures.into(), "failure"),
                 trouble.directory,
                 trouble.words
             )

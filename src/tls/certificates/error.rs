@@ -58,7 +58,14 @@ impl CertificateError {
     /// Whether a right is missing: the program ends with another exit code then.
     #[must_use]
     pub fn is_permission(&self) -> bool {
-        match &self.reason {
+        self.reason.is_permission()
+    }
+}
+
+impl Reason {
+    /// Whether a right is missing.
+    pub(in crate::tls) fn is_permission(&self) -> bool {
+        match self {
             Reason::Files(error) | Reason::Clients(error) => error.is_permission(),
             Reason::Expired { .. } | Reason::Early { .. } | Reason::Uncovered { .. } => false,
             Reason::Local(error) => error.is_permission(),

@@ -118,12 +118,12 @@ mod tests {
         fs::write(path("pem"), made.cert).unwrap();
         fs::write(path("key"), made.key).unwrap();
         fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
-        let pair = load_again(&path("pem"), &path("key"), None).unwrap();
+        let pair = load_again(&path("pem"), &path("key"), None, &[]).unwrap();
         assert!(write([&pair].into_iter(), std::iter::empty()).is_none(), "it can be read again");
 
         let secret = PrivateKeyDer::try_from(fs::read(path("key")).unwrap());
         assert!(secret.is_err(), "PEM is no DER");
-        let secret = super::super::private_key(&path("key")).unwrap();
+        let secret = super::super::private_key(&path("key"), &[]).unwrap();
         let left = Left {
             cert: pair.cert.clone(),
             key: pair.key.clone(),

@@ -1,7 +1,7 @@
 //! Whether the certificates of a file lead from the site's own to an authority that clients know.
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{AlgorithmIdentifier, CertificateDer};
+use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// SHA-1 and MD5 with any key, as browsers have refused them for years.
@@ -15,7 +15,7 @@ const WEAK: [(&str, &str); 6] = [
 ];
 
 /// The shortest RSA key that is trusted, in bits.
-const RSA: usize = 2048;
+pub(super) const RSA: usize = 2048;
 
 /// What is wrong with a chain, the site's own certificate first: a link that is missing or does not
 /// hold, and what is too weak. One sentence each.
@@ -126,6 +126,32 @@ pub(in crate::tls) fn verifies(
     Some(known.verify_signature(key, message, signature).is_ok())
 }
 
+/// How long the modulus of an RSA key is, in bits; `None` for other keys (RFC 8017 §A.1.2, in a
+/// `PrivateKeyInfo` by RFC 5208 §5).
+pub(super) fn rsa_bits(key: &PrivateKeyDer<'_>) -> Option<usize> {
+    let plain = match key {
+        PrivateKeyDer::Pkcs1(key) => key.secret_pkcs1_der(),
+        PrivateKeyDer::Pkcs8(key) => {
+            let (info, _) = element(key.secret_pkcs8_der())?;
+            let (_, rest) = element(info)?;
+            let (algorithm, rest) = element(rest)?;
+            algorithm.starts_with(&RSA_ENCRYPTION).then_some(element(rest)?.0)?
+        }
+        _ => return None,
+    };
+    // RSAPrivateKey ::= SEQUENCE { version, modulus, ... }
+    let (parts, _) = element(plain)?;
+    let (_, rest) = element(parts)?;
+    let (modulus, _) = element(rest)?;
+    let start = modulus.iter().take_while(|byte| **byte == 0).count();
+    let modulus = modulus.get(start..)?;
+    let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    Some(modulus.len() * 8 - unused)
+}
+
+/// rsaEncryption, an OBJECT IDENTIFIER.
+const RSA_ENCRYPTION: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+
 /// The content of the first element of some DER, and what comes after it (X.690 §8.1).
 fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&short, rest) = der.get(1..)?.split_first()?;
@@ -197,6 +223,21 @@ mod tests {
         let (between, other) = (authority("Between"), authority("Between"));
         let found = judge(&[sign(&own, &between), sign(&other, &root)]);
         assert!(found.len() == 1 && found[0].contains("is not signed by"), "{found:?}");
+    }
+
+    #[test]
+    fn the_length_of_an_rsa_key_is_told_in_either_form() {
+        let Ok(key) = KeyPair::generate_for(&PKCS_RSA_SHA256) else { return };
+        let whole = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        assert_eq!(rsa_bits(&whole), Some(2048));
+        let PrivateKeyDer::Pkcs8(der) = &whole else { unreachable!() };
+        let (info, _) = element(der.secret_pkcs8_der()).unwrap();
+        let (_, rest) = element(info).unwrap();
+        let (_, rest) = element(rest).unwrap();
+        let plain = PrivateKeyDer::Pkcs1(element(rest).unwrap().0.to_vec().into());
+        assert_eq!(rsa_bits(&plain), Some(2048));
+        let other = PrivateKeyDer::Pkcs8(KeyPair::generate().unwrap().serialize_der().into());
+        assert_eq!(rsa_bits(&other), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
+use super::chain::RSA;
 use crate::audit::sockets::printable;
 use crate::privilege::explain::Host;
 use crate::sandbox;
@@ -42,6 +43,8 @@ pub(super) enum Fault {
     BrokenPem(String),
     EncryptedKey,
     UnsupportedKey(String),
+    /// An RSA key of so many bits.
+    WeakKey(usize),
     OpenToOthers {
         mode: u32,
     },
@@ -97,7 +100,8 @@ impl fmt::Display for FilesError {
             Fault::Missing => write!(f, "{path}: there is no such file"),
             Fault::Unreadable { source, uid, .. } if sandbox::keeps_from(&self.path) => write!(
                 f,
-                "{path} may be read by uid {uid}, but a sandbox keeps this process from it: {source}"
+                "{path} may be read by uid {uid}, but a sandbox keeps this process from it, which a \
+                 restart mends: {source}"
             ),
             Fault::Unreadable { uid, changed: true, .. } => write!(
                 f,
@@ -137,6 +141,10 @@ impl fmt::Display for FilesError {
                 f,
                 "{path} holds a key that cannot be used ({why}); RSA from 2048 bits, ECDSA \
                  P-256, P-384, P-521 and Ed25519 can"
+            ),
+            Fault::WeakKey(bits) => write!(
+                f,
+                "{path} is too weak: RSA {bits}, at least {RSA}; ask for a certificate with a new key"
             ),
             Fault::OpenToOthers { mode } => write!(
                 f,

@@ -5,6 +5,7 @@ mod error;
 pub mod chain;
 mod look;
 mod kept;
+pub mod handed;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,11 +20,12 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use super::facts::{Facts, date, days_between};
+use super::facts::{Facts, ago, date};
 use super::storage::read_regular;
 use crate::proxy::headers::host::HostPattern;
 use error::Fault;
 pub use error::{FilesError, remedy};
+pub use handed::Handed;
 pub use kept::Kept;
 pub use look::Look;
 
@@ -68,16 +70,21 @@ impl Pair {
 /// A [`FilesError`] that names the file and, where there is one, the command that mends it. A
 /// certificate whose time is over is no error here: see [`judge`].
 pub fn load(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, FilesError> {
-    load_again(cert, key, None).map(|pair| pair.certified)
+    load_again(cert, key, None, &[]).map(|pair| pair.certified)
 }
 
 /// The same after `before` was loaded from the same files, perhaps with rights that are gone: of a
 /// file that may not be read any more, and that has not changed as far as one can see, what was
-/// read then is used again.
+/// read then is used again. What a sandbox keeps from this process is taken from what was `handed`.
 ///
 /// # Errors
 /// As [`load`]; a file that has changed and may not be read is one.
-pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair, FilesError> {
+pub fn load_again(
+    cert: &Path,
+    key: &Path,
+    before: Option<&Pair>,
+    handed: &[Handed],
+) -> Result<Pair, FilesError> {
     // Looked at first: what changes in between is read again at the next look.
     let looks = (Look::of(cert), Look::of(key));
     let before = before.filter(|before| before.is_of(cert, key));
@@ -87,14 +94,14 @@ pub fn load_again(cert: &Path, key: &Path, before: Option<&Pair>) -> Result<Pair
         Some(_) => Err(error.changed()),
         None => Err(error),
     };
-    let (chain, cert_look) = match chain(cert) {
+    let (chain, cert_look) = match chain(cert, handed) {
         Ok(chain) => (chain, looks.0),
         Err(error) => {
             let (pair, look) = keep(error, looks.0, |pair| &pair.cert)?;
             (pair.certified.cert.clone(), look)
         }
     };
-    let (signing, secret, key_look) = match signing_key(key) {
+    let (signing, secret, key_look) = match signing_key(key, handed) {
         Ok((signing, secret)) => (signing, secret, looks.1),
         Err(error) => {
             let (pair, look) = keep(error, looks.1, |pair| &pair.key)?;
@@ -115,7 +122,7 @@ pub(super) fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, FilesError> {
     let chain = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, pem::Error>>()
-        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(pem_words(&error))))?;
     if chain.is_empty() {
         let hint = match text {
             [] => ": it is empty",
@@ -140,7 +147,7 @@ pub(super) fn certificates(
 /// # Errors
 /// When it is missing, cannot be read or is no regular file.
 fn content(path: &Path) -> Result<Vec<u8>, FilesError> {
-    read(path, open(path)?)
+    open(path, &[]).map(|(content, _)| content)
 }
 
 /// Whether a file may not be read by this process.
@@ -151,10 +158,15 @@ pub fn is_closed(path: &Path) -> bool {
 
 type Signing = (Arc<dyn SigningKey>, Option<Arc<PrivateKeyDer<'static>>>);
 
-fn signing_key(path: &Path) -> Result<Signing, FilesError> {
-    let secret = private_key(path)?;
-    let signing = aws_lc_rs::sign::any_supported_type(&secret)
-        .map_err(|error| FilesError::at(path, Fault::UnsupportedKey(error.to_string())))?;
+fn signing_key(path: &Path, handed: &[Handed]) -> Result<Signing, FilesError> {
+    let secret = private_key(path, handed)?;
+    let signing = aws_lc_rs::sign::any_supported_type(&secret).map_err(|error| {
+        let fault = match chain::rsa_bits(&secret) {
+            Some(bits) if bits < chain::RSA => Fault::WeakKey(bits),
+            _ => Fault::UnsupportedKey(error.to_string()),
+        };
+        FilesError::at(path, fault)
+    })?;
     let is_root = rustix::process::geteuid().is_root();
     Ok((signing, is_root.then(|| Arc::new(secret))))
 }
@@ -191,9 +203,8 @@ pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -
     };
     let mut found = Vec::new();
     if now > facts.not_after {
-        let days = -days_between(now, facts.not_after);
-        let on = date(facts.not_after);
-        found.push(format!("the certificate expired on {on} ({days} days ago)"));
+        let (on, ago) = (date(facts.not_after), ago(now, facts.not_after));
+        found.push(format!("the certificate expired on {on} ({ago})"));
     } else if now < facts.not_before {
         found.push(format!(
             "the certificate is not valid before {}; is this host's clock right?",
@@ -213,14 +224,12 @@ pub fn judge(certified: &CertifiedKey, now: SystemTime, hosts: &[HostPattern]) -
     found
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FilesError> {
-    certificates(path, &content(path)?)
+fn chain(path: &Path, handed: &[Handed]) -> Result<Vec<CertificateDer<'static>>, FilesError> {
+    certificates(path, &open(path, handed)?.0)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FilesError> {
-    let file = open(path)?;
-    let mode = file.metadata().map_or(0, |metadata| metadata.mode() & 0o7777);
-    let text = read(path, file)?;
+fn private_key(path: &Path, handed: &[Handed]) -> Result<PrivateKeyDer<'static>, FilesError> {
+    let (text, mode) = open(path, handed)?;
     if mode & 0o007 != 0 {
         return Err(FilesError::at(path, Fault::OpenToOthers { mode }));
     }
@@ -230,7 +239,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FilesError> {
     }
     let mut keys = PrivateKeyDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, pem::Error>>()
-        .map_err(|error| FilesError::at(path, Fault::BrokenPem(error.to_string())))?;
+        .map_err(|error| FilesError::at(path, Fault::BrokenPem(pem_words(&error))))?;
     let count = keys.len();
     match keys.pop() {
         Some(key) if count == 1 => Ok(key),
@@ -249,16 +258,49 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FilesError> {
     }
 }
 
-/// Opens without waiting: a pipe that nobody writes to must not hold up a start or a reload.
-fn open(path: &Path) -> Result<File, FilesError> {
+/// The content and the mode of a file. It is opened without waiting: a pipe that nobody writes to
+/// must not hold up a start or a reload.
+fn open(path: &Path, handed: &[Handed]) -> Result<(Vec<u8>, u32), FilesError> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    opened.map_err(|error| unreadable(path, error))
+    open_with(path, OpenOptions::new().read(true).custom_flags(flags).open(path), handed)
 }
 
-fn read(path: &Path, file: File) -> Result<Vec<u8>, FilesError> {
-    read_regular(file).map_err(|error| unreadable(path, error))
+fn open_with(
+    path: &Path,
+    opened: io::Result<File>,
+    handed: &[Handed],
+) -> Result<(Vec<u8>, u32), FilesError> {
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) => {
+            let is_closed = error.kind() == io::ErrorKind::PermissionDenied;
+            let found = Handed::find(handed, path).filter(|_| is_closed);
+            let found = found.map(|(content, mode)| (content.to_vec(), mode));
+            return found.ok_or_else(|| unreadable(path, error));
+        }
+    };
+    let mode = file.metadata().map_or(0, |metadata| metadata.mode() & 0o7777);
+    let content = read_regular(file).map_err(|error| unreadable(path, error))?;
+    Ok((content, mode))
+}
+
+/// What is wrong with PEM, for people: the library shows lines as lists of numbers.
+pub(in crate::tls) fn pem_words(error: &pem::Error) -> String {
+    let text = |line: &[u8]| String::from_utf8_lossy(line).trim().to_owned();
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            let end = text(end_marker);
+            let end = end.trim_matches('-').trim_start_matches("END ");
+            format!("it is cut: there is no -----END {end}----- line after the last BEGIN")
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            let line = text(line);
+            format!("a line that begins with ----- is none of PEM: {:.80}", line.escape_debug())
+        }
+        pem::Error::NoItemsFound => "it does not hold what it should, in PEM".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> FilesError {

@@ -221,8 +221,36 @@ fn a_certificate_is_judged_by_its_dates_and_names() {
     says(&found[0], "not for b.test, deep.www.b.test, *.a.test, 192.0.2.2");
     let expired = judged(names, now - 9 * DAY, now - 3 * DAY, &["a.test"]);
     says(&expired[0], "(3 days ago)");
+    let second = std::time::Duration::from_secs(1);
+    let expired = judged(names, now - DAY, now - 5 * second, &["a.test"]);
+    assert!(expired[0].contains(" seconds ago)"), "{expired:?}");
     says(&judged(names, now + DAY, now + 9 * DAY, &["a.test"])[0], "clock");
     says(&judged(&[], now - DAY, now + DAY, &["a.test"])[0], "no name");
+}
+
+/// The bytes of the missing line were listed as numbers.
+#[test]
+fn half_a_file_is_told_in_words() {
+    let (files, pair) = Files::pair();
+    let half = pair.cert.len() / 2;
+    files.put("c.pem", &pair.cert.as_bytes()[..half], 0o644);
+    says(&files.load().unwrap_err().to_string(), "no -----END CERTIFICATE----- line");
+    files.put("c.pem", pair.cert.as_bytes(), 0o644);
+    files.put("k.pem", &pair.key.as_bytes()[..pair.key.len() / 2], 0o600);
+    says(&files.load().unwrap_err().to_string(), "no -----END PRIVATE KEY----- line");
+}
+
+#[test]
+fn a_short_rsa_key_is_told_with_its_length() {
+    let (files, _) = Files::pair();
+    let key = files.path("k.pem");
+    let openssl = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("1024").output();
+    if !openssl.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no openssl");
+        return;
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    says(&files.load().unwrap_err().to_string(), "too weak: RSA 1024, at least 2048");
 }
 
 /// A missing right cannot be had by root, so that the looks are made up.
@@ -249,12 +277,12 @@ fn a_look_tells_whether_to_read_again_and_whether_the_content_may_be_the_same() 
 fn what_is_wrong_with_a_pair_is_wrong_when_it_is_loaded_again() {
     let (files, pair) = Files::pair();
     let (cert, key) = (files.path("c.pem"), files.path("k.pem"));
-    let before = load_again(&cert, &key, None).unwrap();
+    let before = load_again(&cert, &key, None, &[]).unwrap();
     assert_eq!(before.paths(), [&*cert, &*key]);
     files.put("k.pem", b"junk", 0o600);
-    load_again(&cert, &key, Some(&before)).unwrap_err();
+    load_again(&cert, &key, Some(&before), &[]).unwrap_err();
     files.put("k.pem", pair.key.as_bytes(), 0o644);
-    load_again(&cert, &key, Some(&before)).unwrap_err();
+    load_again(&cert, &key, Some(&before), &[]).unwrap_err();
     fs::remove_file(&key).unwrap();
-    load_again(&cert, &key, Some(&before)).unwrap_err();
+    load_again(&cert, &key, Some(&before), &[]).unwrap_err();
 }

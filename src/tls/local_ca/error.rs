@@ -39,17 +39,48 @@ impl LocalError {
     pub fn is_permission(&self) -> bool {
         matches!(self, LocalError::Storage(error) if error.is_permission())
     }
+
+    /// Whether it is the root or its key that cannot be used, as they are.
+    pub(super) fn is_the_authority_s(&self) -> bool {
+        match self {
+            LocalError::Damaged { path, .. } => path.ends_with(ROOT) || path.ends_with(ROOT_KEY),
+            LocalError::Expired { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What is wrong, without what a person could do.
+    pub(super) fn bare(&self) -> String {
+        match self {
+            LocalError::Damaged { path, why } => format!("{}: {why}", path.display()),
+            LocalError::Expired { path, on } => {
+                format!("{} expired on {}", path.display(), date(*on))
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// What the next start or reload does about it, where that is not only to say it.
+    #[must_use]
+    pub fn outlook(&self) -> Option<String> {
+        self.is_the_authority_s().then(|| {
+            format!(
+                "the local authority cannot be used: {}; restore it from a copy, or the next start \
+                 or reload sets it aside and makes another, which has to be trusted anew unless \
+                 root.key is still good",
+                self.bare()
+            )
+        })
+    }
 }
 
 impl fmt::Display for LocalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let again = "to make a new authority (which must be trusted again), remove root.pem and \
-                     root.key in that directory";
+                     root.key in that directory; a restart or a reload sets them aside";
         match self {
             LocalError::Storage(error) => error.fmt(f),
-            LocalError::Damaged { path, why }
-                if path.ends_with(ROOT) || path.ends_with(ROOT_KEY) =>
-            {
+            LocalError::Damaged { path, why } if self.is_the_authority_s() => {
                 write!(
                     f,
                     "the local authority is damaged: {}: {why}; restore the file from a copy, or, \

@@ -64,6 +64,19 @@ pub(super) fn stand_in(
     leaf_for(STAND_IN_LIFE, names, key, issuer, now, root_ends)
 }
 
+/// A leaf that has signed itself, as long-lived as others: nobody renews it before what is in its
+/// way is gone.
+pub(super) fn self_signed(
+    names: &[String],
+    key: &KeyPair,
+    now: SystemTime,
+) -> Result<Certificate, Error> {
+    let latest = SystemTime::UNIX_EPOCH + DAY * 365 * 8000;
+    let mut params = params(LEAF_LIFE, names, now, latest)?;
+    params.use_authority_key_identifier_extension = false;
+    params.self_signed(key)
+}
+
 fn leaf_for(
     life: Duration,
     names: &[String],
@@ -72,8 +85,17 @@ fn leaf_for(
     now: SystemTime,
     root_ends: SystemTime,
 ) -> Result<Certificate, Error> {
+    params(life, names, now, root_ends)?.signed_by(key, issuer)
+}
+
+fn params(
+    life: Duration,
+    names: &[String],
+    now: SystemTime,
+    latest: SystemTime,
+) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
-    dates(&mut params, now, life, root_ends);
+    dates(&mut params, now, life, latest);
     params.serial_number = Some(serial()?);
     params.distinguished_name = DistinguishedName::new();
     if let Some(first) = names.first().filter(|name| name.len() <= COMMON_NAME) {
@@ -90,7 +112,7 @@ fn leaf_for(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    params.signed_by(key, issuer)
+    Ok(params)
 }
 
 fn root_name(host: &str) -> String {

@@ -6,6 +6,7 @@
 
 mod error;
 mod mint;
+mod mend;
 pub(super) mod on_demand;
 
 use std::fmt;
@@ -25,9 +26,11 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::facts::{Facts, date};
+use super::files::pem_words;
 use super::storage::{Folder, Lock};
 use crate::proxy::headers::host::HostPattern;
 pub use error::LocalError;
+pub use mend::makeshift;
 
 const FOLDER: &str = "local";
 const ROOT: &str = "root.pem";
@@ -155,8 +158,9 @@ impl LocalAuthority {
         let file = leaf_file(names);
         let Some(text) = self.folder.read(&file)? else { return Ok(None) };
         let damaged = |why: &dyn fmt::Display| self.damaged(&file, why.to_string());
-        let certificate = CertificateDer::from_pem_slice(&text).map_err(|e| damaged(&e))?;
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|e| damaged(&e))?;
+        let certificate =
+            CertificateDer::from_pem_slice(&text).map_err(|e| damaged(&pem_words(&e)))?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|e| damaged(&pem_words(&e)))?;
         let facts = Facts::of(&certificate).map_err(|e| damaged(&e))?;
         if facts.names != names {
             return Err(damaged(&"it is for other names"));
@@ -241,7 +245,8 @@ impl LocalAuthority {
             path: folder.path(file),
             why: why.to_string(),
         };
-        let root = CertificateDer::from_pem_slice(&pem).map_err(|e| damaged(ROOT, &e))?;
+        let root =
+            CertificateDer::from_pem_slice(&pem).map_err(|e| damaged(ROOT, &pem_words(&e)))?;
         let facts = Facts::of(&root).map_err(|e| damaged(ROOT, &e))?;
         if now > facts.not_after {
             let path = folder.path(ROOT);

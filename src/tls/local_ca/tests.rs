@@ -171,6 +171,55 @@ fn a_damaged_root_is_refused_with_its_file_and_the_remedy() {
     }
 }
 
+/// The start ended, for every site.
+#[test]
+fn a_root_that_is_lost_is_kept_aside_and_another_made() {
+    let now = SystemTime::now();
+    let other = storage();
+    start(&other, now);
+    let foreign = fs::read(other.path().join("local/root.pem")).unwrap();
+    for (file, damage, is_key_lost) in [
+        ("root.pem", Some(&b"junk"[..]), false),
+        ("root.pem", Some(b""), false),
+        ("root.pem", Some(&foreign), false),
+        ("root.key", Some(b"junk"), true),
+        ("root.key", None, true),
+    ] {
+        let storage = storage();
+        let first = start(&storage, now);
+        let at = |name: &str| storage.path().join("local").join(name);
+        let old = CertificateDer::from_pem_slice(&fs::read(at("root.pem")).unwrap()).unwrap();
+        match damage {
+            Some(damage) => fs::write(at(file), damage).unwrap(),
+            None => fs::remove_file(at(file)).unwrap(),
+        }
+        let authority = LocalAuthority::open_or_mend(storage.path(), now).unwrap();
+        let leaf = authority.certificate(&names(&["a.test"]), now).unwrap();
+        assert_eq!(LocalAuthority::notice(storage.path()).is_some(), is_key_lost, "{file}");
+        let kept = if is_key_lost { format!("{file}.damaged") } else { format!("{file}.replaced") };
+        assert_eq!(fs::read(at(&kept)).ok().as_deref(), damage, "{kept}");
+        // Whoever trusts the old root trusts what has its key.
+        let mut anchors = RootCertStore::empty();
+        anchors.add(old).unwrap();
+        let trusting = LocalAuthority { anchors, ..authority };
+        assert_eq!(trusting.verify(&leaf.cert[0], now).is_err(), is_key_lost, "{file}");
+        assert_eq!(der(&leaf) == first, !is_key_lost, "{file}");
+        assert_eq!(start(&storage, now), der(&leaf), "and that is that");
+    }
+}
+
+#[test]
+fn an_expired_root_makes_way_with_its_key() {
+    let (storage, now) = (storage(), SystemTime::now());
+    start(&storage, now);
+    let late = now + 4000 * DAY;
+    let key = fs::read(storage.path().join("local/root.key")).unwrap();
+    LocalAuthority::open_or_mend(storage.path(), late).unwrap();
+    assert_ne!(fs::read(storage.path().join("local/root.key")).unwrap(), key);
+    let notice = LocalAuthority::notice(storage.path()).unwrap();
+    assert!(notice.contains("root.pem.damaged") && notice.contains("root.key.damaged"), "{notice}");
+}
+
 #[test]
 fn a_root_that_was_never_finished_is_finished_with_its_key() {
     let (storage, now) = (storage(), SystemTime::now());

@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 use super::ask::ask;
 use super::question::Question;
 use super::response::{Span, verify};
-use super::{Staples, store};
-use crate::tls::facts::instant;
+use super::{Staples, store, sweep};
+use crate::tls::facts::{instant, span};
 
 /// The shortest time between two questions about one certificate, and the first pause after a
 /// failure; each failure doubles it.
@@ -46,6 +46,7 @@ impl Keeper {
         }
         self.stop();
         staples.retain(questions);
+        sweep(storage, SystemTime::now());
         if questions.is_empty() {
             return;
         }
@@ -143,9 +144,9 @@ impl Task {
                 let (host, port) = question.place();
                 tracing::error!(
                     "no OCSP response for {} from {host}:{port}: {fault}; {shown}, the next try is \
-                     in {} s",
+                     in {}",
                     question.name,
-                    pause.as_secs()
+                    span(pause)
                 );
             }
         }
@@ -162,6 +163,7 @@ impl Task {
             tracing::info!("{error}; OCSP responses are kept in memory alone");
         }
         self.is_kept = stored.is_ok();
+        sweep(&self.storage, SystemTime::now());
         let _ = self.news.send(());
     }
 }

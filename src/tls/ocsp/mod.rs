@@ -86,6 +86,36 @@ fn store(storage: &Path, question: &Question, response: &[u8]) -> Result<(), Sto
     folder.write(&question.entry(), response, Mode::RUSR | Mode::WUSR, &lock)
 }
 
+/// Removes responses from the storage whose time is over: those of certificates that are gone would
+/// stay for ever. Whatever else is there is left alone, and so is what another server of the same
+/// storage can show yet.
+fn sweep(storage: &Path, now: SystemTime) {
+    let tidy = || -> Result<(), StorageError> {
+        let Some(folder) = Folder::open(storage, FOLDER)? else { return Ok(()) };
+        let names: Vec<_> = folder.names()?.into_iter().filter(|name| is_entry(name)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let lock = folder.lock()?;
+        for name in names {
+            let response = folder.read(&name)?.unwrap_or_default();
+            if response::ends(&response).is_some_and(|end| end < now) {
+                folder.remove(&name, &lock)?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = tidy() {
+        tracing::debug!("old OCSP responses stay where they are: {error}");
+    }
+}
+
+/// Whether this is a name of [`Question::entry`].
+fn is_entry(name: &str) -> bool {
+    let digest = name.strip_suffix(".der");
+    digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// One sentence about a certificate that clients refuse without a response (RFC 7633), where none
 /// is in the storage, or none is asked for.
 #[must_use]

@@ -64,6 +64,27 @@ pub fn verify(question: &Question, answer: &[u8], now: SystemTime) -> Result<Spa
     Ok(Span { from, until })
 }
 
+/// When the last of what an answer says is over, whatever it is about and whoever has signed it;
+/// `None` where it does not say.
+#[must_use]
+pub fn ends(answer: &[u8]) -> Option<SystemTime> {
+    let mut data = Reader(Parts::of(basic(answer).ok()?)?.data.content);
+    data.optional(context(0));
+    data.any()?;
+    data.take(GENERALIZED_TIME)?;
+    let mut responses = data.inside(SEQUENCE)?;
+    let mut last = None;
+    while let Some(mut single) = responses.inside(SEQUENCE) {
+        // Whom it is about, and the status.
+        single.any()?;
+        single.any()?;
+        single.take(GENERALIZED_TIME)?;
+        let until = single.inside(context(0))?.take(GENERALIZED_TIME).and_then(time)?;
+        last = last.max(Some(until));
+    }
+    last
+}
+
 /// `CertStatus`: `good [0] IMPLICIT NULL`, `revoked [1] IMPLICIT RevokedInfo`.
 const GOOD: u8 = 0x80;
 const REVOKED: u8 = context(1);

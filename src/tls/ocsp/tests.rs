@@ -17,8 +17,8 @@ use super::der::{
 };
 use super::fault::Fault;
 use super::question::{Question, SHA1};
-use super::response::{Span, verify};
-use super::{judge, store};
+use super::response::{Span, ends, verify};
+use super::{judge, store, sweep};
 use crate::config::TlsSource;
 use crate::tls::Certificates;
 use crate::tls::testing::{DAY, config, site};
@@ -262,19 +262,42 @@ fn what_is_stored_is_stapled_until_its_time_is_over() {
     let question = before.questions().0[0].clone();
     let answer = Answer::good(&question, now).signed(authority.issuer.key(), None);
     store(&config.acme.storage, &question, &answer).unwrap();
-    let (after, errors) = Certificates::renew(&config, now, &before);
+    let (after, errors) = Certificates::renew(&config, now, &before, &[]);
     assert!(errors.is_empty());
     assert_eq!(stapled(&after), Some(answer.clone()));
     assert_eq!(after.next_renewal(), Some(now + DAY), "it is taken off then");
     // A file that is broken by now leaves the certificate as it was, but not what is over.
     fs::write(folder.path().join("a.pem"), "damaged").unwrap();
-    let (kept, errors) = Certificates::renew(&config, now, &after);
+    let (kept, errors) = Certificates::renew(&config, now, &after, &[]);
     assert_eq!((errors.len(), stapled(&kept)), (1, Some(answer)));
-    let (late, _) = Certificates::renew(&config, now + DAY, &after);
+    let (late, _) = Certificates::renew(&config, now + DAY, &after, &[]);
     assert_eq!((stapled(&late), late.next_renewal()), (None, None));
     config.server.ocsp = false;
-    let (off, _) = Certificates::renew(&config, now, &after);
+    let (off, _) = Certificates::renew(&config, now, &after, &[]);
     assert!(stapled(&off).is_none() && off.questions().0.is_empty());
+}
+
+/// They stayed for ever.
+#[test]
+fn answers_whose_time_is_over_are_removed_and_nothing_else() {
+    let (authority, now, storage) = (Authority::named("A"), now(), tempfile::tempdir().unwrap());
+    let keep = |until: SystemTime| {
+        let question = authority.question();
+        let answer = Answer { until: Some(until), ..Answer::good(&question, now) };
+        let answer = answer.signed(authority.issuer.key(), None);
+        assert_eq!(ends(&answer), Some(until));
+        store(storage.path(), &question, &answer).unwrap();
+        storage.path().join("ocsp").join(question.entry())
+    };
+    let (over, good) = (keep(now - DAY / 2), keep(now + DAY));
+    let other = storage.path().join("ocsp/notes.der");
+    let damaged = storage.path().join("ocsp").join(format!("{}.der", "0".repeat(64)));
+    fs::copy(&over, &other).unwrap();
+    fs::write(&damaged, "junk").unwrap();
+    sweep(storage.path(), now);
+    let there = [&over, &good, &other, &damaged].map(|path| path.exists());
+    assert_eq!(there, [false, true, true, true]);
+    sweep(Path::new("/nowhere"), now);
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_limit_of_the_authority_is_kept() {
     let origin = app();
     let proxy = between.setup(&pebble, &origin).start();
     proxy.expect_words("too many new orders recently");
-    proxy.expect_words("the next try is in 86000s");
+    proxy.expect_words("the next try is in 23 hours");
 }
 
 #[test]

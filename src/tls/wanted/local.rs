@@ -1,0 +1,65 @@
+//! The authority of this host, as those who want certificates of it find it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::sign::CertifiedKey;
+
+use crate::config::Config;
+use crate::tls::certificates::Reason;
+use crate::tls::local_ca::{LocalAuthority, LocalError, makeshift};
+
+/// The authority of this host, opened when it is first asked for.
+pub(in crate::tls) struct Local {
+    opened: Option<Result<Arc<LocalAuthority>, Arc<LocalError>>>,
+    /// Whether one that is damaged is set aside: not under a server that goes on with what it has.
+    mends: bool,
+    /// Whether a certificate that nobody vouches for is better than none: there is no other yet.
+    makes_do: bool,
+}
+
+impl Local {
+    pub(in crate::tls) fn new(mends: bool, makes_do: bool) -> Self {
+        Self { opened: None, mends, makes_do }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        config: &Config,
+        now: SystemTime,
+    ) -> Result<&Arc<LocalAuthority>, Reason> {
+        let (storage, mends) = (&config.acme.storage, self.mends);
+        let open = || {
+            let opened = if mends {
+                LocalAuthority::open_or_mend(storage, now)
+            } else {
+                LocalAuthority::open_or_create(storage, now)
+            };
+            opened.map(Arc::new).map_err(Arc::new)
+        };
+        let opened = self.opened.get_or_insert_with(open);
+        opened.as_ref().map_err(|error| Reason::Local(error.clone()))
+    }
+
+    /// Where it could be opened.
+    pub(in crate::tls) fn get(&self) -> Option<&Arc<LocalAuthority>> {
+        self.opened.as_ref()?.as_ref().ok()
+    }
+
+    /// What is shown for these names in place of what could not be had for this reason.
+    pub(super) fn make_do(
+        &self,
+        names: &[String],
+        now: SystemTime,
+        reason: Reason,
+    ) -> Result<(Arc<CertifiedKey>, Option<Reason>), Reason> {
+        if !self.makes_do || reason.is_permission() {
+            return Err(reason);
+        }
+        let made = match self.get() {
+            Some(local) => local.stand_in(names, now),
+            None => makeshift(names, now),
+        };
+        made.map(|made| (made, Some(reason))).map_err(|error| Reason::Local(Arc::new(error)))
+    }
+}
