@@ -147,6 +147,7 @@ impl Plane {
             }
         }
         needs.extend(self.acme.standings().iter().filter_map(|standing| standing.call(now)));
+        needs.extend(self.hsts().iter().filter_map(Told::call));
         for (index, site) in self.state.config.sites.iter().enumerate() {
             let policy = self.state.certificates.policy_of(index);
             let end = policy.and_then(|policy| policy.runs_out());

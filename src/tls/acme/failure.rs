@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use instant_acme::{Error, Problem};
 
+use super::challenge::choose::Solver;
+use super::ledger::Way;
 use super::schedule::Cost;
 use super::transport::TransportError;
 use crate::observe::metrics::AcmeOutcome;
@@ -19,6 +21,8 @@ pub struct Failure {
     pub words: String,
     /// The authority does not want to be asked sooner.
     pub retry_after: Option<Duration>,
+    /// Why each challenge that was tried came to nothing.
+    pub ways: Vec<Way>,
 }
 
 /// What is to be done about a failure.
@@ -46,7 +50,7 @@ impl Failure {
     /// A failure with nothing more to say.
     #[must_use]
     pub fn new(kind: Kind, words: impl Into<String>) -> Self {
-        Self { kind, words: words.into(), retry_after: None }
+        Self { kind, words: words.into(), retry_after: None, ways: Vec::new() }
     }
 
     /// What the library, the network or the authority had to say.
@@ -73,7 +77,7 @@ impl Failure {
     #[must_use]
     pub fn of_transport(error: &TransportError) -> Self {
         let kind = if error.is_limit() { Kind::Limited } else { Kind::Unreachable };
-        Self { kind, words: error.to_string(), retry_after: error.retry_after() }
+        Self { retry_after: error.retry_after(), ..Self::new(kind, error.to_string()) }
     }
 
     /// What the authority had to say (RFC 8555 §6.7).
@@ -111,6 +115,37 @@ impl Failure {
             |problem| Self::of_problem(problem).words,
         );
         Self::new(Kind::Unproved, format!("{name} could not be proved by {challenge}: {why}"))
+    }
+
+    /// The same failure, after others by other challenges: nobody is to look for those in a log.
+    /// `seen` is what could be seen from here meanwhile.
+    #[must_use]
+    pub(super) fn after(self, tried: &[(Solver, Self)], seen: &[String]) -> Self {
+        let mut words = String::new();
+        for (solver, failure) in tried {
+            let start = format!(" could not be proved by {}: ", solver.kind());
+            let (name, why) = failure.words.split_once(&start).unwrap_or(("", &failure.words));
+            words += match (words.is_empty(), name) {
+                (true, "") => format!("{}: {why}", solver.kind()),
+                (true, name) => format!("{name}{start}{why}"),
+                (false, _) => format!("; by {}: {why}", solver.kind()),
+            }
+            .as_str();
+        }
+        if !seen.is_empty() {
+            words += &format!("; seen from here: {}", seen.join("; "));
+        }
+        let is_last = tried.last().is_some_and(|(_, last)| last.words == self.words);
+        let words = match (is_last, tried.is_empty()) {
+            (true, _) => words,
+            (false, true) => self.words,
+            (false, false) => format!("{}; before that {words}", self.words),
+        };
+        let ways = tried.iter().map(|(solver, failure)| Way {
+            challenge: solver.kind().to_string(),
+            error: failure.words.clone(),
+        });
+        Self { words, ways: ways.collect(), ..self }
     }
 
     /// What it has cost.

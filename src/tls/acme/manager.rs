@@ -189,6 +189,7 @@ impl Kept {
             standing: Arc::clone(&standing),
             is_eager: true,
             served,
+            fault: None,
         };
         let task = tokio::spawn(keeper.run()).abort_handle();
         Self { wanted: wanted.clone(), standing, bell, task }
