@@ -249,6 +249,32 @@ mod tests {
     }
 
     #[test]
+    fn after_several_challenges_each_is_told_with_its_reason() {
+        let of = |solver: Solver, why: &str| {
+            (solver, Failure::unproved(Some(&problem("tls", why)), "a.test", solver.kind()))
+        };
+        let one = of(Solver::Http, "404");
+        let both = [one.clone(), of(Solver::TlsAlpn, "refused")];
+        let seen = ["port 80 is closed".to_owned()];
+        let told = both[1].1.clone().after(&both, &seen);
+        assert_eq!(
+            told.words,
+            "a.test could not be proved by http-01: 404; by tls-alpn-01: refused; seen from here: \
+             port 80 is closed"
+        );
+        let ways: Vec<_> = told.ways.iter().map(|way| way.challenge.as_str()).collect();
+        assert_eq!(ways, ["http-01", "tls-alpn-01"]);
+        let words = one.1.clone().after(std::slice::from_ref(&one), &[]).words;
+        assert_eq!(words, one.1.words);
+        let limit = Failure::new(Kind::Limited, "not asked").after(std::slice::from_ref(&one), &[]);
+        assert_eq!(
+            limit.words,
+            "not asked; before that a.test could not be proved by http-01: 404"
+        );
+        assert_eq!(Failure::new(Kind::Limited, "not asked").after(&[], &[]).words, "not asked");
+    }
+
+    #[test]
     fn what_a_peer_says_cannot_forge_a_line_of_the_log() {
         let detail = format!("evil\nERROR all is lost\x1b[31m{}", "x".repeat(5000));
         let failure = Failure::of_problem(&problem("malformed", &detail));

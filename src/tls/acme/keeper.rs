@@ -52,14 +52,14 @@ pub(super) struct Shared {
 
 /// What a keeper can be told.
 #[derive(Debug, Default)]
-pub struct Bell {
+pub(super) struct Bell {
     notify: Notify,
     is_forced: AtomicBool,
 }
 
 impl Bell {
     /// Has the storage looked at now.
-    pub fn look(&self) {
+    pub(super) fn look(&self) {
         self.notify.notify_one();
     }
 

@@ -420,6 +420,35 @@ mod tests {
     }
 
     #[test]
+    fn damage_in_the_ledger_does_not_bring_back_what_was_revoked() {
+        let storage = tempfile::tempdir().unwrap();
+        let vault = Files::at(storage.path());
+        let held = vault.lock("a.test").unwrap().unwrap();
+        let leaf = CertificateDer::from(b"leaf".to_vec());
+        let other = CertificateDer::from(b"other".to_vec());
+        let read = || Ledger::read(&vault, &names()).unwrap();
+        for renews in [true, false] {
+            let mut ledger = Ledger::default();
+            ledger.revoke(&leaf, "superseded", renews, now());
+            ledger.write(&vault, &names(), &held).unwrap();
+            for damage in ["", "[1]"] {
+                vault.put("a.test.json", damage.as_bytes(), &held).unwrap();
+                assert!(read().is_damaged() && read().is_held() != renews, "{damage:?}");
+                assert!(read().withdraws(Some(&leaf)) && !read().withdraws(Some(&other)));
+            }
+            vault.remove("a.test.json", &held).unwrap();
+            assert_eq!(read().is_held(), !renews, "not by its removal either");
+        }
+        vault.put("a.test.revoked", b"damaged too", &held).unwrap();
+        assert!(read().withdraws(Some(&other)) && !read().is_held(), "another is asked for");
+        let mut ledger = read();
+        ledger.succeed(CA, &names(), now());
+        ledger.write(&vault, &names(), &held).unwrap();
+        vault.put("a.test.json", b"", &held).unwrap();
+        assert!(!read().withdraws(None), "what was issued since is not what was revoked");
+    }
+
+    #[test]
     fn a_success_ends_the_trouble_and_is_counted_for_a_week() {
         let mut ledger = Ledger::default();
         let earliest = now() + WEEK;

@@ -25,6 +25,7 @@ mod preflight;
 pub mod order;
 pub mod renewal_info;
 mod attempt;
+mod by_key;
 pub mod revoke;
 pub mod standing;
 pub mod tries;

@@ -248,6 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn a_storage_that_does_not_work_is_loud_at_once_with_the_true_next_try() {
+        let later = now() + Duration::from_secs(86_400);
+        let next = now() + Duration::from_secs(30);
+        let words = "cannot write /s/acme/a.test.pem: No space left on device".to_owned();
+        let fault = Fault { at: now(), words, next };
+        let fine = Standing { next: Some(now()), not_after: Some(later), ..Standing::default() };
+        assert_eq!(fine.call(now()), None);
+        let standing = Standing { fault: Some(fault), loud_at: Some(later), ..fine };
+        assert!(standing.call(now()).unwrap().contains("a.test.pem: No space left on device"));
+        let json = standing.as_json(now());
+        assert_eq!(json["next"], "2027-01-15T08:00:30Z");
+        assert!(json["last_error"].as_str().unwrap().contains("No space left"), "{json}");
+        assert!(json["needs_a_person"].is_string() && standing.is_wanting(now()));
+    }
+
+    #[test]
     fn without_a_server_the_storage_tells() {
         let storage = tempfile::tempdir().unwrap();
         let vault = Files::at(storage.path());
