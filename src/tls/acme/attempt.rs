@@ -36,6 +36,8 @@ pub(super) struct Attempt<'a> {
     pub(super) pending: &'a Arc<Pending>,
     pub(super) helper: Option<&'a Line>,
     pub(super) unreached: &'a Unreached,
+    /// Whether a person has asked, who may know that the authority is back.
+    pub(super) is_forced: bool,
     pub(super) ledger: &'a mut Ledger,
 }
 
@@ -123,7 +125,8 @@ impl Attempt<'_> {
     }
 
     async fn ask(&mut self, authority: &Authority, directory: &str) -> Result<Issued, Failed> {
-        if let Some(failure) = self.unreached.recently(directory) {
+        let recent = self.unreached.recently(directory).filter(|_| !self.is_forced);
+        if let Some(failure) = recent {
             return Err(Failed { directory: directory.to_owned(), failure });
         }
         let result = match self.ask_once(authority, directory).await {

@@ -205,7 +205,7 @@ impl Keeper {
         self.bell.is_forced.store(false, Ordering::Relaxed);
         self.is_eager = false;
         self.tell(stored.as_ref(), &ledger, due, true);
-        self.attempt(stored.as_ref(), &mut ledger, &held).await?;
+        self.attempt(stored.as_ref(), &mut ledger, (&held, is_forced)).await?;
         drop(held);
         Ok(Duration::ZERO)
     }
@@ -283,7 +283,7 @@ impl Keeper {
         &self,
         stored: Option<&Stored>,
         ledger: &mut Ledger,
-        held: &Held,
+        (held, is_forced): (&Held, bool),
     ) -> Result<(), Failure> {
         let shared = &self.shared;
         let names = &self.wanted.names;
@@ -298,6 +298,7 @@ impl Keeper {
             pending: &shared.pending,
             helper: shared.helper.as_ref(),
             unreached: &shared.unreached,
+            is_forced,
             ledger,
         }
         .run()
