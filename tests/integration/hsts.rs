@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::setup::write_file;
 use crate::harness::tools::{self, stderr, stdout};
-use crate::harness::{Origin, Proxy, Setup, Site, eventually};
+use crate::harness::{Origin, Proxy, Setup, Site};
 
 fn app() -> Origin {
     let origin = Origin::start();

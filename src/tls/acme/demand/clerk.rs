@@ -114,8 +114,9 @@ impl Clerk {
             Order::Renew(name) => {
                 let Some(rule) = self.rule(&name) else { return };
                 match self.kept.get_mut(&name) {
-                    // It is being renewed.
-                    Some(kept) if kept.is_busy => return,
+                    Some(kept) if kept.is_busy => {
+                        return tracing::info!("the certificate for {name} is renewed already");
+                    }
                     Some(kept) => kept.is_busy = true,
                     None => {}
                 }
