@@ -328,11 +328,11 @@ impl Keeper {
                 let earliest = failure.retry_after.map(|wait| now + wait);
                 let what = (directory.as_str(), failure.words.as_str());
                 let life = stored.map(Stored::life);
-                ledger.fail(what, failure.cost(), life, earliest, now);
+                let wait = ledger.fail(what, failure.cost(), life, earliest, now);
                 ledger.tried(&failure.ways);
                 ledger.write(&*shared.vault, names, held)?;
                 shared.metrics.acme.count(failure.outcome());
-                self.complain(stored, &failure, &directory, ledger);
+                self.complain(stored, &failure, &directory, (ledger, wait));
             }
         }
         Ok(())
@@ -343,7 +343,7 @@ impl Keeper {
         stored: Option<&Stored>,
         failure: &Failure,
         directory: &str,
-        ledger: &Ledger,
+        (ledger, wait): (&Ledger, Duration),
     ) {
         let due = self.due(stored, ledger);
         let serving = match stored {
@@ -364,7 +364,6 @@ impl Keeper {
                 date(due)
             )
         } else {
-            let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
             format!("the next try is in {:?}", Duration::from_secs(wait.as_secs().max(1)))
         };
         tracing::error!(
