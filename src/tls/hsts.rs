@@ -38,8 +38,8 @@ pub struct Progress {
     seen: u64,
     /// Whether `max-age=0` is sent instead.
     reset: bool,
-    /// Why what was kept cannot be read. It may have been a reset: nothing is sent then, which binds
-    /// nobody to more, nor frees who was bound, until a person decides.
+    /// Why what was kept cannot be read. It may have been a reset: nothing is sent then, which
+    /// binds nobody to more, nor frees who was bound, until a person decides.
     #[serde(skip)]
     damage: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Revocation by the key of the certificate itself (RFC 8555 §7.6): for whoever has lost the account
-//! that it was issued to.
+//! Revocation by the key of the certificate itself (RFC 8555 §7.6): for whoever has lost the
+//! account that it was issued to.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{

@@ -1,15 +1,15 @@
 //! The task of one certificate: it waits until the certificate is due, and has it got.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::attempt::{Attempt, Failed, Issued, Unreached};
+use super::bell::Bell;
 use super::challenge::choose::Solver;
 use super::challenge::pending::Pending;
 use super::failure::{Failure, Kind};
@@ -48,26 +48,6 @@ pub(super) struct Shared {
     pub(super) news: UnboundedSender<()>,
     /// Whether the local authority stands in where there is no certificate.
     pub(super) stands_in: bool,
-}
-
-/// What a keeper can be told.
-#[derive(Debug, Default)]
-pub(super) struct Bell {
-    notify: Notify,
-    is_forced: AtomicBool,
-}
-
-impl Bell {
-    /// Has the storage looked at now.
-    pub(super) fn look(&self) {
-        self.notify.notify_one();
-    }
-
-    /// Has the certificate renewed now, whatever its schedule says.
-    pub(super) fn force(&self) {
-        self.is_forced.store(true, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
 }
 
 /// The task of one certificate.
@@ -143,7 +123,7 @@ impl Keeper {
         self.bell.force();
         loop {
             let pause = self.turn().await?;
-            if !self.bell.is_forced.load(Ordering::Relaxed) {
+            if !self.bell.is_forced() {
                 return self.round();
             }
             tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
@@ -173,7 +153,7 @@ impl Keeper {
                     BROKEN
                 }
             };
-            let _ = timeout(pause, self.bell.notify.notified()).await;
+            let _ = timeout(pause, self.bell.rung()).await;
         }
     }
 
@@ -184,7 +164,7 @@ impl Keeper {
         let due = self.due(stored.as_ref(), &ledger);
         self.tell(stored.as_ref(), &ledger, due, false);
         let life = stored.as_ref().map(Stored::life);
-        let is_forced = self.bell.is_forced.load(Ordering::Relaxed);
+        let is_forced = self.bell.is_forced();
         if due > now && !is_forced {
             let poll = schedule::poll(life);
             if let Some(stored) = stored.filter(|_| ledger.window_is_old(now)) {
@@ -202,7 +182,7 @@ impl Keeper {
         if self.due(stored.as_ref(), &ledger) > SystemTime::now() && !is_forced {
             return Ok(Duration::ZERO);
         }
-        self.bell.is_forced.store(false, Ordering::Relaxed);
+        self.bell.is_heard();
         self.is_eager = false;
         self.tell(stored.as_ref(), &ledger, due, true);
         self.attempt(stored.as_ref(), &mut ledger, (&held, is_forced)).await?;

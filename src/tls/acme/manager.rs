@@ -9,12 +9,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use super::attempt::Unreached;
+use super::bell::Bell;
 use super::challenge::choose::{Solver, solvers};
 use super::challenge::pending::Pending;
 use super::demand::clerk::{Clerk, Order};
 use super::demand::shelf::Demand;
 use super::demand::terms::Terms;
-use super::keeper::{Bell, Keeper, Shared};
+use super::keeper::{Keeper, Shared};
 use super::names::{Wanted, wanted};
 use super::roots::Roots;
 use super::standing::Standing;

@@ -1,15 +1,17 @@
 //! Revocation (RFC 8555 §7.6), at the authority that issued a certificate: with the account that it
-//! was issued to, or with its own key where that account is gone. What was revoked is remembered with the certificate, so that another is asked
-//! for whatever happens next, or none where nobody wants one.
+//! was issued to, or with its own key where that account is gone. What was revoked is remembered
+//! with the certificate, so that another is asked for whatever happens next, or none where nobody
+//! wants one.
 
-use std::fmt;
+mod reason;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Request;
-use instant_acme::{Error, Problem, RevocationReason, RevocationRequest};
+use instant_acme::{Error, Problem, RevocationRequest};
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use super::account::{self, Whom};
@@ -28,6 +30,7 @@ use crate::config::{Acme, Authority, Config, Site, TlsSource};
 use crate::proxy::headers::host::Host;
 use crate::tls::client;
 use crate::tls::facts::date;
+pub use reason::Reason;
 
 /// For all of it: less than whoever asks by the control socket waits.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -35,72 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// How long somebody else may hold the certificate.
 const WAITS: usize = 20;
 const WAIT: Duration = Duration::from_millis(250);
-
-/// Why a certificate is revoked (RFC 5280 §5.3.1): what authorities let an applicant say. The other
-/// reasons are theirs to give.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Reason {
-    /// None is given.
-    #[default]
-    Unspecified,
-    /// Somebody else knows the key, or may know it.
-    KeyCompromise,
-    /// The names or the organisation are others now.
-    AffiliationChanged,
-    /// Another certificate has taken its place.
-    Superseded,
-    /// The names are served no more.
-    CessationOfOperation,
-}
-
-impl Reason {
-    /// All of them, by the names of RFC 5280.
-    pub const ALL: [(&str, Self); 5] = [
-        ("unspecified", Self::Unspecified),
-        ("keyCompromise", Self::KeyCompromise),
-        ("affiliationChanged", Self::AffiliationChanged),
-        ("superseded", Self::Superseded),
-        ("cessationOfOperation", Self::CessationOfOperation),
-    ];
-
-    /// The reason of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason)
-    }
-
-    /// As it is sent: that none is given is said by giving none (RFC 5280 §5.3.1).
-    fn code(self) -> Option<RevocationReason> {
-        match self {
-            Self::Unspecified => None,
-            Self::KeyCompromise => Some(RevocationReason::KeyCompromise),
-            Self::AffiliationChanged => Some(RevocationReason::AffiliationChanged),
-            Self::Superseded => Some(RevocationReason::Superseded),
-            Self::CessationOfOperation => Some(RevocationReason::CessationOfOperation),
-        }
-    }
-}
-
-impl Reason {
-    /// The same as a number (RFC 5280 §5.3.1).
-    fn number(self) -> Option<u8> {
-        Some(match self {
-            Self::Unspecified => return None,
-            Self::KeyCompromise => 1,
-            Self::AffiliationChanged => 3,
-            Self::Superseded => 4,
-            Self::CessationOfOperation => 5,
-        })
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = Self::ALL.iter().find(|(_, reason)| reason == self);
-        f.write_str(named.map_or("unspecified", |(name, _)| name))
-    }
-}
 
 /// A certificate that is to be revoked.
 #[derive(Debug)]
