@@ -1,5 +1,6 @@
 //! The ramps of `hsts`: once a minute each may climb.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use super::Plane;
@@ -22,13 +23,29 @@ pub(super) struct Lookout {
     before: (u64, u64),
     looks: u32,
     /// What is known of each ramp since the last look at the storage, by the site's name.
-    known: std::collections::HashMap<String, Progress>,
+    known: HashMap<String, Progress>,
+    /// Sites whose state is damaged, which was said.
+    damaged: HashSet<String>,
 }
 
 impl Lookout {
     pub(super) fn new(now: SystemTime) -> Self {
-        let known = std::collections::HashMap::new();
-        Self { since: now, before: (0, 0), looks: 0, known }
+        let (known, damaged) = (HashMap::new(), HashSet::new());
+        Self { since: now, before: (0, 0), looks: 0, known, damaged }
+    }
+
+    /// Says once that what is kept of a site cannot be read.
+    fn say_damage(&mut self, site: &str, stored: Option<&Progress>) {
+        let Some(damage) = stored.and_then(Progress::damage) else {
+            self.damaged.remove(site);
+            return;
+        };
+        if self.damaged.insert(site.to_owned()) {
+            tracing::error!(
+                "site {site}: how far its hsts has come cannot be read, and nothing is sent until \
+                 `portcullis certs hsts start {site}` or `reset {site}`: {damage}"
+            );
+        }
     }
 
     /// Whether handshakes fail as they do where something is wrong.
@@ -60,6 +77,7 @@ impl Plane {
             let name = site.name();
             // `certs hsts` may have written there.
             let stored = book.read(&name).filter(|progress| progress.is_of(site.hsts));
+            self.lookout.say_damage(&name, stored.as_ref());
             if stored.as_ref().is_some_and(Progress::is_reset) || !is_ramp(site.hsts) {
                 is_news |= header(site.hsts, stored.as_ref()) != service.hsts;
                 self.lookout.known.remove(&name);

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::Plane;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::Host;
-use crate::tls::acme::Standing;
+use crate::tls::acme::vault::Files;
+use crate::tls::acme::{Standing, demand};
 
 impl Plane {
     /// Has certificates by ACME renewed, and answers which, and which are not due.
@@ -16,6 +17,9 @@ impl Plane {
         let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
         let renewed = self.acme.renew(name.as_deref(), force, now);
         if renewed.is_empty() {
+            if let Some(answer) = self.renew_on_demand(name.as_deref(), force, now) {
+                return answer;
+            }
             return Err(refusal(name.as_deref(), &self.state.config, &self.acme.standings()));
         }
         let of = |wanted: bool| {
@@ -26,6 +30,30 @@ impl Plane {
             tracing::info!("site {}: a renewal was asked for", standing.site);
         }
         Ok(json!({ "ok": true, "asked": of(true), "not_due": of(false) }))
+    }
+}
+
+impl Plane {
+    /// The same for a name that clients have asked for; `None` where it is none.
+    fn renew_on_demand(
+        &self,
+        name: Option<&str>,
+        force: bool,
+        now: SystemTime,
+    ) -> Option<Result<Value, String>> {
+        let (name, config) = (name?, &self.state.config);
+        let wanted = demand::kept(config).into_iter().find(|one| one.names == [name])?;
+        let standing = match Standing::read(&Files::at(&config.acme.storage), &wanted) {
+            Ok(standing) => standing,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let told = json!([standing.as_json(now)]);
+        if !force && !standing.is_wanting(now) {
+            return Some(Ok(json!({ "ok": true, "asked": [], "not_due": told })));
+        }
+        tracing::info!("site {}: a renewal for {name} was asked for", standing.site);
+        self.acme.renew_on_demand(name);
+        Some(Ok(json!({ "ok": true, "asked": told, "not_due": [], "on_demand": true })))
     }
 }
 
@@ -52,8 +80,8 @@ fn refusal(name: Option<&str>, config: &Config, standings: &[Standing]) -> Strin
             cert.display()
         ),
         Some(TlsSource::OnDemand(_)) => format!(
-            "certificates are got on demand for {name}, when clients come for it, and renewed by \
-             themselves while they do"
+            "no certificate was got for {name} yet: under a site on demand a name has one got when \
+             clients come for it, and renewed by itself while they do"
         ),
         Some(TlsSource::Local | TlsSource::Auto) => format!(
             "the certificate for {name} is signed by the local authority, which renews it by itself"
@@ -83,7 +111,7 @@ mod tests {
         let told = |name| refusal(name, &config, std::slice::from_ref(&standing));
         assert!(told(Some("files.de")).contains("/c.pem"));
         assert!(told(Some("local.de")).contains("the local authority"));
-        assert!(told(Some("a.shop.de")).contains("on demand"));
+        assert!(told(Some("a.shop.de")).contains("no certificate was got for a.shop.de yet"));
         assert!(told(Some("*.shop.de")).contains("on demand"));
         assert!(told(Some("b.de")).ends_with("got by ACME: a.de"));
         assert_eq!(refusal(None, &config, &[]), "no certificate of this server is got by ACME");

@@ -24,17 +24,21 @@ impl Plane {
                 return;
             }
         };
-        let bell = self.acme.bell(&wanted.names);
+        let keeper = self.acme.keeper(&wanted.names);
         let site = wanted.site.clone();
         let revocation = Revocation::of(config, &self.state.roots, wanted, (reason, renews));
+        let next = match (renews, revocation.is_on_demand()) {
+            (true, false) => "another is asked for now",
+            (true, true) => "it is shown to nobody, and another is got where `ask` allows it anew",
+            (false, _) => "no other is asked for",
+        };
         tokio::spawn(async move {
             let told = match revocation.run().await {
                 Ok(revoked) => {
                     let (names, directory) = (revoked.names.join(", "), &revoked.directory);
                     tracing::warn!(
                         "site {site}: {directory} has revoked the certificate for {names} \
-                         ({reason}), as was asked; {}",
-                        if renews { "another is asked for now" } else { "no other is asked for" }
+                         ({reason}), as was asked; {next}"
                     );
                     json!({ "ok": true, "revoked": revoked })
                 }
@@ -44,8 +48,8 @@ impl Plane {
                 }
             };
             // That it was revoked before may be news too.
-            if let Some(bell) = bell {
-                bell.look();
+            if let Some(keeper) = keeper {
+                keeper.revoked();
             }
             let _ = answer.send(told);
         });

@@ -138,6 +138,7 @@ impl Plane {
         // What was there when the sandbox closed may have been replaced since.
         let exceeding = self.needs(&self.state.config).exceeding(&self.sandbox);
         needs.extend(exceeding.into_iter().map(|text| format!("{text}: restart")));
+        needs.extend(self.hsts().iter().filter_map(Told::call));
         for (index, site) in self.state.config.sites.iter().enumerate() {
             let policy = self.state.certificates.policy_of(index);
             let end = policy.and_then(|policy| policy.runs_out());

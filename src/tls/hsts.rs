@@ -38,13 +38,37 @@ pub struct Progress {
     seen: u64,
     /// Whether `max-age=0` is sent instead.
     reset: bool,
+    /// Why what was kept cannot be read. It may have been a reset: nothing is sent then, which
+    /// binds nobody to more, nor frees who was bound, until a person decides.
+    #[serde(skip)]
+    damage: Option<String>,
 }
 
 impl Progress {
     /// The beginning, under this setting.
     #[must_use]
     pub fn new(setting: Hsts, now: SystemTime) -> Self {
-        Self { setting: setting.to_string(), step: 0, quiet: 0, seen: seconds(now), reset: false }
+        Self {
+            setting: setting.to_string(),
+            step: 0,
+            quiet: 0,
+            seen: seconds(now),
+            reset: false,
+            damage: None,
+        }
+    }
+
+    /// What was kept and cannot be read, for this reason: it stands for any setting.
+    #[must_use]
+    pub fn damaged(why: String) -> Self {
+        let before = SystemTime::UNIX_EPOCH;
+        Self { damage: Some(why), ..Self::reset(Hsts::Off, before) }
+    }
+
+    /// Why what was kept cannot be read.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// The way down: browsers are told to forget, until the setting is another or
@@ -57,10 +81,10 @@ impl Progress {
     /// Whether it is about this setting.
     #[must_use]
     pub fn is_of(&self, setting: Hsts) -> bool {
-        self.setting == setting.to_string()
+        self.damage.is_some() || self.setting == setting.to_string()
     }
 
-    /// Whether the way down was taken.
+    /// Whether the way down was taken, or may have been.
     #[must_use]
     pub fn is_reset(&self) -> bool {
         self.reset
@@ -119,6 +143,9 @@ impl Progress {
 #[must_use]
 pub fn header(setting: Hsts, progress: Option<&Progress>) -> Option<HeaderValue> {
     let progress = progress.filter(|progress| progress.is_of(setting));
+    if progress.is_some_and(|progress| progress.damage.is_some()) {
+        return None;
+    }
     if setting != Hsts::Off && progress.is_some_and(Progress::is_reset) {
         return Some(HeaderValue::from_static("max-age=0"));
     }

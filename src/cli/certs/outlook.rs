@@ -101,7 +101,16 @@ impl Outlook<'_> {
             let at = moment(trouble.get("at")).map_or_else(String::new, |at| instant(at, now));
             let (times, directory, why) = (self.failures(), word("directory"), word("error"));
             let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
-            notes.push(format!("failed {times}, last on {at}: {directory}: {why}"));
+            let next = match trouble.get("early") == Some(&Value::Bool(true)) {
+                true => "; it is not due yet: `portcullis certs renew` asks again before",
+                false => "",
+            };
+            notes.push(format!("failed {times}, last on {at}: {directory}: {why}{next}"));
+        }
+        if let Some(fault) = self.standing.get("storage_failure").filter(|it| it.is_object()) {
+            let at = moment(fault.get("at")).map_or_else(String::new, |at| instant(at, now));
+            let why = fault.get("error").and_then(Value::as_str).unwrap_or_default();
+            notes.push(format!("the storage did not work on {at}: {why}"));
         }
         let tries = self.standing.get("tries_left").and_then(Value::as_array);
         for left in tries.into_iter().flatten() {

@@ -47,7 +47,9 @@ fn told(answer: &Value, now: SystemTime) -> String {
     };
     let mut text = String::new();
     for one in all("asked") {
-        text += &format!("asking for a certificate for {}\n", names(one));
+        let is_on_demand = answer.get("on_demand") == Some(&Value::Bool(true));
+        let terms = if is_on_demand { ", if `ask` of its site still allows it" } else { "" };
+        text += &format!("asking for a certificate for {}{terms}\n", names(one));
     }
     if !text.is_empty() {
         text += "`portcullis certs list` tells how it goes\n";

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::control::client::{self, Question};
 use crate::exit;
 use crate::tls::acme::revoke::{Reason, Revocation, find};
-use crate::tls::acme::{Roots, Wanted};
+use crate::tls::acme::{Roots, Wanted, demand};
 use crate::tls::facts::instant;
 use crate::tls::found::Found;
 
@@ -73,7 +73,10 @@ pub(super) fn revoke(args: &RevokeArgs, now: SystemTime) -> Result<u8, Failure> 
     say(&format!(
         "{directory} has revoked the certificate for {} ({reason})\n{}\n",
         names.join(", "),
-        next(!args.no_renew, is_live)
+        match demand::is_one(&meant.config, &names) {
+            true => next_on_demand(&args.name, !args.no_renew),
+            false => next(!args.no_renew, is_live).to_owned(),
+        }
     ));
     Ok(exit::OK)
 }
@@ -95,6 +98,19 @@ fn next(renews: bool, is_live: bool) -> &'static str {
              `portcullis certs renew` asks for another"
         }
     }
+}
+
+/// The same for a name that clients ask for.
+fn next_on_demand(name: &str, renews: bool) -> String {
+    if renews {
+        return "it is shown to nobody any more; when a client next comes for it `ask` of its site is \
+                asked anew, and where that allows it another is got, with a new key"
+            .to_owned();
+    }
+    format!(
+        "it is shown to nobody any more, and none is got for it before `portcullis certs renew \
+         {name}`"
+    )
 }
 
 fn by_the_server(answer: &Value) -> Result<(Vec<String>, String), String> {

@@ -36,6 +36,8 @@ pub(super) struct Attempt<'a> {
     pub(super) pending: &'a Arc<Pending>,
     pub(super) helper: Option<&'a Line>,
     pub(super) unreached: &'a Unreached,
+    /// Whether a person has asked, who may know that the authority is back.
+    pub(super) is_forced: bool,
     pub(super) ledger: &'a mut Ledger,
 }
 
@@ -123,7 +125,8 @@ impl Attempt<'_> {
     }
 
     async fn ask(&mut self, authority: &Authority, directory: &str) -> Result<Issued, Failed> {
-        if let Some(failure) = self.unreached.recently(directory) {
+        let recent = self.unreached.recently(directory).filter(|_| !self.is_forced);
+        if let Some(failure) = recent {
             return Err(Failed { directory: directory.to_owned(), failure });
         }
         let result = match self.ask_once(authority, directory).await {
@@ -165,7 +168,8 @@ impl Attempt<'_> {
         };
         let account = account::open(self.vault, whom).await?;
         let profile = self.profile(authority, &account);
-        let mut last = None;
+        let mut tried: Vec<(Solver, Failure)> = Vec::new();
+        let mut seen = Vec::new();
         // It looks while the authority does, so that nobody waits for it before a failure.
         let mut preflight = Preflight::begin(Sight {
             names: self.wanted.names.clone(),
@@ -189,24 +193,27 @@ impl Attempt<'_> {
                 scribe: self.acme.dns.as_ref().map(|dns| Scribe { dns, helper: self.helper }),
             };
             match order::issue(&ask).await {
-                Err(mut failure) if failure.kind == Kind::Unproved => {
-                    if let Some(words) = preflight.words(solver).await {
-                        failure.words = format!("{}; seen from here: {words}", failure.words);
-                    }
-                    tracing::warn!("site {}: {failure}", self.wanted.site);
+                Err(failure) if failure.kind == Kind::Unproved => {
+                    let words = preflight.words(solver).await;
+                    let one = failure.clone().after(&[(solver, failure.clone())], &words);
+                    tracing::warn!("site {}: {one}", self.wanted.site);
                     let now = SystemTime::now();
                     self.ledger.fail_to_prove(directory, &self.wanted.names, now);
                     self.keep_ledger()?;
-                    self.within_budget(directory)?;
-                    last = Some(failure);
+                    let new = words.into_iter().filter(|word| !seen.contains(word));
+                    seen.extend(new.collect::<Vec<_>>());
+                    tried.push((solver, failure));
+                    self.within_budget(directory).map_err(|limit| limit.after(&tried, &seen))?;
                 }
                 Err(failure) if failure.kind == Kind::Unshown => {
                     tracing::warn!("site {}: {failure}", self.wanted.site);
-                    last = Some(failure);
+                    tried.push((solver, failure));
                 }
-                result => return result,
+                Ok(issued) => return Ok(issued),
+                Err(failure) => return Err(failure.after(&tried, &seen)),
             }
         }
+        let last = tried.last().map(|(_, failure)| failure.clone().after(&tried, &seen));
         Err(last.unwrap_or_else(|| {
             let words = "no challenge can work here: http-01 takes an address in `server.http`, \
                          tls-alpn-01 one in `server.https`, dns-01 takes [acme.dns], the only \
@@ -253,7 +260,7 @@ impl Attempt<'_> {
         let Some((at, words)) = budget.wait(&limits, now) else { return Ok(()) };
         let retry_after = at.duration_since(now).ok();
         let words = format!("not asked, so that no limit of the authority is burnt: {words}");
-        Err(Failure { kind: Kind::Limited, words, retry_after })
+        Err(Failure { retry_after, ..Failure::new(Kind::Limited, words) })
     }
 
     fn keep_ledger(&mut self) -> Result<(), Failure> {

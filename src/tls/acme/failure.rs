@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use instant_acme::{Error, Problem};
 
+use super::challenge::choose::Solver;
+use super::ledger::Way;
 use super::schedule::Cost;
 use super::transport::TransportError;
 use crate::observe::metrics::AcmeOutcome;
@@ -19,6 +21,8 @@ pub struct Failure {
     pub words: String,
     /// The authority does not want to be asked sooner.
     pub retry_after: Option<Duration>,
+    /// Why each challenge that was tried came to nothing.
+    pub ways: Vec<Way>,
 }
 
 /// What is to be done about a failure.
@@ -46,7 +50,7 @@ impl Failure {
     /// A failure with nothing more to say.
     #[must_use]
     pub fn new(kind: Kind, words: impl Into<String>) -> Self {
-        Self { kind, words: words.into(), retry_after: None }
+        Self { kind, words: words.into(), retry_after: None, ways: Vec::new() }
     }
 
     /// What the library, the network or the authority had to say.
@@ -73,7 +77,7 @@ impl Failure {
     #[must_use]
     pub fn of_transport(error: &TransportError) -> Self {
         let kind = if error.is_limit() { Kind::Limited } else { Kind::Unreachable };
-        Self { kind, words: error.to_string(), retry_after: error.retry_after() }
+        Self { retry_after: error.retry_after(), ..Self::new(kind, error.to_string()) }
     }
 
     /// What the authority had to say (RFC 8555 §6.7).
@@ -111,6 +115,37 @@ impl Failure {
             |problem| Self::of_problem(problem).words,
         );
         Self::new(Kind::Unproved, format!("{name} could not be proved by {challenge}: {why}"))
+    }
+
+    /// The same failure, after others by other challenges: nobody is to look for those in a log.
+    /// `seen` is what could be seen from here meanwhile.
+    #[must_use]
+    pub(super) fn after(self, tried: &[(Solver, Self)], seen: &[String]) -> Self {
+        let mut words = String::new();
+        for (solver, failure) in tried {
+            let start = format!(" could not be proved by {}: ", solver.kind());
+            let (name, why) = failure.words.split_once(&start).unwrap_or(("", &failure.words));
+            words += match (words.is_empty(), name) {
+                (true, "") => format!("{}: {why}", solver.kind()),
+                (true, name) => format!("{name}{start}{why}"),
+                (false, _) => format!("; by {}: {why}", solver.kind()),
+            }
+            .as_str();
+        }
+        if !seen.is_empty() {
+            words += &format!("; seen from here: {}", seen.join("; "));
+        }
+        let is_last = tried.last().is_some_and(|(_, last)| last.words == self.words);
+        let words = match (is_last, tried.is_empty()) {
+            (true, _) => words,
+            (false, true) => self.words,
+            (false, false) => format!("{}; before that {words}", self.words),
+        };
+        let ways = tried.iter().map(|(solver, failure)| Way {
+            challenge: solver.kind().to_string(),
+            error: failure.words.clone(),
+        });
+        Self { words, ways: ways.collect(), ..self }
     }
 
     /// What it has cost.
@@ -228,6 +263,32 @@ mod tests {
         assert!(told("Failed to connect to a.test").contains("reach this host"));
         assert!(told("No TXT records found for DNS challenge").contains("servers of the zone"));
         assert!(told("Non-200 status code 404").contains("does something else answer"));
+    }
+
+    #[test]
+    fn after_several_challenges_each_is_told_with_its_reason() {
+        let of = |solver: Solver, why: &str| {
+            (solver, Failure::unproved(Some(&problem("tls", why)), "a.test", solver.kind()))
+        };
+        let one = of(Solver::Http, "404");
+        let both = [one.clone(), of(Solver::TlsAlpn, "refused")];
+        let seen = ["port 80 is closed".to_owned()];
+        let told = both[1].1.clone().after(&both, &seen);
+        assert_eq!(
+            told.words,
+            "a.test could not be proved by http-01: 404; by tls-alpn-01: refused; seen from here: \
+             port 80 is closed"
+        );
+        let ways: Vec<_> = told.ways.iter().map(|way| way.challenge.as_str()).collect();
+        assert_eq!(ways, ["http-01", "tls-alpn-01"]);
+        let words = one.1.clone().after(std::slice::from_ref(&one), &[]).words;
+        assert_eq!(words, one.1.words);
+        let limit = Failure::new(Kind::Limited, "not asked").after(std::slice::from_ref(&one), &[]);
+        assert_eq!(
+            limit.words,
+            "not asked; before that a.test could not be proved by http-01: 404"
+        );
+        assert_eq!(Failure::new(Kind::Limited, "not asked").after(&[], &[]).words, "not asked");
     }
 
     #[test]

@@ -1,25 +1,25 @@
 //! The task of one certificate: it waits until the certificate is due, and has it got.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::attempt::{Attempt, Failed, Issued, Unreached};
+use super::bell::Bell;
 use super::challenge::choose::Solver;
 use super::challenge::pending::Pending;
-use super::failure::Failure;
-use super::ledger::Ledger;
+use super::failure::{Failure, Kind};
+use super::ledger::{self, Ledger};
 use super::names::{Wanted, stem};
 use super::order;
 use super::renewal_info;
 use super::roots::Roots;
 use super::schedule;
-use super::standing::{self, Standing};
+use super::standing::{self, Fault, Standing};
 use super::stored::{self, Damage, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
@@ -50,26 +50,6 @@ pub(super) struct Shared {
     pub(super) stands_in: bool,
 }
 
-/// What a keeper can be told.
-#[derive(Debug, Default)]
-pub struct Bell {
-    notify: Notify,
-    is_forced: AtomicBool,
-}
-
-impl Bell {
-    /// Has the storage looked at now.
-    pub fn look(&self) {
-        self.notify.notify_one();
-    }
-
-    /// Has the certificate renewed now, whatever its schedule says.
-    pub(super) fn force(&self) {
-        self.is_forced.store(true, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
-}
-
 /// The task of one certificate.
 pub(super) struct Keeper {
     pub(super) shared: Arc<Shared>,
@@ -81,6 +61,8 @@ pub(super) struct Keeper {
     pub(super) is_eager: bool,
     /// What is served.
     pub(super) served: Option<CertificateDer<'static>>,
+    /// Why the storage did not work at the last attempt.
+    pub(super) fault: Option<Fault>,
 }
 
 /// How a certificate stands after somebody has looked once.
@@ -91,6 +73,8 @@ pub(super) struct Round {
     pub(super) due: SystemTime,
     /// When something is to be done about it: not after it is due.
     pub(super) look: SystemTime,
+    /// Whether it was revoked, and nothing has taken its place.
+    pub(super) is_withdrawn: bool,
 }
 
 impl Keeper {
@@ -104,6 +88,7 @@ impl Keeper {
             standing: Arc::default(),
             is_eager: false,
             served: None,
+            fault: None,
         }
     }
 
@@ -133,24 +118,42 @@ impl Keeper {
         }
     }
 
+    /// Has the certificate got whether it is due or not, and returns how it stands then.
+    pub(super) async fn force(&mut self) -> Result<Round, Failure> {
+        self.bell.force();
+        loop {
+            let pause = self.turn().await?;
+            if !self.bell.is_forced() {
+                return self.round();
+            }
+            tokio::time::sleep(pause.min(Duration::from_secs(1))).await;
+        }
+    }
+
     fn round(&mut self) -> Result<Round, Failure> {
         let (stored, ledger) = self.look()?;
         let due = self.due(stored.as_ref(), &ledger);
-        Ok(Round { stored, due, look: due.min(ledger.window_until()) })
+        let leaf = stored.as_ref().and_then(|stored| stored.certified.cert.first());
+        let is_withdrawn = ledger.withdraws(leaf);
+        Ok(Round { stored, due, look: due.min(ledger.window_until()), is_withdrawn })
     }
 
     /// Goes on for ever.
     pub(super) async fn run(mut self) {
         loop {
             let pause = match self.turn().await {
-                Ok(pause) => pause,
+                Ok(pause) => {
+                    if self.fault.take().is_some() {
+                        self.standing().fault = None;
+                    }
+                    pause
+                }
                 Err(failure) => {
-                    tracing::error!("site {}: {failure}", self.wanted.site);
-                    self.shared.metrics.acme.count(AcmeOutcome::Storage);
+                    self.suffer(&failure);
                     BROKEN
                 }
             };
-            let _ = timeout(pause, self.bell.notify.notified()).await;
+            let _ = timeout(pause, self.bell.rung()).await;
         }
     }
 
@@ -161,7 +164,7 @@ impl Keeper {
         let due = self.due(stored.as_ref(), &ledger);
         self.tell(stored.as_ref(), &ledger, due, false);
         let life = stored.as_ref().map(Stored::life);
-        let is_forced = self.bell.is_forced.load(Ordering::Relaxed);
+        let is_forced = self.bell.is_forced();
         if due > now && !is_forced {
             let poll = schedule::poll(life);
             if let Some(stored) = stored.filter(|_| ledger.window_is_old(now)) {
@@ -179,12 +182,38 @@ impl Keeper {
         if self.due(stored.as_ref(), &ledger) > SystemTime::now() && !is_forced {
             return Ok(Duration::ZERO);
         }
-        self.bell.is_forced.store(false, Ordering::Relaxed);
+        self.bell.is_heard();
         self.is_eager = false;
         self.tell(stored.as_ref(), &ledger, due, true);
-        self.attempt(stored.as_ref(), &mut ledger, &held).await?;
+        self.attempt(stored.as_ref(), &mut ledger, (&held, is_forced)).await?;
         drop(held);
         Ok(Duration::ZERO)
+    }
+
+    /// The storage does not work: nobody is asked to any purpose before it does, and who looks is
+    /// told.
+    fn suffer(&mut self, failure: &Failure) {
+        let now = SystemTime::now();
+        self.shared.metrics.acme.count(AcmeOutcome::Storage);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let serving = match standing.not_after {
+            Some(end) if now < end => format!("; the old one serves until {}", date(end)),
+            _ => String::new(),
+        };
+        tracing::error!(
+            "site {}: no certificate for {}: {failure}{serving}; the next try is in {BROKEN:?}",
+            self.wanted.site,
+            self.wanted.names.join(", "),
+        );
+        let fault = Fault { at: now, words: failure.words.clone(), next: now + BROKEN };
+        standing.is_asking = false;
+        standing.fault = Some(fault.clone());
+        drop(standing);
+        self.fault = Some(fault);
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> Result<Option<Held>, Failure> {
@@ -194,7 +223,13 @@ impl Keeper {
     /// What is kept. What is damaged is set aside; what is new is told.
     fn look(&mut self) -> Result<(Option<Stored>, Ledger), Failure> {
         let vault = &*self.shared.vault;
-        let ledger = Ledger::read(vault, &self.wanted.names)?;
+        let mut ledger = Ledger::read(vault, &self.wanted.names)?;
+        if ledger.is_damaged()
+            && let Some(held) = self.lock()?
+        {
+            vault.set_aside(&ledger::entry(&self.wanted.names), &held)?;
+            ledger.write(vault, &self.wanted.names, &held)?;
+        }
         let stored = match stored::read(vault, &self.wanted.names) {
             Ok(stored) => stored,
             Err(Damage::Damaged(words)) => {
@@ -205,7 +240,7 @@ impl Keeper {
                 None
             }
             Err(Damage::Unreadable(words)) => {
-                return Err(Failure::new(super::failure::Kind::Storage, words));
+                return Err(Failure::new(Kind::Storage, words));
             }
         };
         let leaf = stored.as_ref().and_then(|stored| stored.certified.cert.first());
@@ -228,7 +263,7 @@ impl Keeper {
         &self,
         stored: Option<&Stored>,
         ledger: &mut Ledger,
-        held: &Held,
+        (held, is_forced): (&Held, bool),
     ) -> Result<(), Failure> {
         let shared = &self.shared;
         let names = &self.wanted.names;
@@ -243,6 +278,7 @@ impl Keeper {
             pending: &shared.pending,
             helper: shared.helper.as_ref(),
             unreached: &shared.unreached,
+            is_forced,
             ledger,
         }
         .run()
@@ -250,7 +286,11 @@ impl Keeper {
         let now = SystemTime::now();
         match result {
             Ok(Issued { directory, text, stored }) => {
-                shared.vault.put(&stored::entry(names), text.as_bytes(), held)?;
+                let kept = shared.vault.put(&stored::entry(names), text.as_bytes(), held);
+                kept.map_err(|error| {
+                    let words = format!("{directory} has issued one that is not kept: {error}");
+                    Failure::new(Kind::Storage, words)
+                })?;
                 ledger.succeed(&directory, names, now);
                 ledger.write(&*shared.vault, names, held)?;
                 shared.vault.remove(&order::entry(names), held)?;
@@ -262,14 +302,17 @@ impl Keeper {
                     date(stored.facts.not_after)
                 );
             }
+            // What follows from it could not be remembered.
+            Err(Failed { failure, .. }) if failure.kind == Kind::Storage => return Err(failure),
             Err(Failed { directory, failure }) => {
                 let earliest = failure.retry_after.map(|wait| now + wait);
                 let what = (directory.as_str(), failure.words.as_str());
-                let wait =
-                    ledger.fail(what, failure.cost(), stored.map(Stored::life), earliest, now);
+                let life = stored.map(Stored::life);
+                let wait = ledger.fail(what, failure.cost(), life, earliest, now);
+                ledger.tried(&failure.ways);
                 ledger.write(&*shared.vault, names, held)?;
                 shared.metrics.acme.count(failure.outcome());
-                self.complain(stored, &failure, &directory, wait);
+                self.complain(stored, &failure, &directory, (ledger, wait));
             }
         }
         Ok(())
@@ -280,8 +323,9 @@ impl Keeper {
         stored: Option<&Stored>,
         failure: &Failure,
         directory: &str,
-        wait: Duration,
+        (ledger, wait): (&Ledger, Duration),
     ) {
+        let due = self.due(stored, ledger);
         let serving = match stored {
             Some(stored) if stored.is_valid(SystemTime::now()) => {
                 format!("the old one serves until {}", date(stored.facts.not_after))
@@ -292,13 +336,20 @@ impl Keeper {
             }
             None => "its handshakes are refused".to_owned(),
         };
-        let wait = Duration::from_secs(wait.as_secs().max(1));
+        // One that was forced may have come long before its time.
+        let next = if due > ledger.next_try() {
+            format!(
+                "it is not due before {}, and nobody is asked until then: `portcullis certs \
+                 renew` asks again",
+                date(due)
+            )
+        } else {
+            format!("the next try is in {}", span(wait))
+        };
         tracing::error!(
-            "site {}: no certificate for {}: {directory}: {failure}; {serving}; the next try is \
-             in {}",
+            "site {}: no certificate for {}: {directory}: {failure}; {serving}; {next}",
             self.wanted.site,
             self.wanted.names.join(", "),
-            span(wait),
         );
     }
 
@@ -335,7 +386,6 @@ impl Keeper {
 
     fn tell(&self, stored: Option<&Stored>, ledger: &Ledger, due: SystemTime, is_asking: bool) {
         let standing = Standing::of(&self.wanted, stored, ledger, due);
-        let standing = Standing { is_asking, ..standing };
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        *self.standing() = Standing { is_asking, fault: self.fault.clone(), ..standing };
     }
 }

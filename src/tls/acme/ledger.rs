@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::names::stem;
@@ -41,6 +42,9 @@ pub struct Ledger {
     pub issued: Vec<Event>,
     /// What failed to be proved in the last week.
     pub unproved: Vec<Event>,
+    /// Whether what was kept could not be read, and this is as if nothing had happened.
+    #[serde(skip)]
+    is_damaged: bool,
 }
 
 /// Something that an authority counts.
@@ -64,13 +68,26 @@ pub struct Trouble {
     /// Whether no authority has counted it: a start need not wait out what follows from it.
     #[serde(default)]
     pub is_free: bool,
+    /// Why each challenge that was tried came to nothing.
+    #[serde(default)]
+    pub ways: Vec<Way>,
+}
+
+/// Why one challenge came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// What it is called in the configuration.
+    pub challenge: String,
+    /// For the operator.
+    pub error: String,
 }
 
 /// A certificate that was revoked here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
     at: Moment,
-    /// SHA-256 of the certificate, hexadecimal.
+    /// SHA-256 of the certificate, hexadecimal; empty where that is lost, and whatever is kept is
+    /// meant.
     leaf: String,
     /// Why, as RFC 5280 §5.3.1 calls it.
     pub reason: String,
@@ -89,6 +106,13 @@ const MOST: usize = 100;
 #[must_use]
 pub fn entry(names: &[String]) -> String {
     format!("{}.json", stem(names))
+}
+
+/// The entry of what was revoked of these names: there beside the ledger, so that damage in that
+/// brings nothing back.
+#[must_use]
+pub fn mark(names: &[String]) -> String {
+    format!("{}.revoked", stem(names))
 }
 
 /// Every ledger there is, `own` in place of what is kept for `names`. One that cannot be read
@@ -113,17 +137,37 @@ pub fn all(vault: &dyn Vault, names: &[String], own: &Ledger) -> Result<Vec<Ledg
 }
 
 impl Ledger {
-    /// Reads it; an empty one where there is none or it is damaged, which is said.
+    /// Reads it; where there is none or it is damaged, which is said, one that knows nothing but
+    /// what was revoked.
     ///
     /// # Errors
     /// When the storage cannot be read.
     pub fn read(vault: &dyn Vault, names: &[String]) -> Result<Self, StorageError> {
         let name = entry(names);
-        let Some(text) = vault.get(&name)? else { return Ok(Self::default()) };
-        Ok(serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!("{} is damaged and begun anew: {error}", vault.place(&name));
-            Self::default()
-        }))
+        let text = vault.get(&name)?;
+        let is_damaged = match text.as_deref().map(serde_json::from_slice) {
+            Some(Ok(ledger)) => return Ok(ledger),
+            Some(Err(error)) => {
+                tracing::warn!("{} is damaged and begun anew: {error}", vault.place(&name));
+                true
+            }
+            None => false,
+        };
+        let lost = || Revoked {
+            at: 0,
+            leaf: String::new(),
+            reason: "unspecified".to_owned(),
+            renews: true,
+        };
+        let revoked = vault.get(&mark(names))?;
+        let revoked = revoked.map(|text| serde_json::from_slice(&text).unwrap_or_else(|_| lost()));
+        Ok(Self { names: names.to_vec(), revoked, is_damaged, ..Self::default() })
+    }
+
+    /// Whether what was kept could not be read.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// Writes it.
@@ -138,7 +182,16 @@ impl Ledger {
     ) -> Result<(), StorageError> {
         self.names = names.to_vec();
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        vault.put(&entry(names), &text, held)
+        if let Some(revoked) = &self.revoked {
+            let mark_text = serde_json::to_vec_pretty(revoked).unwrap_or_default();
+            vault.put(&mark(names), &mark_text, held)?;
+        }
+        vault.put(&entry(names), &text, held)?;
+        self.is_damaged = false;
+        match &self.revoked {
+            None => vault.remove(&mark(names), held),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Not to be asked for before this.
@@ -196,7 +249,14 @@ impl Ledger {
     /// Whether this is the certificate that was revoked.
     #[must_use]
     pub fn is_revoked(&self, leaf: &[u8]) -> bool {
-        self.revoked.as_ref().is_some_and(|revoked| revoked.leaf == hash(leaf))
+        let is_it = |revoked: &Revoked| revoked.leaf.is_empty() || revoked.leaf == hash(leaf);
+        self.revoked.as_ref().is_some_and(is_it)
+    }
+
+    /// Whether a certificate was revoked and this is no other: none, or the same.
+    #[must_use]
+    pub fn withdraws(&self, leaf: Option<&CertificateDer<'_>>) -> bool {
+        self.revoked.is_some() && leaf.is_none_or(|leaf| self.is_revoked(leaf))
     }
 
     /// Whether nobody is asked until a person wants it.
@@ -231,8 +291,16 @@ impl Ledger {
             directory: directory.to_owned(),
             words: words.to_owned(),
             is_free: cost == Cost::Nothing,
+            ways: Vec::new(),
         });
         next.duration_since(now).unwrap_or_default()
+    }
+
+    /// The attempt that came to nothing has tried these challenges.
+    pub fn tried(&mut self, ways: &[Way]) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.ways = ways.to_vec();
+        }
     }
 
     /// Forgets what counts no more.
@@ -330,7 +398,9 @@ mod tests {
         let held = vault.lock("a.test").unwrap().unwrap();
         for text in ["", "{", "[1]", "{\"failures\": -1}"] {
             vault.put("a.test.json", text.as_bytes(), &held).unwrap();
-            assert_eq!(Ledger::read(&vault, &names()).unwrap(), Ledger::default(), "{text}");
+            let read = Ledger::read(&vault, &names()).unwrap();
+            let anew = Ledger { names: names(), is_damaged: true, ..Ledger::default() };
+            assert_eq!(read, anew, "{text}");
         }
         vault.put("a.test.json", b"{\"next_try\": 18446744073709551615}", &held).unwrap();
         let _ = Ledger::read(&vault, &names()).unwrap().next_try();
@@ -347,6 +417,35 @@ mod tests {
         assert!(ledger.is_held());
         ledger.succeed(CA, &names(), now());
         assert_eq!((ledger.is_held(), &ledger.revoked), (false, &None));
+    }
+
+    #[test]
+    fn damage_in_the_ledger_does_not_bring_back_what_was_revoked() {
+        let storage = tempfile::tempdir().unwrap();
+        let vault = Files::at(storage.path());
+        let held = vault.lock("a.test").unwrap().unwrap();
+        let leaf = CertificateDer::from(b"leaf".to_vec());
+        let other = CertificateDer::from(b"other".to_vec());
+        let read = || Ledger::read(&vault, &names()).unwrap();
+        for renews in [true, false] {
+            let mut ledger = Ledger::default();
+            ledger.revoke(&leaf, "superseded", renews, now());
+            ledger.write(&vault, &names(), &held).unwrap();
+            for damage in ["", "[1]"] {
+                vault.put("a.test.json", damage.as_bytes(), &held).unwrap();
+                assert!(read().is_damaged() && read().is_held() != renews, "{damage:?}");
+                assert!(read().withdraws(Some(&leaf)) && !read().withdraws(Some(&other)));
+            }
+            vault.remove("a.test.json", &held).unwrap();
+            assert_eq!(read().is_held(), !renews, "not by its removal either");
+        }
+        vault.put("a.test.revoked", b"damaged too", &held).unwrap();
+        assert!(read().withdraws(Some(&other)) && !read().is_held(), "another is asked for");
+        let mut ledger = read();
+        ledger.succeed(CA, &names(), now());
+        ledger.write(&vault, &names(), &held).unwrap();
+        vault.put("a.test.json", b"", &held).unwrap();
+        assert!(!read().withdraws(None), "what was issued since is not what was revoked");
     }
 
     #[test]

@@ -9,12 +9,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use super::attempt::Unreached;
+use super::bell::Bell;
 use super::challenge::choose::{Solver, solvers};
 use super::challenge::pending::Pending;
-use super::demand::clerk::Clerk;
+use super::demand::clerk::{Clerk, Order};
 use super::demand::shelf::Demand;
 use super::demand::terms::Terms;
-use super::keeper::{Bell, Keeper, Shared};
+use super::keeper::{Keeper, Shared};
 use super::names::{Wanted, wanted};
 use super::roots::Roots;
 use super::standing::Standing;
@@ -37,7 +38,28 @@ pub struct Manager {
     under: Option<(Acme, Vec<Solver>)>,
     kept: Vec<Kept>,
     /// Who gets certificates on demand, once there was a site that wants them.
-    clerk: Option<(UnboundedSender<Option<Terms>>, AbortHandle)>,
+    clerk: Option<(UnboundedSender<Order>, AbortHandle)>,
+}
+
+/// The way to whoever keeps one certificate.
+#[derive(Debug)]
+pub struct Caller(To);
+
+#[derive(Debug)]
+enum To {
+    Keeper(Arc<Bell>),
+    Clerk(UnboundedSender<Order>, Box<str>),
+}
+
+impl Caller {
+    /// Has the certificate looked at in the storage: it was revoked.
+    pub fn revoked(&self) {
+        match &self.0 {
+            To::Keeper(bell) => bell.look(),
+            // It ends with the program.
+            To::Clerk(clerk, name) => drop(clerk.send(Order::Forget(name.clone()))),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -114,7 +136,7 @@ impl Manager {
         }
         if let Some((clerk, _)) = &self.clerk {
             // It ends with the program.
-            let _ = clerk.send(terms);
+            let _ = clerk.send(Order::Work(terms.map(Box::new)));
         }
     }
 
@@ -153,11 +175,23 @@ impl Manager {
         self.kept.iter().filter(is_meant).map(ask).collect()
     }
 
-    /// The bell of who keeps the certificate for these names.
+    /// Has the certificate on demand for this name renewed now, if it still may be had.
+    pub fn renew_on_demand(&self, name: &str) {
+        if let Some((clerk, _)) = &self.clerk {
+            // It ends with the program.
+            let _ = clerk.send(Order::Renew(name.into()));
+        }
+    }
+
+    /// Who keeps the certificate for these names.
     #[must_use]
-    pub fn bell(&self, names: &[String]) -> Option<Arc<Bell>> {
-        let kept = self.kept.iter().find(|kept| kept.wanted.names == names);
-        kept.map(|kept| Arc::clone(&kept.bell))
+    pub fn keeper(&self, names: &[String]) -> Option<Caller> {
+        if let Some(kept) = self.kept.iter().find(|kept| kept.wanted.names == names) {
+            return Some(Caller(To::Keeper(Arc::clone(&kept.bell))));
+        }
+        let (clerk, _) = self.clerk.as_ref()?;
+        let [name] = names else { return None };
+        Some(Caller(To::Clerk(clerk.clone(), name.as_str().into())))
     }
 
     /// Asks nobody any more. What is under way is gone on with by whoever comes next.
@@ -189,6 +223,7 @@ impl Kept {
             standing: Arc::clone(&standing),
             is_eager: true,
             served,
+            fault: None,
         };
         let task = tokio::spawn(keeper.run()).abort_handle();
         Self { wanted: wanted.clone(), standing, bell, task }

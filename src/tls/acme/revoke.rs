@@ -1,16 +1,22 @@
-//! Revocation (RFC 8555 §7.6): with the account that a certificate was issued to, at the authority
-//! that issued it. What was revoked is remembered with the certificate, so that another is asked
-//! for whatever happens next, or none where nobody wants one.
+//! Revocation (RFC 8555 §7.6), at the authority that issued a certificate: with the account that it
+//! was issued to, or with its own key where that account is gone. What was revoked is remembered
+//! with the certificate, so that another is asked for whatever happens next, or none where nobody
+//! wants one.
 
-use std::fmt;
+mod reason;
+
 use std::time::{Duration, SystemTime};
 
-use instant_acme::{Error, Problem, RevocationReason, RevocationRequest};
+use bytes::Bytes;
+use http::Request;
+use instant_acme::{Error, Problem, RevocationRequest};
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use super::account::{self, Whom};
+use super::by_key;
+use super::demand;
 use super::failure::{Failure, Kind};
 use super::ledger::Ledger;
 use super::names::{Wanted, stem, wanted};
@@ -21,7 +27,10 @@ use super::stored::{self, Stored};
 use super::transport::Transport;
 use super::vault::{Files, Held, Vault};
 use crate::config::{Acme, Authority, Config, Site, TlsSource};
+use crate::proxy::headers::host::Host;
+use crate::tls::client;
 use crate::tls::facts::date;
+pub use reason::Reason;
 
 /// For all of it: less than whoever asks by the control socket waits.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -29,59 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// How long somebody else may hold the certificate.
 const WAITS: usize = 20;
 const WAIT: Duration = Duration::from_millis(250);
-
-/// Why a certificate is revoked (RFC 5280 §5.3.1): what authorities let an applicant say. The other
-/// reasons are theirs to give.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Reason {
-    /// None is given.
-    #[default]
-    Unspecified,
-    /// Somebody else knows the key, or may know it.
-    KeyCompromise,
-    /// The names or the organisation are others now.
-    AffiliationChanged,
-    /// Another certificate has taken its place.
-    Superseded,
-    /// The names are served no more.
-    CessationOfOperation,
-}
-
-impl Reason {
-    /// All of them, by the names of RFC 5280.
-    pub const ALL: [(&str, Self); 5] = [
-        ("unspecified", Self::Unspecified),
-        ("keyCompromise", Self::KeyCompromise),
-        ("affiliationChanged", Self::AffiliationChanged),
-        ("superseded", Self::Superseded),
-        ("cessationOfOperation", Self::CessationOfOperation),
-    ];
-
-    /// The reason of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason)
-    }
-
-    /// As it is sent: that none is given is said by giving none (RFC 5280 §5.3.1).
-    fn code(self) -> Option<RevocationReason> {
-        match self {
-            Self::Unspecified => None,
-            Self::KeyCompromise => Some(RevocationReason::KeyCompromise),
-            Self::AffiliationChanged => Some(RevocationReason::AffiliationChanged),
-            Self::Superseded => Some(RevocationReason::Superseded),
-            Self::CessationOfOperation => Some(RevocationReason::CessationOfOperation),
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = Self::ALL.iter().find(|(_, reason)| reason == self);
-        f.write_str(named.map_or("unspecified", |(name, _)| name))
-    }
-}
 
 /// A certificate that is to be revoked.
 #[derive(Debug)]
@@ -92,6 +48,7 @@ pub struct Revocation {
     wanted: Wanted,
     reason: Reason,
     renews: bool,
+    is_on_demand: bool,
 }
 
 /// What was revoked.
@@ -114,6 +71,11 @@ pub fn find(config: &Config, name: &str) -> Result<Wanted, String> {
     let of_name: Vec<&Wanted> = all.iter().filter(has).collect();
     let of_site = || all.iter().filter(|wanted| wanted.site == name).collect();
     let found: Vec<&Wanted> = if of_name.is_empty() { of_site() } else { of_name };
+    if found.is_empty()
+        && let Some(wanted) = demand::kept(config).into_iter().find(|wanted| has(&wanted))
+    {
+        return Ok(wanted);
+    }
     match found.as_slice() {
         [one] => Ok((*one).clone()),
         [] => Err(not_by_acme(&name, config, &all)),
@@ -129,15 +91,21 @@ fn not_by_acme(name: &str, config: &Config, all: &[Wanted]) -> String {
     let is_of = |site: &&Site| {
         site.name() == name || site.hosts.iter().any(|host| host.to_string() == name)
     };
-    match config.sites.iter().find(is_of).map(|site| &site.tls) {
+    let is_on_demand = |site: &&Site| matches!(site.tls, TlsSource::OnDemand(_));
+    let under = || config.site(&Host::parse(name.as_bytes()).ok()?).filter(is_on_demand);
+    match config.sites.iter().find(is_of).or_else(under).map(|site| &site.tls) {
         Some(TlsSource::Files { cert, .. }) => format!(
             "the certificate for {name} is no certificate by ACME, but read from {}: who asked for \
              it revokes it",
             cert.display()
         ),
+        Some(TlsSource::OnDemand(_)) if config.sites.iter().any(|site| is_of(&site)) => format!(
+            "certificates under {name} are got when clients ask for a name: say which name is to \
+             be revoked; `portcullis certs list` tells what there is"
+        ),
         Some(TlsSource::OnDemand(_)) => format!(
-            "certificates under {name} are got when clients ask for a name; this verb does not \
-             revoke those"
+            "no certificate was got for {name}: it is got when clients ask for it, and there is \
+             nothing to revoke"
         ),
         Some(TlsSource::Local | TlsSource::Auto) => format!(
             "the certificate for {name} is no certificate by ACME, but signed by this host's own \
@@ -167,7 +135,14 @@ impl Revocation {
     ) -> Self {
         let vault = Files::at(&config.acme.storage);
         let (acme, roots) = (config.acme.clone(), roots.clone());
-        Self { vault, acme, roots, wanted, reason, renews }
+        let is_on_demand = demand::is_one(config, &wanted.names);
+        Self { vault, acme, roots, wanted, reason, renews, is_on_demand }
+    }
+
+    /// Whether it was got because clients asked for it.
+    #[must_use]
+    pub fn is_on_demand(&self) -> bool {
+        self.is_on_demand
     }
 
     /// Revokes it. Where another is wanted the old one is kept until that is there, else it is
@@ -186,16 +161,8 @@ impl Revocation {
         let ledger = Ledger::read(&self.vault, names).map_err(|error| error.to_string())?;
         let stored = stored::read(&self.vault, names).map_err(|damage| damage.to_string())?;
         let (stored, directory) = self.revocable(stored, &ledger, SystemTime::now())?;
-        let authority = self.acme.authorities.iter().find(|one| one.directory == directory);
-        let authority = authority.ok_or_else(|| {
-            format!(
-                "nothing was revoked: the certificate for {} was issued by {directory}, which \
-                 [acme] names no more: name it again, after the others, until this is done",
-                names.join(", ")
-            )
-        })?;
         let leaf = stored.certified.cert.first().ok_or("the certificate is empty")?;
-        let asked = self.ask(authority, leaf).await;
+        let asked = self.ask(&directory, leaf).await;
         if matches!(asked, Ok(()) | Err(Refusal::Already)) {
             self.remember(ledger, leaf, &held).map_err(|error| {
                 format!("it was revoked, but that could not be remembered: {error}")
@@ -208,7 +175,9 @@ impl Revocation {
                 names.join(", "),
                 next(self.renews)
             )),
-            Err(Refusal::Other(words)) => Err(format!("nothing was revoked: {directory}: {words}")),
+            Err(Refusal::NotYours(words) | Refusal::Other(words)) => {
+                Err(format!("nothing was revoked: {directory}: {words}"))
+            }
         }
     }
 
@@ -267,21 +236,68 @@ impl Revocation {
         Ok((stored, directory))
     }
 
-    async fn ask(&self, authority: &Authority, leaf: &CertificateDer<'_>) -> Result<(), Refusal> {
-        let directory = &authority.directory;
-        if !account::is_kept(&self.vault, directory)? {
-            return Err(Refusal::Other(format!(
-                "the account that it was issued to is not in the storage any more ({}), and only \
-                 with its key it can be revoked",
-                self.vault.place(&account::entry(directory))
-            )));
+    /// Asks with the account; where that is gone with the key of the certificate.
+    async fn ask(&self, directory: &str, leaf: &CertificateDer<'_>) -> Result<(), Refusal> {
+        let authority = self.acme.authorities.iter().find(|one| one.directory == directory);
+        let transport = self.way(directory, authority).await?;
+        if account::is_kept(&self.vault, directory)? {
+            match self.ask_by_account(&transport, directory, authority, leaf).await {
+                Err(Refusal::NotYours(words)) => tracing::info!(
+                    "{directory}: {words}; the certificate's own key is taken to revoke it"
+                ),
+                asked => return asked,
+            }
         }
-        let transport = Transport::new(self.roots.of(authority.ca.as_ref())?);
+        let pem = self.vault.get(&stored::entry(&self.wanted.names)).map_err(Failure::from)?;
+        let key = by_key::Key::parse(&pem.unwrap_or_default());
+        let key = key.ok_or_else(|| "the key of the certificate cannot be read".to_owned())?;
+        let reason = self.reason.number();
+        match by_key::revoke((&transport, directory), &key, leaf, reason).await? {
+            Ok(()) => Ok(()),
+            Err(problem) => Err(self.refusal(&problem)),
+        }
+    }
+
+    /// The way to a directory; one that the configuration names no more is looked for with all the
+    /// roots there are.
+    async fn way(
+        &self,
+        directory: &str,
+        authority: Option<&Authority>,
+    ) -> Result<Transport, Refusal> {
+        if let Some(authority) = authority {
+            return Ok(Transport::new(self.roots.of(authority.ca.as_ref())?));
+        }
+        let named = self.acme.authorities.iter().filter_map(|one| one.ca.as_ref());
+        let named = named.filter_map(|ca| self.roots.of(Some(ca)).ok());
+        let mut last = String::new();
+        for tls in client::client_config().into_iter().chain(named) {
+            let transport = Transport::new(tls);
+            let request = Request::get(directory).body(Bytes::new());
+            let request = request.map_err(|_| "it is no URL".to_owned())?;
+            match transport.send(request).await {
+                Ok(_) => return Ok(transport),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(Refusal::Other(format!(
+            "{last}; [acme] names this authority no more: name it again with its `ca`, after the \
+             others, until this is done"
+        )))
+    }
+
+    async fn ask_by_account(
+        &self,
+        transport: &Transport,
+        directory: &str,
+        authority: Option<&Authority>,
+        leaf: &CertificateDer<'_>,
+    ) -> Result<(), Refusal> {
         let whom = Whom {
             directory,
-            transport: &transport,
+            transport,
             email: self.acme.email.as_deref(),
-            eab: authority.eab.as_ref(),
+            eab: authority.and_then(|authority| authority.eab.as_ref()),
         };
         let account = account::open(&self.vault, whom).await?;
         let request = RevocationRequest { certificate: leaf, reason: self.reason.code() };
@@ -302,11 +318,15 @@ impl Revocation {
             "badRevocationReason" => {
                 format!("it does not take the reason {}: {words}", self.reason)
             }
-            "unauthorized" => format!(
-                "it does not let this account revoke it (was it issued to another account, or by \
-                 another authority?): {words}"
-            ),
-            "accountDoesNotExist" => format!("it knows this account no more: {words}"),
+            "unauthorized" => {
+                return Refusal::NotYours(format!(
+                    "it does not let this account or key revoke it (was it issued to another \
+                     account, or by another authority?): {words}"
+                ));
+            }
+            "accountDoesNotExist" => {
+                return Refusal::NotYours(format!("it knows this account no more: {words}"));
+            }
             _ => words,
         })
     }
@@ -322,7 +342,8 @@ impl Revocation {
         ledger.revoke(leaf, &self.reason.to_string(), self.renews, SystemTime::now());
         ledger.write(&self.vault, names, held)?;
         self.vault.remove(&order::entry(names), held)?;
-        if !self.renews {
+        // What was got on demand is asked for by clients, and allowed anew, before it is got again.
+        if !self.renews || self.is_on_demand {
             self.vault.remove(&stored::entry(names), held)?;
         }
         Ok(())
@@ -341,6 +362,8 @@ fn next(renews: bool) -> &'static str {
 /// Why an authority has not revoked.
 enum Refusal {
     Already,
+    /// The account is gone, or was another.
+    NotYours(String),
     Other(String),
 }
 

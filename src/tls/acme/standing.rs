@@ -35,6 +35,21 @@ pub struct Standing {
     pub revoked: Option<Revoked>,
     /// Whether an authority is being asked.
     pub is_asking: bool,
+    /// Whether the last attempt came before it was due and failed: the next is not before then.
+    pub is_early: bool,
+    /// Why the storage does not work, where it does not.
+    pub fault: Option<Fault>,
+}
+
+/// The storage did not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// When.
+    pub at: SystemTime,
+    /// Why, with the path.
+    pub words: String,
+    /// When that is tried again.
+    pub next: SystemTime,
 }
 
 impl Standing {
@@ -60,6 +75,8 @@ impl Standing {
             directory: ledger.directory.clone(),
             revoked: ledger.revoked.clone(),
             is_asking: false,
+            is_early: ledger.trouble.is_some() && due > ledger.next_try(),
+            fault: None,
         }
     }
 
@@ -78,7 +95,10 @@ impl Standing {
     /// Whether there is something to ask for now: it is due, has failed, or was never had.
     #[must_use]
     pub fn is_wanting(&self, now: SystemTime) -> bool {
-        self.failures > 0 || self.not_after.is_none() || self.next.is_none_or(|next| next <= now)
+        self.failures > 0
+            || self.fault.is_some()
+            || self.not_after.is_none()
+            || self.next.is_none_or(|next| next <= now)
     }
 
     /// For programs, and for who asks by the control socket.
@@ -91,18 +111,28 @@ impl Standing {
                 "at": stamp(trouble.at()),
                 "directory": trouble.directory,
                 "error": trouble.words,
+                "challenges": trouble.ways,
+                "early": self.is_early,
             })
         });
+        let fault = self.fault.as_ref();
+        let fault = fault.map(|it| json!({ "at": stamp(it.at), "error": it.words }));
+        let next = match &self.fault {
+            Some(fault) => Some(fault.next),
+            None => self.next,
+        };
         json!({
             "site": self.site,
             "names": self.names,
             "directory": self.directory,
             "not_after": self.not_after.and_then(stamp),
             // What is overdue is done as soon as may be.
-            "next": self.next.and_then(|next| stamp(next.max(now))),
+            "next": next.and_then(|next| stamp(next.max(now))),
             "asking": self.is_asking,
             "failures": self.failures,
             "last_failure": trouble,
+            "last_error": self.last_error(),
+            "storage_failure": fault,
             "revoked": self.revoked.as_ref().map(|revoked| json!({
                 "at": stamp(revoked.at()),
                 "reason": revoked.reason,
@@ -112,10 +142,24 @@ impl Standing {
         })
     }
 
+    /// What went wrong last, in words: the storage before the authority.
+    fn last_error(&self) -> Option<&str> {
+        let fault = self.fault.as_ref().map(|fault| fault.words.as_str());
+        fault.or_else(|| self.trouble.as_ref().map(|trouble| trouble.words.as_str()))
+    }
+
     /// What an operator is to know of a certificate that could not be got: at once where there is
-    /// none, and for another in time before it ends.
+    /// none or it could not be kept, and for another in time before it ends.
     #[must_use]
     pub fn call(&self, now: SystemTime) -> Option<String> {
+        if let Some(fault) = &self.fault {
+            return Some(format!(
+                "site {}: the storage does not work, and no certificate can be kept for {}: {}",
+                self.site,
+                self.names.join(", "),
+                fault.words
+            ));
+        }
         let trouble = self.trouble.as_ref()?;
         let is_late = self.loud_at.is_none_or(|at| now >= at);
         is_late.then(|| {
@@ -202,6 +246,22 @@ mod tests {
         assert_eq!(standing.next, None);
         assert!(standing.is_wanting(now()), "`certs renew` asks for it");
         assert_eq!(standing.as_json(now())["revoked"]["reason"], "superseded");
+    }
+
+    #[test]
+    fn a_storage_that_does_not_work_is_loud_at_once_with_the_true_next_try() {
+        let later = now() + Duration::from_secs(86_400);
+        let next = now() + Duration::from_secs(30);
+        let words = "cannot write /s/acme/a.test.pem: No space left on device".to_owned();
+        let fault = Fault { at: now(), words, next };
+        let fine = Standing { next: Some(now()), not_after: Some(later), ..Standing::default() };
+        assert_eq!(fine.call(now()), None);
+        let standing = Standing { fault: Some(fault), loud_at: Some(later), ..fine };
+        assert!(standing.call(now()).unwrap().contains("a.test.pem: No space left on device"));
+        let json = standing.as_json(now());
+        assert_eq!(json["next"], "2027-01-15T08:00:30Z");
+        assert!(json["last_error"].as_str().unwrap().contains("No space left"), "{json}");
+        assert!(json["needs_a_person"].is_string() && standing.is_wanting(now()));
     }
 
     #[test]

@@ -85,6 +85,12 @@ impl Stored {
         Ok(Self { certified: Arc::new(certified), facts })
     }
 
+    /// The certificate itself.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.certified.cert.first()
+    }
+
     /// How long it lives, from its beginning to its end.
     #[must_use]
     pub fn life(&self) -> Duration {

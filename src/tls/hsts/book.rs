@@ -23,8 +23,8 @@ impl Book {
         Self { storage: storage.to_owned() }
     }
 
-    /// What is known of a site. What cannot be read is logged and as if it were not there: its ramp
-    /// begins anew, which binds nobody.
+    /// What is known of a site. What is there and cannot be read is [`Progress::damaged`]: who was
+    /// led down is not led up again by that.
     #[must_use]
     pub fn read(&self, site: &str) -> Option<Progress> {
         let name = file(site);
@@ -34,14 +34,13 @@ impl Book {
         });
         let text = match read {
             Ok(text) => text?,
-            Err(error) => {
-                tracing::warn!("hsts of site {site}: {error}");
-                return None;
-            }
+            Err(error) => return Some(Progress::damaged(error.to_string())),
         };
-        serde_json::from_slice(&text)
-            .inspect_err(|error| tracing::warn!("hsts of site {site}: {name} is damaged: {error}"))
-            .ok()
+        let damaged = |error| {
+            let place = self.storage.join(FOLDER).join(&name);
+            Progress::damaged(format!("{} is damaged: {error}", place.display()))
+        };
+        Some(serde_json::from_slice(&text).unwrap_or_else(damaged))
     }
 
     /// Keeps what is known of a site, whole or not at all.
@@ -64,10 +63,11 @@ fn file(site: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::config::Hsts;
+    use crate::tls::hsts::header;
 
     #[test]
     fn what_is_written_is_read_and_damage_in_one_hurts_no_other() {
@@ -80,7 +80,29 @@ mod tests {
         book.write("a.test", &reset).unwrap();
         book.write("*.b.test", &reset).unwrap();
         fs::write(storage.path().join("hsts/a.test.json"), "{\"step\":").unwrap();
-        assert_eq!(book.read("a.test"), None);
+        assert!(book.read("a.test").unwrap().damage().is_some());
         assert_eq!(book.read("*.b.test"), Some(reset));
+    }
+
+    #[test]
+    fn damage_after_a_reset_leads_nobody_up_again() {
+        let storage = tempfile::tempdir().unwrap();
+        let book = Book::of(storage.path());
+        let year = Duration::from_secs(365 * 86_400);
+        let fixed = Hsts::For { max_age: year, include_subdomains: true, preload: true };
+        for setting in [fixed, Hsts::Ramp { include_subdomains: false }] {
+            let now = SystemTime::now();
+            book.write("a.test", &Progress::reset(setting, now)).unwrap();
+            let place = storage.path().join("hsts/a.test.json");
+            for damage in ["", "{", "null", "{\"reset\": false}"] {
+                fs::write(&place, damage).unwrap();
+                let mut read = book.read("a.test").unwrap();
+                assert!(read.is_of(setting) && read.damage().unwrap().contains("a.test.json"));
+                assert_eq!(header(setting, Some(&read)), None, "{damage}");
+                assert!(!read.look(now, true), "it does not climb");
+            }
+            book.write("a.test", &Progress::new(setting, now)).unwrap();
+            assert!(header(setting, book.read("a.test").as_ref()).is_some(), "a person said so");
+        }
     }
 }

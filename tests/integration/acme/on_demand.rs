@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustls::{AlertDescription, ClientConfig};
 
+use super::verbs::{file, told};
 use super::*;
 use crate::harness::pebble::Pebbles;
 use crate::harness::{Body, Response, Setup, Wire, eventually, pki, tools};
@@ -420,4 +421,74 @@ fn certs_list_tells_of_what_was_got_on_demand() {
     assert_eq!((&one["source"], &one["state"]), (&"acme, on demand".into(), &"present".into()));
     assert_eq!(one["hosts"], serde_json::json!(["a.shop.test"]));
     assert!(one["renewal"].is_string(), "{one}");
+}
+
+/// What lies on the shelf is gone with the revocation, and comes back by a new yes alone.
+#[test]
+fn what_was_got_on_demand_is_revoked_and_asked_for_anew() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, decider) = (app(), Decider::allowing(&["a.shop.test"]));
+    origin.route("/", "ok");
+    let proxy = setup(&pebble, "*.shop.test", &origin, &decider.url()).start();
+    let client = client(&proxy, &pebble, "a.shop.test");
+    assert_eq!(client.get("/").text(), "ok");
+    let file = file(&proxy);
+    let serial = || {
+        let json = told(&file, &["show", "a.shop.test", "--json"], 0);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["certificates"][0]["chain"][0]["serial"].as_str().unwrap().to_owned()
+    };
+    let old = serial();
+    assert!(
+        told(&file, &["revoke", "b.shop.test", "-y"], 1).contains("no certificate was got for")
+    );
+    assert!(told(&file, &["revoke", "*.shop.test", "-y"], 1).contains("say which name"));
+    let text = told(&file, &["revoke", "a.shop.test", "--yes", "--reason", "superseded"], 0);
+    assert!(text.contains("`ask` of its site is asked anew"), "{text}");
+    assert_eq!(pebble.status_of(&old), ("Revoked".to_owned(), Some(4)));
+    assert!(!proxy.path("storage/acme/a.shop.test.pem").exists());
+    decider.allow_nothing();
+    expect_alert(&proxy, "a.shop.test");
+    assert!(told(&file, &["revoke", "a.shop.test", "-y"], 1).contains("was revoked already, on "));
+    decider.allowed.lock().unwrap().push("a.shop.test".to_owned());
+    told(&file, &["renew", "a.shop.test"], 0);
+    eventually_within(LONG_PATIENCE, "another", || client.try_connect().is_ok());
+    assert_ne!(serial(), old);
+    assert_eq!(pebble.status_of(&serial()).0, "Valid");
+
+    // Nobody gets another before a person says so.
+    let old = serial();
+    told(&file, &["revoke", "a.shop.test", "--yes", "--no-renew"], 0);
+    assert_eq!(pebble.status_of(&old).0, "Revoked");
+    let asked = decider.asked();
+    expect_alert(&proxy, "a.shop.test");
+    assert_eq!(decider.asked(), asked, "there is nothing to ask");
+    let text = told(&file, &["renew", "a.shop.test"], 0);
+    assert!(text.contains("if `ask` of its site still allows it"), "{text}");
+    eventually_within(LONG_PATIENCE, "another", || client.try_connect().is_ok());
+}
+
+#[test]
+fn what_was_got_on_demand_is_renewed_when_a_person_asks() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, decider) = (app(), Decider::allowing(&["a.shop.test"]));
+    origin.route("/", "ok");
+    let proxy = setup(&pebble, "*.shop.test", &origin, &decider.url()).start();
+    let client = client(&proxy, &pebble, "a.shop.test");
+    assert_eq!(client.get("/").text(), "ok");
+    let file = file(&proxy);
+    let text = told(&file, &["renew", "b.shop.test"], 1);
+    assert!(text.contains("no certificate was got for b.shop.test yet"), "{text}");
+    let text = told(&file, &["renew", "a.shop.test"], 0);
+    assert!(text.contains("not due before"), "{text}");
+    assert_eq!(pebble.issued(), 1);
+    told(&file, &["renew", "a.shop.test", "--force"], 0);
+    eventually_within(LONG_PATIENCE, "a renewal", || pebble.issued() == 2);
+    assert_eq!(client.get("/").text(), "ok");
+    decider.allow_nothing();
+    eventually("a refusal, once the last one is over", || {
+        told(&file, &["renew", "a.shop.test", "--force"], 0);
+        proxy.words().contains("a.shop.test is not renewed: ")
+    });
+    assert_eq!(pebble.issued(), 2);
 }

@@ -135,20 +135,12 @@ fn what_cannot_be_revoked_is_told_with_why() {
     proxy.stop();
     let text = refused(NAME);
     assert!(text.contains("nothing was revoked") && text.contains("cannot connect to"), "{text}");
-    let kept = folder.path().join("acme");
-    let account = std::fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path());
-    let is_account = |path: &std::path::PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy();
-        name.starts_with("account@") && name.ends_with(".json")
-    };
-    std::fs::remove_file(account.into_iter().find(is_account).unwrap()).unwrap();
-    assert!(refused(NAME).contains("the account that it was issued to is not in the storage"));
     let text = std::fs::read_to_string(&file).unwrap();
     let directory = pebble.directory();
     let other = "https://localhost:1/dir";
     std::fs::write(&file, text.replace(&directory, other)).unwrap();
     let text = refused(NAME);
-    assert!(text.contains(&directory) && text.contains("names no more"), "{text}");
+    assert!(text.contains(&directory) && text.contains("names this authority no more"), "{text}");
     assert!(tools::stdout(&certs(&file, &["show", NAME])).contains("Pebble"), "it is still there");
 }
 
@@ -167,4 +159,67 @@ fn a_revocation_that_nobody_waits_for_is_not_done() {
     assert!(text.contains("has not begun with this, and will not"), "{text}");
     proxy.expect_words("nobody waits any more for the answer to Revoke");
     assert_eq!(pebble.status_of(&serial).0, "Valid");
+}
+
+/// RFC 8555 §7.6: who has the key of a certificate may revoke it.
+#[test]
+fn without_its_account_a_certificate_is_revoked_by_its_own_key() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let Some(other) = Pebbles::new().start_beside(Some(&pebble)) else { return };
+    for (kind, is_named) in [("p256", true), ("p384", true), ("rsa2048", false)] {
+        let (origin, folder) = (app(), storage());
+        let key_type = format!("key_type = '{kind}'");
+        let setup = pebble.setup(site(&origin)).acme(&kept_in(folder.path())).acme(&key_type);
+        let mut proxy = setup.start();
+        expect_issued(&proxy, &pebble);
+        let file = file(&proxy);
+        let (serial, _) = kept(&file);
+        let accounts = std::fs::read_dir(folder.path().join("acme")).unwrap();
+        for path in accounts.map(|entry| entry.unwrap().path()) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with("account@") && name.ends_with(".json") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        if !is_named {
+            // Nor does the configuration name the authority any more.
+            proxy.stop();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let text = text.replace(&pebble.directory(), &other.directory());
+            std::fs::write(&file, text).unwrap();
+        }
+        let text = told(&file, &["revoke", NAME, "-y", "--reason", "keyCompromise"], 0);
+        assert!(text.contains(&pebble.directory()), "{text}");
+        assert_eq!(pebble.status_of(&serial), ("Revoked".to_owned(), Some(1)), "{kind}");
+    }
+}
+
+/// What was revoked is not good because something else was damaged.
+#[test]
+fn a_damaged_ledger_does_not_bring_back_what_was_revoked() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, folder) = (app(), storage());
+    let start = || pebble.setup(site(&origin)).acme(&kept_in(folder.path())).start();
+    let mut proxy = start();
+    expect_issued(&proxy, &pebble);
+    proxy.stop();
+    let file = file(&proxy);
+    let ledger = folder.path().join("acme/shop.test.json");
+    let (_, old) = kept(&file);
+    told(&file, &["revoke", NAME, "-y"], 0);
+    std::fs::write(&ledger, "").unwrap();
+    assert!(told(&file, &["list"], 0).contains("revoked on "));
+    let mut proxy = start();
+    eventually_within(LONG_PATIENCE, "another certificate", || kept(&self::file(&proxy)).1 != old);
+    expect_issued(&proxy, &pebble);
+    told(&self::file(&proxy), &["revoke", NAME, "-y", "--no-renew"], 0);
+    std::fs::write(&ledger, "{").unwrap();
+    let issued = pebble.issued();
+    proxy.stop();
+    let proxy = start();
+    proxy.expect_words("shop.test.json is damaged");
+    let text = told(&self::file(&proxy), &["list"], 0);
+    assert!(text.contains("not before `certs renew`"), "{text}");
+    eventually("the ledger to be mended", || std::fs::read(&ledger).unwrap().len() > 1);
+    assert_eq!(pebble.issued(), issued);
 }

@@ -136,6 +136,13 @@ impl Book {
         }
     }
 
+    /// What was answered for this name is forgotten.
+    pub(super) fn forget(&mut self, name: &str) {
+        if !matches!(self.names.get(name), Some(Known::Asking | Known::Getting)) {
+            self.names.remove(name);
+        }
+    }
+
     /// Other rules hold from now on: what was answered under the old ones is forgotten.
     pub(super) fn begin_anew(&mut self, a_minute: u32) {
         self.names.retain(|_, known| matches!(known, Known::Asking | Known::Getting));

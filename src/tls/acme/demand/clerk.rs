@@ -17,6 +17,7 @@ use super::terms::{Rule, Terms};
 use crate::observe::rate_limited::RateLimited;
 use crate::tls::acme::failure::Failure;
 use crate::tls::acme::keeper::Round;
+use crate::tls::acme::ledger::Ledger;
 use crate::tls::acme::stored::{self, Stored};
 
 /// Handshakes that may wait for the same name: the other places are for other names.
@@ -28,6 +29,16 @@ const RENEWALS: usize = 4;
 /// How often what is kept is looked at, at the most and at the least.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(60);
+
+/// What the clerk is told.
+pub(in crate::tls::acme) enum Order {
+    /// To work under these terms from now on.
+    Work(Option<Box<Terms>>),
+    /// The certificate for this name was revoked: nobody is shown it any more.
+    Forget(Box<str>),
+    /// Somebody wants the certificate for this name renewed, due or not.
+    Renew(Box<str>),
+}
 
 /// The clerk.
 pub(in crate::tls::acme) struct Clerk {
@@ -77,18 +88,39 @@ impl Clerk {
     pub(in crate::tls::acme) async fn run(
         mut self,
         mut wishes: Receiver<Wish>,
-        mut orders: UnboundedReceiver<Option<Terms>>,
+        mut orders: UnboundedReceiver<Order>,
     ) {
         loop {
             tokio::select! {
                 biased;
-                terms = orders.recv() => match terms {
-                    Some(terms) => self.adopt(terms),
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order),
                     None => return,
                 },
                 Some(done) = self.jobs.join_next_with_id() => self.settle(done),
                 () = sleep_until(self.next_look.into()) => self.tend(),
                 Some(wish) = wishes.recv() => self.take(wish),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Work(terms) => self.adopt(terms.map(|terms| *terms)),
+            Order::Forget(name) => {
+                self.put_away(&name);
+                self.book.forget(&name);
+            }
+            Order::Renew(name) => {
+                let Some(rule) = self.rule(&name) else { return };
+                match self.kept.get_mut(&name) {
+                    Some(kept) if kept.is_busy => {
+                        return tracing::info!("the certificate for {name} is renewed already");
+                    }
+                    Some(kept) => kept.is_busy = true,
+                    None => {}
+                }
+                self.start(Job::Force, &rule, &name);
             }
         }
     }
@@ -119,8 +151,8 @@ impl Clerk {
             let _ = answer.send(false);
             return;
         };
-        if self.find(&rule, &name) {
-            let _ = answer.send(true);
+        if let Some(is_there) = self.find(&rule, &name) {
+            let _ = answer.send(is_there);
             return;
         }
         match self.book.want(&name, Instant::now()) {
@@ -139,22 +171,36 @@ impl Clerk {
         }
     }
 
-    /// Looks into the storage; returns whether there is a certificate that can be shown.
-    fn find(&mut self, rule: &Rule, name: &str) -> bool {
-        let Some(terms) = &self.terms else { return false };
+    /// Looks into the storage; returns whether there is a certificate that can be shown, and `None`
+    /// where there is none and one may be asked for.
+    fn find(&mut self, rule: &Rule, name: &str) -> Option<bool> {
+        let vault = &*self.terms.as_ref()?.shared().vault;
         let names = [name.to_owned()];
-        match stored::read(&*terms.shared().vault, &names) {
+        let ledger = Ledger::read(vault, &names).unwrap_or_default();
+        match stored::read(vault, &names) {
+            _ if ledger.is_held() => {
+                if let Some(suppressed) = self.refusals.pass(Instant::now()) {
+                    tracing::info!(
+                        suppressed,
+                        "site {}: none for {name}: it was revoked, and none is got before \
+                         `portcullis certs renew {name}`",
+                        rule.site
+                    );
+                }
+                Some(false)
+            }
+            Ok(stored) if ledger.withdraws(stored.as_ref().and_then(Stored::leaf)) => None,
             Ok(Some(stored)) if stored.covers(&names) && stored.is_valid(SystemTime::now()) => {
                 // What is to be done about it is found out by and by.
                 self.keep(name, &stored, SystemTime::now() + OFTEN);
-                true
+                Some(true)
             }
-            Ok(_) => false,
+            Ok(_) => None,
             Err(damage) => {
                 if let Some(suppressed) = self.refusals.pass(Instant::now()) {
                     tracing::error!(suppressed, "site {}: {damage}", rule.site);
                 }
-                false
+                None
             }
         }
     }
@@ -188,7 +234,7 @@ impl Clerk {
             (Job::Ask, _) => self.answered(&name, &Answer::None("we failed".to_owned())),
             (Job::Get, Some(Outcome::Got(result))) => self.got(&name, result),
             (Job::Get, _) => self.lacks(&name, OFTEN),
-            (Job::Renew, outcome) => self.renewed(&name, outcome),
+            (Job::Renew | Job::Force, outcome) => self.renewed(&name, outcome, job == Job::Force),
         }
     }
 
@@ -219,7 +265,7 @@ impl Clerk {
     fn got(&mut self, name: &str, result: Result<Round, Failure>) {
         let now = SystemTime::now();
         match result {
-            Ok(Round { stored: Some(stored), look, .. })
+            Ok(Round { stored: Some(stored), look, is_withdrawn: false, .. })
                 if stored.covers_name(name) && stored.is_valid(now) =>
             {
                 self.book.got(name, Ok(()), Instant::now());
@@ -243,15 +289,21 @@ impl Clerk {
         self.tell(name, false);
     }
 
-    fn renewed(&mut self, name: &str, outcome: Option<Outcome>) {
+    fn renewed(&mut self, name: &str, outcome: Option<Outcome>, is_forced: bool) {
         let now = SystemTime::now();
-        let Some(kept) = self.kept.get_mut(name) else { return };
-        kept.is_busy = false;
-        let later = now + (kept.life / 20).clamp(OFTEN, SELDOM * 60);
-        kept.look = later;
+        let is_new = is_forced && self.rule(name).is_some();
+        match self.kept.get_mut(name) {
+            Some(kept) => {
+                kept.is_busy = false;
+                kept.look = now + (kept.life / 20).clamp(OFTEN, SELDOM * 60);
+            }
+            None if is_new => {}
+            None => return,
+        }
         match outcome {
+            Some(Outcome::Renewed(Ok(Round { is_withdrawn: true, .. }))) => self.put_away(name),
             Some(Outcome::Renewed(Ok(Round { stored: Some(stored), look, .. })))
-                if stored.covers_name(name) =>
+                if stored.covers_name(name) && stored.is_valid(now) =>
             {
                 self.keep(name, &stored, look);
             }

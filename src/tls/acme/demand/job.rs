@@ -22,6 +22,8 @@ pub(super) enum Job {
     Get,
     /// To be renewed, where it is due and still allowed.
     Renew,
+    /// The same whether it is due or not: somebody wants it.
+    Force,
 }
 
 /// What it has come to.
@@ -47,6 +49,14 @@ impl Job {
         match self {
             Job::Ask => Outcome::Answered(ask().await),
             Job::Get => Outcome::Got(within(keeper.once()).await),
+            Job::Force => {
+                let _turn = renewals.acquire().await;
+                let answer = ask().await;
+                if answer.verdict() != Verdict::Yes {
+                    return Outcome::Denied(answer);
+                }
+                Outcome::Renewed(within(keeper.force()).await)
+            }
             Job::Renew => {
                 let _turn = renewals.acquire().await;
                 match within(keeper.survey()).await {

@@ -32,6 +32,14 @@ pub fn kept(config: &Config) -> Vec<Wanted> {
     names.iter().filter_map(wanted).collect()
 }
 
+/// Whether a certificate for these names is one that is got when clients ask for it.
+#[must_use]
+pub fn is_one(config: &Config, names: &[String]) -> bool {
+    let [name] = names else { return false };
+    let site = Host::parse(name.as_bytes()).ok().and_then(|host| config.site(&host));
+    site.is_some_and(|site| matches!(site.tls, TlsSource::OnDemand(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,6 @@ mod job;
 mod kept;
 pub(super) mod clerk;
 
-pub use kept::kept;
+pub use kept::{is_one, kept};
 pub use shelf::Demand;
 pub(super) use terms::wants;

@@ -10,8 +10,9 @@ const STEPS: usize = 12;
 
 /// Who asks for a certificate.
 pub(super) struct Asker<'a> {
-    /// By which names records call the authority; none where it does not say.
-    pub(super) identities: &'a [String],
+    /// By which names records call the authority; none where it does not say, `None` where that is
+    /// not known.
+    pub(super) identities: Option<&'a [String]>,
     /// The URL of the account there.
     pub(super) account: &'a str,
     /// How the name is proved: `http-01`.
@@ -127,6 +128,8 @@ impl Found {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Refusal {
     Nobody,
+    /// Perhaps: the authority does not say what it is called.
+    Unclear(String),
     Other(String),
     Account(String),
     Method(String),
@@ -138,10 +141,11 @@ fn refusal(property: &Property, asker: &Asker<'_>) -> Option<Refusal> {
     if issuer.is_empty() {
         return Some(Refusal::Nobody);
     }
-    if asker.identities.is_empty() {
-        return None;
+    let identities = asker.identities?;
+    if identities.is_empty() {
+        return Some(Refusal::Unclear(issuer));
     }
-    if !asker.identities.contains(&issuer) {
+    if !identities.contains(&issuer) {
         return Some(Refusal::Other(issuer));
     }
     for (key, value) in parameters {
@@ -160,8 +164,9 @@ fn refusal(property: &Property, asker: &Asker<'_>) -> Option<Refusal> {
 
 impl Refusal {
     fn tell(&self, domain: &str, tag: &str, others: &[Refusal], asker: &Asker<'_>) -> String {
-        let us = asker.identities.first().map_or("this authority", String::as_str);
-        let mend = || match asker.identities.first() {
+        let first = asker.identities.and_then(<[String]>::first);
+        let us = first.map_or("this authority", String::as_str);
+        let mend = || match first {
             Some(us) => format!(": `{domain}. CAA 0 {tag} \"{us}\"` would"),
             None => String::new(),
         };
@@ -170,16 +175,15 @@ impl Refusal {
                 "a CAA record of {domain} allows no authority at all, and none allows this one{}",
                 mend()
             ),
+            Refusal::Unclear(one) => format!(
+                "the CAA records of {domain} name only {}; this authority does not tell its own \
+                 name, so that it cannot be told from here whether it is one of them",
+                names(one, others)
+            ),
             Refusal::Other(one) => {
-                let mut all: Vec<&str> = vec![one];
-                all.extend(others.iter().filter_map(|other| match other {
-                    Refusal::Other(name) => Some(name.as_str()),
-                    _ => None,
-                }));
-                let all: Vec<String> = all.into_iter().map(plain).collect();
                 format!(
                     "the CAA records of {domain} allow {}, and none allows {us}{}",
-                    all.join(", "),
+                    names(one, others),
                     mend()
                 )
             }
@@ -195,6 +199,16 @@ impl Refusal {
             ),
         }
     }
+}
+
+/// Who is named, one after the other.
+fn names(one: &str, others: &[Refusal]) -> String {
+    let others = others.iter().filter_map(|other| match other {
+        Refusal::Other(name) | Refusal::Unclear(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let all: Vec<String> = std::iter::once(one).chain(others).map(plain).collect();
+    all.join(", ")
 }
 
 /// What stands in somebody's DNS, as it may stand in a log.
@@ -216,7 +230,8 @@ mod tests {
         let properties = records.map(|data| Property::parse(&data).unwrap()).collect();
         let identities: Vec<String> = identities.iter().map(|one| (*one).to_owned()).collect();
         let account = "https://ca.test/acct/1";
-        let asker = Asker { identities: &identities, account, method: "http-01" };
+        let identities = Some(identities.as_slice());
+        let asker = Asker { identities, account, method: "http-01" };
         Found::At { domain: "shop.de".to_owned(), properties }.judge(name, &asker)
     }
 
@@ -236,7 +251,19 @@ mod tests {
             "not for this name"
         );
         assert_eq!(told("shop.de", US, &[(0, "tbs", "x")]), None, "unknown, and not critical");
-        assert_eq!(told("shop.de", &[], &[(0, "issue", "other.test")]), None, "who are we?");
+    }
+
+    #[test]
+    fn an_authority_that_does_not_tell_its_name_is_told_with_who_is_named() {
+        let two = [(0, "issue", "other.test"), (0, "issue", "a.test; x=y")];
+        let told = told("shop.de", &[], &two).unwrap();
+        assert!(told.starts_with("the CAA records of shop.de name only other.test, a.test; this"));
+        assert!(told.contains("does not tell its own name"), "{told}");
+        let records = [data(0, "issue", "other.test")];
+        let properties = records.iter().map(|data| Property::parse(data).unwrap()).collect();
+        let asker = Asker { identities: None, account: "", method: "http-01" };
+        let found = Found::At { domain: "shop.de".to_owned(), properties };
+        assert_eq!(found.judge("shop.de", &asker), None, "it was not reached: nobody can tell");
     }
 
     #[test]

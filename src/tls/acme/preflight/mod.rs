@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout_at};
 use super::challenge::choose::Solver;
 use super::challenge::dns::lookup;
 use super::challenge::pending::Pending;
-use super::names::is_reserved_name;
 use super::transport::Transport;
 use address::Odd;
 use caa::{Asker, Found};
@@ -56,8 +55,9 @@ pub(super) struct Preflight {
 #[derive(Default)]
 struct Seen {
     names: Vec<Name>,
-    /// The names by which CAA records call the authority (RFC 8555 §9.7.6).
-    identities: Vec<String>,
+    /// The names by which CAA records call the authority (RFC 8555 §9.7.6), none where it does not
+    /// say; `None` where it could not be asked.
+    identities: Option<Vec<String>>,
 }
 
 struct Name {
@@ -68,21 +68,22 @@ struct Name {
 }
 
 impl Preflight {
-    /// Begins to look. Names that nobody can own are passed over: no name server that is asked can
-    /// know them.
+    /// Begins to look, whatever the names: private authorities sign what nobody in the world can
+    /// own, and who runs one has a resolver that knows it.
     pub(super) fn begin(sight: Sight) -> Self {
         let account = sight.account.clone();
         Self { looking: tokio::spawn(look(sight)), seen: None, account }
     }
 
-    /// What is odd when names are proved by `solver`, or `None`.
-    pub(super) async fn words(&mut self, solver: Solver) -> Option<String> {
+    /// What is odd when names are proved by `solver`.
+    pub(super) async fn words(&mut self, solver: Solver) -> Vec<String> {
         if self.seen.is_none() {
             self.seen = Some((&mut self.looking).await.unwrap_or_default());
         }
-        let seen = self.seen.as_ref()?;
+        let Some(seen) = self.seen.as_ref() else { return Vec::new() };
         let method = solver.kind().to_string();
-        let asker = Asker { identities: &seen.identities, account: &self.account, method: &method };
+        let identities = seen.identities.as_deref();
+        let asker = Asker { identities, account: &self.account, method: &method };
         let mut words: Vec<String> = Vec::new();
         for name in &seen.names {
             // Where names are proved in the DNS nobody looks at their addresses.
@@ -96,7 +97,7 @@ impl Preflight {
                 }
             }
         }
-        (!words.is_empty()).then(|| words.join("; "))
+        words
     }
 }
 
@@ -108,10 +109,7 @@ impl Drop for Preflight {
 
 async fn look(sight: Sight) -> Seen {
     let deadline = Instant::now() + PATIENCE;
-    let names = sight.names.iter().filter(|name| {
-        let name = name.strip_prefix("*.").unwrap_or(name);
-        !is_reserved_name(name)
-    });
+    let names = sight.names.iter().filter(|name| !is_onion(name));
     let mut looks = JoinSet::new();
     for (place, name) in names.take(MOST).enumerate() {
         let here = sight.solvers.iter().any(|solver| *solver != Solver::Dns);
@@ -134,6 +132,11 @@ async fn look(sight: Sight) -> Seen {
     seen
 }
 
+/// RFC 7686 §2: such a name is looked up nowhere in the DNS.
+fn is_onion(name: &str) -> bool {
+    name.rsplit('.').next() == Some("onion")
+}
+
 async fn look_at(
     place: usize,
     name: String,
@@ -154,19 +157,24 @@ async fn look_at(
     Name { place, name, odd, caa }
 }
 
-/// By which names CAA records call the authority; none where it does not say.
-async fn identities(sight: &Sight) -> Vec<String> {
-    let Ok(request) = Request::get(&sight.directory).body(Bytes::new()) else { return Vec::new() };
-    let Ok(answer) = sight.transport.send(request).await else { return Vec::new() };
-    let about: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+/// By which names CAA records call the authority, none where it does not say; `None` where it does
+/// not answer.
+async fn identities(sight: &Sight) -> Option<Vec<String>> {
+    let request = Request::get(&sight.directory).body(Bytes::new()).ok()?;
+    let answer = sight.transport.send(request).await.ok()?;
+    let about: Value = serde_json::from_slice(answer.body()).ok()?;
     let named = about.pointer("/meta/caaIdentities").and_then(Value::as_array);
     let named = named.into_iter().flatten().filter_map(Value::as_str);
-    named.map(str::to_ascii_lowercase).collect()
+    Some(named.map(str::to_ascii_lowercase).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn no_roots() -> Arc<rustls::ClientConfig> {
+        crate::tls::client::with_roots(rustls::RootCertStore::empty()).unwrap()
+    }
 
     fn seen(names: &[&str]) -> Preflight {
         let odd = |name: &str| Odd {
@@ -180,7 +188,7 @@ mod tests {
             odd: odd(name),
             caa: failing(),
         });
-        let seen = Seen { names: names.collect(), identities: Vec::new() };
+        let seen = Seen { names: names.collect(), identities: None };
         let looking = tokio::spawn(async { Seen::default() });
         Preflight { looking, seen: Some(seen), account: String::new() }
     }
@@ -188,9 +196,9 @@ mod tests {
     #[tokio::test]
     async fn each_way_of_proof_is_told_what_stands_in_its_own_way() {
         let mut seen = seen(&["a.shop.de", "b.shop.de"]);
-        let http = seen.words(Solver::Http).await.unwrap();
-        let alpn = seen.words(Solver::TlsAlpn).await.unwrap();
-        let dns = seen.words(Solver::Dns).await.unwrap();
+        let http = seen.words(Solver::Http).await.join("; ");
+        let alpn = seen.words(Solver::TlsAlpn).await.join("; ");
+        let dns = seen.words(Solver::Dns).await.join("; ");
         assert!(http.contains("a.shop.de leads elsewhere; port 80 is closed for a.shop.de; the"));
         assert!(alpn.contains("b.shop.de leads elsewhere") && !alpn.contains("port 80"), "{alpn}");
         assert!(dns.starts_with("the name server fails when it is asked for the CAA"), "{dns}");
@@ -200,17 +208,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_odd_is_no_word_and_reserved_names_are_looked_up_nowhere() {
-        let roots = rustls::RootCertStore::empty();
-        let tls = crate::tls::client::with_roots(roots).unwrap();
-        let mut preflight = Preflight::begin(Sight {
-            names: vec!["shop.test".to_owned(), "*.shop.test".to_owned()],
-            solvers: vec![Solver::Http, Solver::Dns],
-            pending: Arc::default(),
-            transport: Transport::new(tls),
-            directory: "https://ca.test/dir".to_owned(),
-            account: String::new(),
-        });
-        assert_eq!(preflight.words(Solver::Http).await, None);
+    async fn names_that_nobody_can_own_are_looked_at_too_but_not_those_of_tor() {
+        let preflight = |name: &str| {
+            Preflight::begin(Sight {
+                names: vec![name.to_owned()],
+                solvers: vec![Solver::Http, Solver::Dns],
+                pending: Arc::default(),
+                transport: Transport::new(no_roots()),
+                directory: "https://ca.test/dir".to_owned(),
+                account: String::new(),
+            })
+        };
+        let words = preflight("shop.invalid").words(Solver::Http).await;
+        assert!(words.iter().any(|word| word.contains("shop.invalid")), "{words:?}");
+        assert!(preflight("shop.onion").words(Solver::Http).await.is_empty());
     }
 }
