@@ -21,6 +21,7 @@ use super::ocsp;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub(super) use local::Local;
+pub use local::local_authority;
 
 /// Looks at every certificate that the configuration needs, writing nothing: for `check` and
 /// `certs list`.
@@ -28,19 +29,6 @@ pub(super) use local::Local;
 pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
     let wanted = wanted(config).into_iter().map(|want| want.look(config, now));
     wanted.chain(survey_on_demand(config, now)).collect()
-}
-
-/// What is to be known of the authority of this host where something of it is shown: that it is
-/// damaged, or has taken the place of one that was. Writes nothing.
-#[must_use]
-pub fn local_authority(config: &Config, now: SystemTime) -> Option<String> {
-    let storage = &config.acme.storage;
-    let is_shown = |want: &Want| !matches!(want.from, From::Files { .. });
-    wanted(config).iter().any(is_shown).then_some(())?;
-    match LocalAuthority::open(storage, now) {
-        Ok(_) => LocalAuthority::notice(storage),
-        Err(error) => error.outlook(),
-    }
 }
 
 /// The sites on demand themselves, and what was got for them.

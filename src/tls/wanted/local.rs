@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 
+use super::{From, Want, wanted};
 use crate::config::Config;
 use crate::tls::certificates::Reason;
 use crate::tls::local_ca::{LocalAuthority, LocalError, makeshift};
@@ -61,5 +62,17 @@ impl Local {
             None => makeshift(names, now),
         };
         made.map(|made| (made, Some(reason))).map_err(|error| Reason::Local(Arc::new(error)))
+    }
+}
+/// What is to be known of the authority of this host where something of it is shown: that it is
+/// damaged, or has taken the place of one that was. Writes nothing.
+#[must_use]
+pub fn local_authority(config: &Config, now: SystemTime) -> Option<String> {
+    let storage = &config.acme.storage;
+    let is_shown = |want: &Want| !matches!(want.from, From::Files { .. });
+    wanted(config).iter().any(is_shown).then_some(())?;
+    match LocalAuthority::open(storage, now) {
+        Ok(_) => LocalAuthority::notice(storage),
+        Err(error) => error.outlook(),
     }
 }
