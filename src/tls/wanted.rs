@@ -225,14 +225,9 @@ impl Want {
                         Ok(None)
                     }
                 },
-                Err(error) => match error.outlook() {
-                    // A start mends that, too.
-                    Some(outlook) => {
-                        warnings.push(outlook);
-                        Ok(None)
-                    }
-                    None => Err(Reason::Local(Arc::new(error))),
-                },
+                // A start mends that, too, as is told with what is known of the authority.
+                Err(error) if error.outlook().is_some() => Ok(None),
+                Err(error) => Err(Reason::Local(Arc::new(error))),
             },
         };
         let mut found = self.found(certified, config, now);
@@ -279,7 +274,10 @@ impl Want {
     ) -> Option<String> {
         let storage = &config.acme.storage;
         match (&self.from, certified) {
-            (From::LocalAuthority, _) => LocalAuthority::notice(storage),
+            (From::LocalAuthority, _) => match LocalAuthority::open(storage, now) {
+                Ok(_) => LocalAuthority::notice(storage),
+                Err(error) => error.outlook(),
+            },
             (From::Acme, Some(None)) => LocalAuthority::open(storage, now).err()?.outlook(),
             (From::Acme | From::Files { .. }, _) => None,
         }
