@@ -94,6 +94,11 @@ impl Tunnel {
                 record.cut(&format!("the application broke off the tunnel: {error}"));
                 return TunnelEnd::Cut;
             }
+            Err(Broken::Sink(_)) if !to_up.ended => {
+                // RFC 8441 §5 has a reset of one side be one of the other.
+                up.reset_on_close();
+                record.complete();
+            }
             _ => record.complete(),
         }
         TunnelEnd::Orderly
@@ -273,6 +278,8 @@ pub struct OverHttp2 {
     written: Option<u64>,
     underway: [Option<Loan>; UNDERWAY],
     oldest: usize,
+    /// Whether all is said to the client.
+    is_over: bool,
 }
 
 impl OverHttp2 {
@@ -281,6 +288,7 @@ impl OverHttp2 {
     pub fn new(upgraded: Upgraded, sending: Option<Sending>, connection: &Connection) -> Self {
         Self {
             io: TokioIo::new(upgraded),
+            is_over: sending.is_none(),
             sending,
             stream: connection.stream.clone(),
             budget: connection.budget.clone(),
@@ -324,7 +332,14 @@ impl AsyncRead for OverHttp2 {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        self.send(cx);
+        // The library tells of a reset as of an end, but has stopped to send.
+        if buffer.filled().len() == before && self.sending.is_none() && !self.is_over {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -358,6 +373,7 @@ impl AsyncWrite for OverHttp2 {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.is_over = true;
         // The first closes its way to the stream, the second notices that the stream knows.
         let _ = Pin::new(&mut this.io).poll_shutdown(cx)?;
         this.send(cx);

@@ -3,7 +3,9 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -31,6 +33,18 @@ impl Io {
         };
         // Best effort: a connection that has ended is found out when it is used.
         let _ = rustix::net::sockopt::set_tcp_quickack(stream, true);
+    }
+
+    /// Has the kernel reset the connection when it is closed: that is how an application tells a
+    /// client that has broken off from one that has ended.
+    pub fn reset_on_close(&self) {
+        let stream = match self {
+            Io::Tcp(stream) => stream,
+            Io::Tls(stream) => stream.get_ref().0,
+            Io::Unix(_) => return,
+        };
+        // One that is gone already has nothing left to tell.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 }
 

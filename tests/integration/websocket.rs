@@ -1,5 +1,7 @@
 //! WebSockets through the proxy: the upgrade of HTTP/1.1 and the extended CONNECT of HTTP/2.
 
+use std::sync::mpsc;
+
 use futures_util::{SinkExt, StreamExt};
 use http::StatusCode;
 use tokio_tungstenite::tungstenite::Message;
@@ -8,7 +10,7 @@ use crate::harness::h2_frames::{self, CANCEL, DATA, END_STREAM, Frames, HEADERS,
 use crate::harness::socket::{self, Socket};
 use crate::harness::wire::End;
 use crate::harness::wire_tap::Io;
-use crate::harness::{Origin, Proxy, Request, Script, eventually, wait};
+use crate::harness::{Origin, PATIENCE, Proxy, Request, Script, eventually, wait};
 
 fn echoing() -> Origin {
     let origin = Origin::start();
@@ -264,6 +266,54 @@ fn a_reset_by_the_app_resets_the_stream() {
             true => assert_eq!((end.kind, end.error_code()), (RST_STREAM, CANCEL)),
             false => assert_eq!((end.kind, end.flags & END_STREAM), (DATA, END_STREAM)),
         }
+    }
+}
+
+/// What an app sees of the end of a tunnel, after three bytes.
+fn watching() -> (Script, mpsc::Receiver<End>) {
+    let (tell, told) = mpsc::channel();
+    let origin = Script::play(move |scene| {
+        let head = scene.hear_head();
+        scene.wire.send(socket::accepting(&head));
+        assert_eq!(scene.wire.read_exactly(3), b"bye");
+        tell.send(scene.wire.rest().1).unwrap();
+    });
+    (origin, told)
+}
+
+/// The app took it for the end of what the client had to say.
+#[test]
+fn a_reset_by_the_client_is_seen_as_one() {
+    for (by_reset, expected) in [(true, End::Cut), (false, End::Closed)] {
+        let (origin, told) = watching();
+        let proxy = Proxy::plain_to(&origin).start();
+        let mut wire = proxy.wire();
+        wire.send(socket::UPGRADE);
+        assert_eq!(wire.read_answer().status(), 101);
+        wire.send("bye");
+        if by_reset {
+            wire.reset_on_drop();
+        }
+        drop(wire);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), expected);
+    }
+}
+
+/// The same over HTTP/2, whose library tells of a stream that is reset as of one that ended.
+#[test]
+fn a_reset_stream_is_a_reset_to_the_app() {
+    let cancel = |client: &mut Frames| client.send(RST_STREAM, 0, 1, &CANCEL.to_be_bytes());
+    let end = |client: &mut Frames| client.send(DATA, END_STREAM, 1, &[]);
+    let ways: [(fn(&mut Frames), End); 2] = [(cancel, End::Cut), (end, End::Closed)];
+    for (leave, expected) in ways {
+        let (origin, told) = watching();
+        let proxy = Proxy::plain_to(&origin).start();
+        let mut client = Frames::to(&proxy);
+        client.try_send_all(&h2_frames::websocket(1, "/ws")).unwrap();
+        assert_eq!(client.next_of(HEADERS).status(), Some(200));
+        client.try_send_all(&h2_frames::data(1, false, "bye")).unwrap();
+        leave(&mut client);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), expected);
     }
 }
 
