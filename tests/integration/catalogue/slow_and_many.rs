@@ -380,10 +380,10 @@ fn slow_read(stage: &Stage) {
                 });
                 wires.collect()
             };
-            let first = stalled(5);
+            let first = stalled(20);
             settle(&proxy);
-            let before = proxy.memory_kib("VmRSS:");
-            let more = stalled(20);
+            let before = proxy.memory_kib("RssAnon:");
+            let more = stalled(60);
             let gained = settle(&proxy).saturating_sub(before) / more.len() as u64;
             println!("a slow reader, {name}: {gained} KiB");
             assert!(gained <= 256, "{gained} KiB for each");
@@ -415,7 +415,7 @@ fn slow_read(stage: &Stage) {
 fn settle(proxy: &Proxy) -> u64 {
     let mut last = (0, Instant::now());
     eventually("the memory to stay as it is", || {
-        let now = proxy.memory_kib("VmRSS:");
+        let now = proxy.memory_kib("RssAnon:");
         if now != last.0 {
             last = (now, Instant::now());
         }
@@ -453,10 +453,10 @@ fn between_requests(stage: &Stage) {
             wire.send(GET);
             assert_eq!(wire.read_answer().status(), 200);
             if number == 1000 {
-                after_some = stage.proxy.memory_kib("VmRSS:");
+                after_some = stage.proxy.memory_kib("RssAnon:");
             }
         }
-        let gained = stage.proxy.memory_kib("VmRSS:").saturating_sub(after_some);
+        let gained = stage.proxy.memory_kib("RssAnon:").saturating_sub(after_some);
         assert!(gained <= 512, "{gained} KiB more");
     });
     stage.origin.take_heard();
