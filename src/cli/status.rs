@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use super::meant::{Meant, THE_SERVER};
+use super::meant::Meant;
 use super::{ConfigFile, Stop, say};
 use crate::control::client::{Question, ask};
 use crate::exit;
@@ -44,7 +44,7 @@ pub fn run(args: &StatusArgs) -> u8 {
 /// said, and no reason not to ask the server, which runs.
 pub(super) fn control_socket(file: &Path) -> PathBuf {
     let meant = Meant::of(file);
-    meant.warn(THE_SERVER);
+    meant.warn("the server, if one runs, is asked all the same");
     meant.config.admin.socket
 }
 
