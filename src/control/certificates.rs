@@ -39,7 +39,8 @@ impl Plane {
     ) -> Vec<String> {
         let error = self.certificate_error.iter();
         let error = error.map(|error| format!("changed certificates are not served: {error}"));
-        error.chain(needs_a_person(served, standings, now)).collect()
+        let lacking = self.state.certificates.lacking();
+        error.chain(lacking).chain(needs_a_person(served, standings, now)).collect()
     }
 
     /// Answers what is known of certificates. Those on demand may be very many: they are looked at

@@ -129,7 +129,6 @@ impl Plane {
         }
         let served = self.state.certificates.survey(&self.state.config, None, now);
         needs.extend(self.certificates_in_need(&served, by_acme, now));
-        needs.extend(self.state.certificates.lacking());
         match self.privileges.look() {
             Ok(proof) if proof.holds() => {}
             Ok(proof) => needs.push(format!("more is held than asked: {proof}: restart")),
