@@ -59,12 +59,16 @@ pub async fn open(vault: &dyn Vault, whom: Whom<'_>) -> Result<Account, Failure>
     let name = entry(whom.directory);
     let held = lock(vault, &name).await?;
     let (key, mut kept) = read_or_make(vault, &name, whom, &held)?;
+    // What is whole is not written again: a full storage keeps nobody from revoking.
     let id = match kept.id.take() {
         Some(id) => id,
-        None => register(&key, whom).await?,
+        None => {
+            let id = register(&key, whom).await?;
+            kept.id = Some(id.clone());
+            put(vault, &name, &kept, &held)?;
+            id
+        }
     };
-    kept.id = Some(id.clone());
-    put(vault, &name, &kept, &held)?;
     drop(held);
     let builder = Account::builder_with_http(Box::new(whom.transport.clone()));
     let key = PrivatePkcs8KeyDer::from(key.pkcs8().to_vec());

@@ -1,5 +1,6 @@
 //! Certificates that are revoked by who got them.
 
+use super::trouble::close;
 use super::verbs::{certs, file, told};
 use super::*;
 use crate::harness::pebble::Pebbles;
@@ -159,6 +160,30 @@ fn a_revocation_that_nobody_waits_for_is_not_done() {
     assert!(text.contains("has not begun with this, and will not"), "{text}");
     proxy.expect_words("nobody waits any more for the answer to Revoke");
     assert_eq!(pebble.status_of(&serial).0, "Valid");
+}
+
+/// An account that was whole was written again, which failed; and what needed a person was told no
+/// more after it.
+#[test]
+fn a_storage_that_takes_nothing_forbids_no_revocation_and_stays_told() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (origin, folder) = (app(), storage());
+    let proxy = pebble.setup(site(&origin)).acme(&kept_in(folder.path())).start();
+    expect_issued(&proxy, &pebble);
+    let file = file(&proxy);
+    let (serial, _) = kept(&file);
+    let acme = folder.path().join("acme");
+    close(&acme, true);
+    told(&file, &["renew", NAME, "--force"], 0);
+    expect_call(&proxy, "the storage does not work");
+    let text = told(&file, &["revoke", NAME, "--yes"], 1);
+    assert!(text.contains("it was revoked, but that could not be remembered"), "{text}");
+    assert_eq!(pebble.status_of(&serial).0, "Revoked");
+    told(&file, &["revoke", NAME, "--yes"], 1);
+    let text = told(&file, &["list"], 1);
+    assert!(text.contains("the storage did not work on "), "{text}");
+    close(&acme, false);
+    eventually_within(TURNS, "another certificate", || kept(&file).0 != serial);
 }
 
 /// RFC 8555 §7.6: who has the key of a certificate may revoke it.

@@ -241,7 +241,7 @@ fn a_forced_renewal_that_failed_promises_no_try_that_does_not_come() {
 }
 
 /// A folder that nothing can be written to, as a full disk is one.
-fn close(folder: &Path, is_closed: bool) {
+pub(super) fn close(folder: &Path, is_closed: bool) {
     let mode = if is_closed { 0o500 } else { 0o700 };
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
 }
