@@ -182,6 +182,10 @@ impl Keeper {
         if self.due(stored.as_ref(), &ledger) > SystemTime::now() && !is_forced {
             return Ok(Duration::ZERO);
         }
+        if is_forced {
+            ledger.request();
+            ledger.write(&*self.shared.vault, &self.wanted.names, &held)?;
+        }
         self.bell.is_heard();
         self.is_eager = false;
         self.tell(stored.as_ref(), &ledger, due, true);

@@ -36,6 +36,8 @@ pub struct Ledger {
     /// The window that this authority gave for it, and until when that holds.
     window: Option<(Moment, Moment)>,
     window_until: Moment,
+    /// Whether a person wants another, due or not, and no attempt has ended since.
+    requested: bool,
     /// The certificate that was revoked, until another is issued.
     pub revoked: Option<Revoked>,
     /// What was issued in the last week.
@@ -229,6 +231,7 @@ impl Ledger {
     pub fn succeed(&mut self, directory: &str, names: &[String], now: SystemTime) {
         self.failures = 0;
         self.next_try = 0;
+        self.requested = false;
         self.trouble = None;
         self.revoked = None;
         self.succeeded = true;
@@ -265,6 +268,21 @@ impl Ledger {
         self.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
     }
 
+    /// A person wants another, due or not: one attempt is made, whatever ends the process meanwhile.
+    /// Where it was revoked it is asked for until it is there.
+    pub fn request(&mut self) {
+        self.requested = true;
+        if let Some(revoked) = &mut self.revoked {
+            revoked.renews = true;
+        }
+    }
+
+    /// Whether a person wants another, and no attempt has ended since.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.requested
+    }
+
     /// A validation failed, which authorities count.
     pub fn fail_to_prove(&mut self, directory: &str, names: &[String], now: SystemTime) {
         self.unproved.push(event(directory, names, now));
@@ -282,6 +300,7 @@ impl Ledger {
         now: SystemTime,
     ) -> Duration {
         self.failures = self.failures.saturating_add(1);
+        self.requested = false;
         let seed = self.names.first().cloned().unwrap_or_default();
         let next = now + back_off(self.failures, cost, life, &seed);
         let next = earliest.map_or(next, |earliest| next.max(earliest));

@@ -191,7 +191,8 @@ pub(super) fn due(
     }
     let fits = |stored: &&Stored| {
         let is_revoked = stored.certified.cert.first().is_some_and(|leaf| ledger.is_revoked(leaf));
-        !is_revoked && stored.covers(&wanted.names) && stored.is_of(wanted.key_type)
+        let is_fit = stored.covers(&wanted.names) && stored.is_of(wanted.key_type);
+        is_fit && !is_revoked && !ledger.is_requested()
     };
     let renewal = stored.filter(fits).map_or(SystemTime::UNIX_EPOCH, |stored| {
         let dates = (stored.facts.not_before, stored.facts.not_after);
@@ -246,6 +247,48 @@ mod tests {
         assert_eq!(standing.next, None);
         assert!(standing.is_wanting(now()), "`certs renew` asks for it");
         assert_eq!(standing.as_json(now())["revoked"]["reason"], "superseded");
+    }
+
+    /// One failure, and it was not due before the year 2514.
+    #[test]
+    fn what_a_person_asks_for_after_a_revocation_is_tried_again() {
+        let wanted = Wanted {
+            site: "a.test".to_owned(),
+            names: vec!["a.test".to_owned()],
+            key_type: KeyType::P256,
+        };
+        let mut ledger = Ledger::default();
+        ledger.revoke(&[1], "superseded", false, now());
+        ledger.request();
+        let failed = ("https://ca.test/directory", "no answer");
+        let wait = ledger.fail(failed, Cost::Nothing, None, None, now());
+        assert!(wait <= Duration::from_secs(3600), "{wait:?}");
+        assert_eq!(due(&wanted, None, &ledger, false), ledger.next_try());
+        assert!(ledger.withdraws(None), "it is revoked all the same");
+    }
+
+    /// A process that was killed in the attempt left the order lying until the certificate was due.
+    #[test]
+    fn what_a_person_asks_for_is_due_until_an_attempt_has_ended() {
+        let pair = Pki::new().pair(&["a.test"]);
+        let stored = Stored::parse(format!("{}{}", pair.key, pair.cert).as_bytes()).unwrap();
+        let wanted = Wanted {
+            site: "a.test".to_owned(),
+            names: vec!["a.test".to_owned()],
+            key_type: KeyType::P256,
+        };
+        let mut ledger = Ledger::default();
+        let at = |ledger: &Ledger| due(&wanted, Some(&stored), ledger, false);
+        let renewal = at(&ledger);
+        assert!(renewal > UNIX_EPOCH);
+        ledger.request();
+        assert_eq!(at(&ledger), UNIX_EPOCH);
+        let failed = ("https://ca.test/directory", "no answer");
+        ledger.fail(failed, Cost::Nothing, None, None, now());
+        assert_eq!(at(&ledger), renewal.max(ledger.next_try()));
+        ledger.request();
+        ledger.succeed("https://ca.test/directory", &wanted.names, now());
+        assert_eq!(at(&ledger), renewal);
     }
 
     #[test]

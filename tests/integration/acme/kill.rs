@@ -1,5 +1,6 @@
 //! A kill at every step: no account is made twice, and what was begun is gone on with.
 
+use super::verbs::{file, told};
 use super::*;
 use crate::harness::pebble::Pebbles;
 use crate::harness::relay::Relay;
@@ -43,6 +44,31 @@ fn killed_at(steps: impl Iterator<Item = usize>) -> Option<usize> {
 fn a_kill_at_any_step_loses_nothing() {
     let Some(killed) = killed_at((0..16).step_by(2)) else { return };
     assert!(killed > 3, "only {killed} kills");
+}
+
+/// Its order was left lying until the certificate was due, years later.
+#[test]
+fn a_renewal_that_a_person_asked_for_is_gone_on_with_after_a_kill() {
+    let Some(pebble) = Pebbles::new().with("PEBBLE_WFE_NONCEREJECT", "0").start() else { return };
+    let (origin, storage) = (app(), storage());
+    let relay = Relay::to(pebble.place());
+    let directory = pebble.directory_at(relay.place());
+    let setup = pebble.setup_at(&directory, site(&origin)).acme(&kept_in(storage.path()));
+    let mut proxy = setup.clone().start();
+    expect_issued(&proxy, &pebble);
+    let order = storage.path().join("acme/shop.test.order.json");
+    eventually("the end of the order", || !order.exists());
+    relay.trap_after(4);
+    told(&file(&proxy), &["renew", NAME, "--force"], 0);
+    assert!(relay.has_caught(crate::harness::PATIENCE));
+    proxy.kill();
+    assert!(order.exists(), "it was killed too early to show anything");
+    relay.trap_after(usize::MAX / 2);
+    let _proxy = setup.start();
+    eventually_within(LONG_PATIENCE, "the other certificate", || {
+        pebble.issued() == 2 && !order.exists()
+    });
+    assert_eq!(pebble.orders(), 2, "it was begun anew");
 }
 
 #[test]
