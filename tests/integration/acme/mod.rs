@@ -13,6 +13,7 @@ mod verbs;
 mod on_demand;
 mod revoke;
 mod preflight;
+mod renewal_info;
 
 use std::path::Path;
 use std::time::Duration;
