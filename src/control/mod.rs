@@ -194,7 +194,7 @@ impl Control {
         }
         let mailboxes = workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();
         let acceptor = Acceptor::start(Arc::clone(&admission), mailboxes, registry.control())?;
-        let acme = Manager::new(registry.control(), helper.clone());
+        let acme = Manager::start(registry.control(), helper.clone())?;
         let now = SystemTime::now();
         let plane = Plane {
             origin: start.origin,

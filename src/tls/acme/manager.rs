@@ -1,11 +1,14 @@
-//! All certificates that are got by ACME: a task for each, in the control plane.
+//! All certificates that are got by ACME: a task for each, on a thread of their own.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use super::attempt::Unreached;
@@ -30,6 +33,11 @@ const AT_ONCE: usize = 4;
 /// The keepers, and what they have to tell.
 #[derive(Debug)]
 pub struct Manager {
+    /// Where the keepers work: what they write to a slow disk holds up nobody who asks the control
+    /// plane.
+    runtime: Handle,
+    /// That ends with this.
+    _until: oneshot::Sender<()>,
     metrics: Arc<WorkerMetrics>,
     helper: Option<Line>,
     sender: UnboundedSender<()>,
@@ -72,17 +80,23 @@ struct Kept {
 
 impl Manager {
     /// Keeps nothing yet. Hooks are run by `helper`.
-    #[must_use]
-    pub fn new(metrics: Arc<WorkerMetrics>, helper: Option<Line>) -> Self {
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(metrics: Arc<WorkerMetrics>, helper: Option<Line>) -> io::Result<Self> {
+        let inside = Builder::new_current_thread().enable_all().build()?;
+        let runtime = inside.handle().clone();
+        let (until, end) = oneshot::channel();
+        let thread = thread::Builder::new().name("certificates".to_owned());
+        thread.spawn(move || inside.block_on(async { drop(end.await) }))?;
         let (sender, news) = unbounded_channel();
-        Self { metrics, helper, sender, news, under: None, kept: Vec::new(), clerk: None }
+        let (under, kept, clerk) = (None, Vec::new(), None);
+        Ok(Self { runtime, _until: until, metrics, helper, sender, news, under, kept, clerk })
     }
 
     /// Keeps what `config` wants from now on, and nothing else. What was wanted before in the same
     /// way is not disturbed. `served` tells what is served for the names of a certificate; what is
     /// got on demand goes to `demand`.
-    ///
-    /// To be called on the runtime that the keepers shall run on.
     pub fn keep(
         &mut self,
         config: &Config,
@@ -120,7 +134,7 @@ impl Manager {
             let place = old.iter().position(|kept| is_same && kept.wanted == wanted);
             let kept = match place {
                 Some(place) => old.swap_remove(place),
-                None => Kept::start(&shared, &wanted, served(&wanted.names)),
+                None => Kept::start(&self.runtime, &shared, &wanted, served(&wanted.names)),
             };
             self.kept.push(kept);
         }
@@ -131,7 +145,7 @@ impl Manager {
     fn instruct(&mut self, terms: Option<Terms>, demand: &Arc<Demand>) {
         if let (None, Some(_), Some(wishes)) = (&self.clerk, &terms, demand.inbox()) {
             let (sender, orders) = unbounded_channel();
-            let task = tokio::spawn(Clerk::new(demand).run(wishes, orders));
+            let task = self.runtime.spawn(Clerk::new(demand).run(wishes, orders));
             self.clerk = Some((sender, task.abort_handle()));
         }
         if let Some((clerk, _)) = &self.clerk {
@@ -206,6 +220,7 @@ impl Manager {
 
 impl Kept {
     fn start(
+        runtime: &Handle,
         shared: &Arc<Shared>,
         wanted: &Wanted,
         served: Option<CertificateDer<'static>>,
@@ -225,7 +240,7 @@ impl Kept {
             served,
             fault: None,
         };
-        let task = tokio::spawn(keeper.run()).abort_handle();
+        let task = runtime.spawn(keeper.run()).abort_handle();
         Self { wanted: wanted.clone(), standing, bell, task }
     }
 
@@ -236,4 +251,26 @@ impl Kept {
 
 fn stop(kept: &[Kept]) {
     kept.iter().for_each(|kept| kept.task.abort());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A slow disk under five thousand failures kept the control socket from answering.
+    #[test]
+    fn what_a_keeper_waits_for_holds_up_nobody_else() {
+        let manager = Manager::start(Arc::default(), None).unwrap();
+        let (finger, disk) = mpsc::channel::<()>();
+        let control = Builder::new_current_thread().build().unwrap();
+        control.block_on(async {
+            let patience = Duration::from_secs(30);
+            let slow = manager.runtime.spawn(async move { disk.recv_timeout(patience) });
+            finger.send(()).unwrap();
+            assert_eq!(slow.await.unwrap(), Ok(()));
+        });
+    }
 }

@@ -1,4 +1,4 @@
-//! Who gets certificates for names that clients ask for: one task, in the control plane.
+//! Who gets certificates for names that clients ask for: one task, on the thread of the keepers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
