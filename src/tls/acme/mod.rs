@@ -1,9 +1,10 @@
 //! Certificates that get and renew themselves (RFC 8555).
 //!
-//! [`manager`] has a task for each certificate, its keeper, on one thread for all. When one is due by its [`schedule`], its [`ledger`] and the [`budget`] let it, a keeper asks the
-//! authorities in their order: with an [`account`], by an [`order`] whose every step is stored in
-//! the [`vault`] before the next, proved by a [`challenge`]. What it stores is taken up by whoever
-//! loads certificates: this module shows nothing to clients itself but challenges.
+//! [`manager`] has a task for each certificate, its keeper, on one thread for all. When one is due
+//! by its [`schedule`], its [`ledger`] and the [`budget`] let it, a keeper asks the authorities in
+//! their order: with an [`account`], by an [`order`] whose every step is stored in the [`vault`]
+//! before the next, proved by a [`challenge`]. What it stores is taken up by whoever loads
+//! certificates: this module shows nothing to clients itself but challenges.
 
 pub mod names;
 pub mod vault;
