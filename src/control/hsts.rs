@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use super::Plane;
 use crate::config::Hsts;
-use crate::tls::Source;
 use crate::tls::hsts::book::Book;
 use crate::tls::hsts::{Progress, header, is_storm};
 
@@ -115,7 +114,7 @@ impl Plane {
     fn is_late(&self, site: &str, now: SystemTime) -> bool {
         let certificates = self.state.certificates.inventory();
         let mut of_site = certificates.iter().filter(|certificate| certificate.site == site);
-        of_site.any(|certificate| certificate.source == Source::StandIn || certificate.is_late(now))
+        of_site.any(|certificate| certificate.source.is_stopgap() || certificate.is_late(now))
     }
 
     /// Leads a site down, or has it begin anew; its name is answered.

@@ -1,5 +1,6 @@
 //! `portcullis certs` and the server that runs: who tells, who is asked, and for how long.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
@@ -122,6 +123,62 @@ fn list_and_status_agree_on_what_needs_a_person() {
             (listed.0, &listed.1),
             "the storage says so too"
         );
+    }
+}
+
+/// A certificate that nobody can trust was told to come from the local authority, with its renewal;
+/// one of the local authority that cannot be kept, to be one that nobody can trust; and `check` had
+/// nothing to say of either.
+#[test]
+fn what_is_shown_for_want_of_the_local_authority_is_told_as_what_it_is() {
+    let is_leaf = |path: &PathBuf| path.to_string_lossy().contains("/app.localhost-");
+    let into_folder = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    let damages: [(&str, &dyn Fn(&Path)); 3] = [
+        ("makeshift", &|local| into_folder(&local.join("root.key"))),
+        ("makeshift", &|local| {
+            std::fs::remove_dir_all(local).unwrap();
+            std::fs::write(local, "").unwrap();
+        }),
+        ("local authority, kept nowhere", &|local| {
+            let files = std::fs::read_dir(local).unwrap().map(|entry| entry.unwrap().path());
+            files.filter(is_leaf).for_each(|path| into_folder(&path));
+        }),
+    ];
+    for (source, damage) in damages {
+        let (origin, home) = (app(), folder());
+        let storage = home.path().join("storage");
+        let start = || {
+            let storage = format!("storage = '{}'", storage.display());
+            let site = Site::named("app.localhost").to(&origin).key("tls = 'local'");
+            Setup::new().acme(&storage).site(site).start()
+        };
+        drop(start());
+        damage(&storage.join("local"));
+        let proxy = start();
+        let is_makeshift = source == "makeshift";
+        let words = if is_makeshift { "nobody can trust" } else { "move away what lies" };
+        for arguments in [&["check"][..], &["status"], &["certs", "list"]] {
+            let (code, told, complaints) = said(&proxy, arguments);
+            assert_eq!(code, Some(i32::from(arguments != ["check"])), "{told}{complaints}");
+            let told = told + &complaints;
+            assert!(told.contains(words), "{arguments:?}: {told}");
+            assert_eq!(told.contains("nobody can trust"), is_makeshift, "{arguments:?}: {told}");
+            assert!(!is_makeshift || !told.contains("days left"), "{arguments:?}: {told}");
+        }
+        let json = |arguments: &[&str]| -> Value {
+            serde_json::from_str(&said(&proxy, arguments).1).unwrap()
+        };
+        let (listed, status) = (json(&["certs", "list", "--json"]), json(&["status", "--json"]));
+        assert_eq!(listed["needs_a_person"], status["needs_a_person"]);
+        let row = &listed["certificates"][0];
+        assert_eq!((&row["source"], &row["renewal"]), (&json!(source), &Value::Null), "{row}");
+        assert_eq!(row["state"], if is_makeshift { "makeshift" } else { "present" });
+        assert_eq!(status["certificates"][0]["source"], source);
+        let (code, shown, words) = said(&proxy, &["certs", "show", "app.localhost"]);
+        assert!(code == Some(0) && !shown.contains("key in"), "{shown}{words}");
     }
 }
 
