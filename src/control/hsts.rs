@@ -102,7 +102,8 @@ impl Plane {
                 tracing::error!("site {name}: hsts stays as it is: {error}");
                 continue;
             }
-            is_news |= climbed;
+            // Another process may have led it on, or the state been removed.
+            is_news |= header(site.hsts, Some(&progress)) != service.hsts;
             self.lookout.known.insert(name, progress);
         }
         if is_news {

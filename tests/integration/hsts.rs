@@ -143,6 +143,37 @@ fn a_damaged_state_sends_nothing_until_a_person_decides() {
     assert_eq!(status().status.code(), Some(0), "{}", stdout(&status()));
 }
 
+/// `status` said that nothing is sent, by what it found in the storage, while the server sent what
+/// it had read before.
+#[test]
+fn status_tells_what_the_server_sends_and_what_it_is_about_to_send() {
+    let origin = app();
+    let proxy = Setup::new()
+        .site(Site::named("year.test").to(&origin).key("hsts = '1y'"))
+        .site(Site::named("ramp.test").to(&origin).key("hsts = 'ramp'"))
+        .start();
+    let file = proxy.path("portcullis.toml");
+    let status = || stdout(&tools::portcullis(&["status", "-c", file.to_str().unwrap()]));
+    let damage = |name: &str| {
+        let state = proxy.path(&format!("storage/hsts/{name}.json"));
+        assert_eq!(certs_hsts(&proxy, &["start", name]).0, Some(0));
+        fs::write(state, "garbage").unwrap();
+    };
+    for (name, value) in [("year.test", "max-age=31536000"), ("ramp.test", "max-age=300")] {
+        damage(name);
+        let told = status();
+        assert_eq!(sent(&proxy, name).as_deref(), Some(value));
+        assert!(told.contains(&format!("hsts of {name}: {value} (within a minute nothing: ")));
+        assert!(told.contains(&format!("{value} is sent for a minute at most, then ")), "{told}");
+        assert!(told.contains(&format!("portcullis certs hsts reset {name}")), "{told}");
+    }
+    assert!(proxy.reload(&[]).status.success());
+    for name in ["year.test", "ramp.test"] {
+        assert_eq!(sent(&proxy, name), None, "{name}");
+        assert!(status().contains(&format!("hsts of {name}: nothing (")), "{}", status());
+    }
+}
+
 #[test]
 fn what_is_damaged_is_said_once() {
     let origin = app();
