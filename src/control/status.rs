@@ -79,7 +79,7 @@ impl Plane {
     }
 
     /// What sites tell browsers, and how far their ramps have come.
-    fn hsts(&self) -> Vec<Told> {
+    pub(super) fn hsts(&self) -> Vec<Told> {
         let sent = self.state.services.iter().map(|service| service.hsts.as_ref());
         Told::served(&self.state.config, sent)
     }

@@ -16,8 +16,8 @@ pub struct Told {
     pub site: String,
     /// As it is set.
     pub hsts: String,
-    /// The value of the field; empty where nothing is sent.
-    pub sent: String,
+    /// The value of the field; empty where nothing is sent, `None` where that is not known.
+    pub sent: Option<String>,
     /// What a running server sends instead as soon as it has looked at the storage, within
     /// [`super::LOOK`]: empty for nothing, `None` while it sends what the storage says.
     #[serde(default)]
@@ -33,14 +33,20 @@ pub struct Told {
     /// Why how far it has come cannot be read: nothing is sent.
     #[serde(default)]
     pub damage: Option<String>,
+    /// Whether that is only because this process may not read it.
+    #[serde(skip)]
+    pub is_closed: bool,
 }
 
 impl Told {
-    /// What every site with `hsts` tells, by what is in the storage: what a start would send.
+    /// What every site with `hsts` tells, by what is in the storage: what a start would send. What
+    /// may not be read here may be read there.
     #[must_use]
     pub fn all(config: &Config) -> Vec<Self> {
         let kept = |_, setting, progress: Option<&Progress>| header(setting, progress);
-        Self::each(config, kept)
+        let mut all = Self::each(config, kept);
+        all.iter_mut().filter(|told| told.is_closed).for_each(|told| told.sent = None);
+        all
     }
 
     /// The same of a running server, which sends what `sent` has, one for each site of the
@@ -75,10 +81,10 @@ impl Told {
     /// What a person is to do about it, where it is damaged.
     #[must_use]
     pub fn call(&self) -> Option<String> {
-        let (site, damage) = (&self.site, self.damage.as_ref()?);
+        let (site, damage, sent) = (&self.site, self.damage.as_ref()?, self.sent.as_ref()?);
         let sent = match self.soon {
             None => "nothing is sent".to_owned(),
-            Some(_) => format!("{} is sent for a minute at most, then nothing", self.sent),
+            Some(_) => format!("{sent} is sent for a minute at most, then nothing"),
         };
         Some(format!(
             "site {site}: how far its hsts has come cannot be read, and {sent}, because it may have \
@@ -99,6 +105,7 @@ impl Told {
         };
         let soon = (sent != kept.as_ref()).then(|| text(kept.as_ref()));
         let damage = progress.and_then(Progress::damage).map(str::to_owned);
+        let is_closed = progress.is_some_and(Progress::is_closed);
         let is_down = progress.is_some_and(Progress::is_reset);
         let reset = is_down && damage.is_none();
         let is_ramp = matches!(setting, Hsts::Ramp { .. }) && !is_down;
@@ -106,7 +113,7 @@ impl Told {
         Self {
             site,
             hsts: setting.to_string(),
-            sent: text(sent),
+            sent: Some(text(sent)),
             soon,
             reset,
             // Nothing is known of a ramp before its beginning.
@@ -114,13 +121,15 @@ impl Told {
             steps: is_ramp.then_some(STEPS.len()),
             seconds_to_next_step: progress.and_then(Progress::left),
             damage,
+            is_closed,
         }
     }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (", self.site, or_nothing(&self.sent))?;
+        let sent = self.sent.as_deref().map_or("not known", or_nothing);
+        write!(f, "{}: {sent} (", self.site)?;
         if let Some(soon) = &self.soon {
             write!(f, "within a minute {}: ", or_nothing(soon))?;
         }
@@ -177,7 +186,7 @@ mod tests {
             |progress: &Progress| Told::of("a.de".to_owned(), ramp, Some(progress), Some(&served));
         let damaged = told(&Progress::damaged("junk".to_owned()));
         assert_eq!(damaged.to_string(), "a.de: max-age=300 (within a minute nothing: junk)");
-        assert_eq!(damaged.sent, "max-age=300");
+        assert_eq!(damaged.sent.as_deref(), Some("max-age=300"));
         let call = damaged.call().unwrap();
         assert!(call.contains("max-age=300 is sent for a minute at most, then nothing"), "{call}");
         let reset = told(&Progress::reset(ramp, SystemTime::UNIX_EPOCH));
