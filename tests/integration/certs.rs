@@ -136,7 +136,7 @@ fn what_is_shown_for_want_of_the_local_authority_is_told_as_what_it_is() {
         std::fs::remove_file(path).unwrap();
         std::fs::create_dir(path).unwrap();
     };
-    let damages: [(&str, &dyn Fn(&Path)); 3] = [
+    let damages: [Damage<'_>; 3] = [
         ("makeshift", &|local| into_folder(&local.join("root.key"))),
         ("makeshift", &|local| {
             std::fs::remove_dir_all(local).unwrap();
@@ -181,6 +181,9 @@ fn what_is_shown_for_want_of_the_local_authority_is_told_as_what_it_is() {
         assert!(code == Some(0) && !shown.contains("key in"), "{shown}{words}");
     }
 }
+
+/// What is shown as the source of a certificate after something was done to the folder `local`.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
 
 /// Verbs waited without an end, and what they had asked for was done after they had been killed.
 #[test]
