@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::meant::{Meant, THE_SERVER};
+use super::meant::{Answer, Meant, THE_SERVER};
 use super::{ConfigFile, Stop};
 use crate::config::{self, Config};
 use crate::control::client::{self, Question};
@@ -51,18 +51,18 @@ struct HstsSite {
 }
 
 impl HstsArgs {
-    /// Does it, and says what was done. What the server can do does not wait for a file to be
-    /// mended: it is the way back down.
+    /// Does it, and says what was done, and with which code to end. What the server can do does not
+    /// wait for a file to be mended: it is the way back down.
     ///
     /// # Errors
     /// In words, when it cannot be done.
-    pub(super) fn run(&self) -> Result<String, Stop> {
+    pub(super) fn run(&self) -> Result<(String, u8), Stop> {
         let Some((site, reset)) = self.change() else {
             let args = match &self.verb {
                 Some(HstsVerb::List(args)) => args,
                 _ => &self.list,
             };
-            return Ok(list(&right(&args.file.config)?, args.json));
+            return list(&args.file.config, args.json);
         };
         let (file, host) = (&site.file.config, &site.host);
         let meant = Meant::of(file);
@@ -79,7 +79,7 @@ impl HstsArgs {
             }
             Err(error) => return Err(Stop { code: error.code(), text: error.to_string() }),
         };
-        Ok(said(&name, reset))
+        Ok((said(&name, reset), exit::OK))
     }
 
     /// For which site something is to change, and whether that is a reset.
@@ -118,13 +118,33 @@ fn said(site: &str, reset: bool) -> String {
     }
 }
 
-fn list(config: &Config, as_json: bool) -> String {
-    let sites = Told::all(config);
+/// Shows what the running server tells, else what lies in the storage; 1 where something needs a
+/// person, as `status` has it.
+fn list(file: &Path, as_json: bool) -> Result<(String, u8), Stop> {
+    let (sites, shortfall, by) = match Meant::of(file).ask(&Question::HstsList, "sites")? {
+        Answer::Server(sites) => {
+            let unread = |error: serde_json::Error| Stop {
+                code: exit::FAILED,
+                text: format!("the server tells of hsts in other words: {error}"),
+            };
+            (serde_json::from_value::<Vec<Told>>(sites).map_err(unread)?, None, "server")
+        }
+        Answer::Storage(config, shortfall) => (Told::all(&config), shortfall, "storage"),
+    };
+    let calls: Vec<String> = sites.iter().filter_map(Told::call).collect();
+    let code = match shortfall {
+        _ if sites.iter().any(|told| told.is_closed) => exit::NOT_PERMITTED,
+        Some(code) => code,
+        None if calls.is_empty() => exit::OK,
+        None => exit::FAILED,
+    };
     if as_json {
-        return format!("{:#}\n", json!({ "version": 1, "sites": sites }));
+        let all = json!({ "version": 1, "told_by": by, "sites": sites, "needs_a_person": calls });
+        return Ok((format!("{all:#}\n"), code));
     }
     if sites.is_empty() {
-        return "no site has `hsts`\n".to_owned();
+        return Ok(("no site sends `Strict-Transport-Security`\n".to_owned(), code));
     }
-    sites.iter().map(|told| format!("{told}\n")).collect()
+    let calls = calls.iter().map(|call| format!("needs a person: {call}\n"));
+    Ok((sites.iter().map(|told| format!("{told}\n")).chain(calls).collect(), code))
 }

@@ -9,6 +9,7 @@ use super::meant::Meant;
 use super::{ConfigFile, Stop, say};
 use crate::control::client::{Question, ask};
 use crate::exit;
+use crate::tls::Source;
 use crate::tls::acme::names::authority_name;
 use crate::tls::hsts::told::Told;
 
@@ -77,6 +78,10 @@ fn print(status: &Value) {
         let authority = certificate.get("authority").and_then(Value::as_str);
         let authority = authority.map(|it| format!(" ({})", authority_name(it)));
         let authority = authority.unwrap_or_default();
+        if source == Source::Makeshift.to_string() {
+            say(&format!("certificate of {site}: a makeshift, which nobody can trust"));
+            continue;
+        }
         say(&format!("certificate of {site}: {days} days left, from {source}{authority}"));
     }
     for told in list(status, "hsts") {

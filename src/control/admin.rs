@@ -54,6 +54,8 @@ pub enum Question {
         /// Whose chain and files are told: a name, or that of a site.
         name: Option<String>,
     },
+    /// What sites tell browsers by `Strict-Transport-Security`.
+    HstsList,
     /// Lead a site's `hsts` down to nothing, or have it begin anew.
     Hsts {
         /// A host of the site.
@@ -131,6 +133,7 @@ impl Plane {
                 Err(error) => json!({ "ok": false, "error": error }),
             },
             Question::Status => json!({ "ok": true, "status": self.status() }),
+            Question::HstsList => json!({ "ok": true, "sites": self.hsts() }),
             Question::Hsts { host, reset } => match self.set_hsts(&host, reset).await {
                 Ok(site) => json!({ "ok": true, "site": site }),
                 Err(error) => json!({ "ok": false, "error": error }),

@@ -34,7 +34,9 @@ impl Patience {
         match question {
             Question::Status | Question::Metrics => seconds(5, 5),
             Question::Renew { .. } => seconds(5, 10),
-            Question::Certificates { .. } | Question::Hsts { .. } => seconds(5, 20),
+            Question::Certificates { .. } | Question::HstsList | Question::Hsts { .. } => {
+                seconds(5, 20)
+            }
             // Many sites, and an authority.
             Question::Reload { .. } | Question::Revoke { .. } => seconds(10, 60),
         }

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use super::Plane;
 use crate::config::Hsts;
-use crate::tls::Source;
 use crate::tls::hsts::book::Book;
 use crate::tls::hsts::{Progress, header, is_storm};
 
@@ -103,7 +102,8 @@ impl Plane {
                 tracing::error!("site {name}: hsts stays as it is: {error}");
                 continue;
             }
-            is_news |= climbed;
+            // Another process may have led it on, or the state been removed.
+            is_news |= header(site.hsts, Some(&progress)) != service.hsts;
             self.lookout.known.insert(name, progress);
         }
         if is_news {
@@ -115,7 +115,7 @@ impl Plane {
     fn is_late(&self, site: &str, now: SystemTime) -> bool {
         let certificates = self.state.certificates.inventory();
         let mut of_site = certificates.iter().filter(|certificate| certificate.site == site);
-        of_site.any(|certificate| certificate.source == Source::StandIn || certificate.is_late(now))
+        of_site.any(|certificate| certificate.source.is_stopgap() || certificate.is_late(now))
     }
 
     /// Leads a site down, or has it begin anew; its name is answered.

@@ -79,9 +79,9 @@ impl Plane {
     }
 
     /// What sites tell browsers, and how far their ramps have come.
-    fn hsts(&self) -> Vec<Told> {
-        let config = &self.state.config;
-        if config.server.https.is_empty() { Vec::new() } else { Told::all(config) }
+    pub(super) fn hsts(&self) -> Vec<Told> {
+        let sent = self.state.services.iter().map(|service| service.hsts.as_ref());
+        Told::served(&self.state.config, sent)
     }
 
     /// What every thread holds at this moment, read back from the kernel.

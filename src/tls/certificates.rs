@@ -2,6 +2,7 @@
 
 mod error;
 mod info;
+mod lacking;
 mod shown;
 
 use std::collections::HashMap;
@@ -28,13 +29,12 @@ use crate::proxy::headers::host::HostPattern;
 pub use error::CertificateError;
 pub(super) use error::Reason;
 pub use info::{CertificateInfo, Source};
+use lacking::Lacking;
+pub(super) use lacking::UNKEPT;
 use shown::Shown;
 
 /// A local certificate whose renewal failed is tried again after this long, not at once.
 const RETRY: Duration = Duration::from_secs(3600);
-
-/// What is done where the authority of this host cannot be had.
-const MAKESHIFT: &str = "a certificate is shown that nobody can trust";
 
 /// Every certificate that a configuration needs, loaded, checked and ready to be shown.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ pub struct Certificates {
     questions: Vec<Arc<Question>>,
     /// When the first of what is stapled is over.
     staples_end: Option<SystemTime>,
-    /// What could not be had at the start, so that something nobody vouches for is shown.
-    lacking: Vec<CertificateError>,
+    /// What could not be had at the start, or not be kept.
+    lacking: Vec<Lacking>,
 }
 
 impl Certificates {
@@ -166,11 +166,12 @@ impl Certificates {
             for Obtained { certified, hosts, source, pair, lacks } in obtained {
                 all.pairs.extend(pair);
                 if let Some(reason) = lacks {
-                    let lacking = CertificateError { site: want.site.clone(), reason };
-                    tracing::error!("{lacking}; until it is mended {MAKESHIFT}");
+                    let error = CertificateError { site: want.site.clone(), reason };
+                    let lacking = Lacking { error, shown: source.clone() };
+                    tracing::error!("{lacking}");
                     all.lacking.push(lacking);
                 }
-                if source != Source::StandIn {
+                if !source.is_stopgap() {
                     let unstapled =
                         ocsp::judge(&certified, config.server.ocsp, &config.acme.storage, now);
                     for warning in want.judge(&certified, now).into_iter().chain(unstapled) {
@@ -237,8 +238,13 @@ impl Certificates {
             info.site == want.site
                 && match (&want.from, &info.source) {
                     (From::Files { cert, .. }, Source::File(path)) => cert == path,
-                    (From::LocalAuthority, Source::LocalAuthority)
-                    | (From::Acme, Source::Acme | Source::StandIn) => true,
+                    (From::LocalAuthority, source) => {
+                        matches!(
+                            source,
+                            Source::LocalAuthority | Source::Unkept | Source::Makeshift
+                        )
+                    }
+                    (From::Acme, source) => *source == Source::Acme || source.is_stopgap(),
                     _ => false,
                 }
         };
@@ -272,7 +278,7 @@ impl Certificates {
     #[must_use]
     pub fn next_renewal(&self) -> Option<SystemTime> {
         let is_local = |info: &&CertificateInfo| {
-            matches!(info.source, Source::LocalAuthority | Source::StandIn)
+            matches!(info.source, Source::LocalAuthority | Source::StandIn | Source::Unkept)
         };
         let due = self.inventory.iter().filter(is_local);
         let due = due.map(CertificateInfo::renew_at).min();
@@ -281,9 +287,9 @@ impl Certificates {
         due.into_iter().chain(self.staples_end).chain(again).min()
     }
 
-    /// One sentence for each site that is shown a makeshift since the start.
+    /// One sentence for each site that is shown a makeshift since the start, or what is not kept.
     pub fn lacking(&self) -> impl Iterator<Item = String> {
-        self.lacking.iter().map(|error| format!("{error}; until it is mended {MAKESHIFT}"))
+        self.lacking.iter().map(ToString::to_string)
     }
 
     /// What is served of what an authority has issued for these names.
@@ -499,11 +505,87 @@ mod tests {
         assert_eq!(first.inventory().len(), 2);
         let told: Vec<_> = first.lacking().collect();
         assert!(told.len() == 2 && told[0].contains("it is a directory"), "{told:?}");
+        assert!(first.inventory().iter().all(|info| info.source == Source::Makeshift));
+        assert_eq!(first.waiting().count(), 0, "none of the local authority is shown");
+        let found = first.survey(&config, Some("a.localhost"), now);
+        assert_eq!((&found[0].source, &found[0].places), (&Source::Makeshift, &None));
+        assert!(matches!(found[1].certificate, Ok(None)), "{found:?}");
         assert!(first.next_renewal().unwrap() <= now + RETRY);
         fs::remove_dir_all(root).unwrap();
         let (second, errors) = Certificates::renew(&config, now, &first, &[]);
         assert!(errors.is_empty() && second.lacking().next().is_none(), "{errors:?}");
         assert!(second.inventory()[0].issuer.contains("local authority"));
+    }
+
+    /// It was said that nobody can trust what the local authority had signed.
+    #[test]
+    fn what_cannot_be_kept_is_signed_anew_and_told_as_that() {
+        let storage = tempfile::tempdir().unwrap();
+        let config = config(storage.path(), vec![site(&["a.localhost"], TlsSource::Auto)]);
+        let now = SystemTime::now();
+        Certificates::load(&config, now).unwrap();
+        let [leaf] = &fs::read_dir(storage.path().join("local"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains("a.localhost-"))
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("one leaf")
+        };
+        fs::remove_file(leaf).unwrap();
+        fs::create_dir(leaf).unwrap();
+        let foretold = crate::tls::local_authority(&config, now);
+        assert!(
+            foretold.len() == 1 && foretold[0].contains("is a directory; until"),
+            "{foretold:?}"
+        );
+        let found = survey(&config, now);
+        assert!(found[0].warnings[0].contains("move away what lies"), "{found:?}");
+        let first = Certificates::load(&config, now).unwrap();
+        let info = &first.inventory()[0];
+        assert_eq!(info.source, Source::Unkept);
+        assert!(info.issuer.contains("local authority"), "{info:?}");
+        let told: Vec<_> = first.lacking().collect();
+        assert!(told[0].contains("the local authority signs another at each start"), "{told:?}");
+        assert!(!told[0].contains("nobody can trust"), "{told:?}");
+        let found = first.survey(&config, Some("a.localhost"), now);
+        assert_eq!((&found[0].source, &found[0].places), (&Source::Unkept, &None));
+        fs::remove_dir(leaf).unwrap();
+        let (second, errors) = Certificates::renew(&config, now, &first, &[]);
+        assert!(errors.is_empty() && second.lacking().next().is_none(), "{errors:?}");
+        assert_eq!(second.inventory()[0].source, Source::LocalAuthority);
+    }
+
+    /// `check` had nothing to say of any of these.
+    #[test]
+    fn what_the_local_authority_lacks_is_foretold() {
+        let now = SystemTime::now();
+        let damages: [fn(&Path); 4] = [
+            |storage| fs::write(storage.join("local"), "").unwrap(),
+            |storage| fs::create_dir_all(storage.join("local/root.key")).unwrap(),
+            |storage| fs::create_dir_all(storage.join("local/root.pem")).unwrap(),
+            |storage| {
+                let sites = vec![site(&["a.localhost"], TlsSource::Auto)];
+                Certificates::load(&config(storage, sites), SystemTime::now()).unwrap();
+                fs::remove_file(storage.join("local/root.key")).unwrap();
+                fs::create_dir(storage.join("local/root.key")).unwrap();
+            },
+        ];
+        for damage in damages {
+            let storage = tempfile::tempdir().unwrap();
+            damage(storage.path());
+            for name in ["a.localhost", "b.de"] {
+                let sites = vec![site(&[name], TlsSource::Auto)];
+                let config = config(storage.path(), sites);
+                let told = crate::tls::local_authority(&config, now);
+                assert!(told.len() == 1 && told[0].contains("nobody can trust"), "{told:?}");
+                let calls = survey(&config, now)[0].calls(now);
+                assert!(calls.len() == 1 && calls[0].contains("/local"), "{calls:?}");
+            }
+            let sites = vec![site(&["c.test"], files(storage.path(), "c.test"))];
+            let told = crate::tls::local_authority(&config(storage.path(), sites), now);
+            assert_eq!(told, [""; 0], "nothing of it is shown");
+        }
     }
 
     #[test]

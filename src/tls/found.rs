@@ -40,6 +40,14 @@ impl Found {
         self.site == name || self.hosts.contains(&name)
     }
 
+    /// Says that it comes from elsewhere than it should.
+    pub(super) fn came_from(&mut self, source: &Source) {
+        self.source = source.clone();
+        if let Ok(Some(info)) = &mut self.certificate {
+            info.source = source.clone();
+        }
+    }
+
     /// What a person is to know of it at `now`, a sentence each. What strangers can make fail is
     /// theirs to mend who own the names: of certificates on demand there is none.
     #[must_use]

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
+use super::storage::StorageError;
 use crate::config::Hsts;
 
 const DAY: u64 = 86_400;
@@ -42,6 +43,9 @@ pub struct Progress {
     /// binds nobody to more, nor frees who was bound, until a person decides.
     #[serde(skip)]
     damage: Option<String>,
+    /// Whether that is only because this process may not read it.
+    #[serde(skip)]
+    is_closed: bool,
 }
 
 impl Progress {
@@ -55,6 +59,7 @@ impl Progress {
             seen: seconds(now),
             reset: false,
             damage: None,
+            is_closed: false,
         }
     }
 
@@ -63,6 +68,18 @@ impl Progress {
     pub fn damaged(why: String) -> Self {
         let before = SystemTime::UNIX_EPOCH;
         Self { damage: Some(why), ..Self::reset(Hsts::Off, before) }
+    }
+
+    /// What was kept, for all that is known, and cannot be read because of this.
+    #[must_use]
+    pub fn unreadable(error: &StorageError) -> Self {
+        Self { is_closed: error.is_permission(), ..Self::damaged(error.to_string()) }
+    }
+
+    /// Whether what was kept cannot be read because this process may not.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Why what was kept cannot be read.

@@ -122,11 +122,11 @@ impl Want {
                     let certified = local.certificate(&names, now);
                     certified.map_err(|error| Reason::Local(Arc::new(error)))
                 });
-                let (certified, lacks) = match certified {
-                    Ok(certified) => (certified, None),
+                let (certified, source, lacks) = match certified {
+                    Ok(certified) => (certified, Source::LocalAuthority, None),
                     Err(reason) => local.make_do(&names, now, reason)?,
                 };
-                let of = of(certified, Source::LocalAuthority, &self.hosts);
+                let of = of(certified, source, &self.hosts);
                 Ok(vec![Obtained { lacks, ..of }])
             }
             From::Acme => {
@@ -152,11 +152,11 @@ impl Want {
                         let certified = local.stand_in(&names, now);
                         certified.map_err(|error| Reason::Local(Arc::new(error)))
                     });
-                    let (certified, lacks) = match certified {
-                        Ok(certified) => (certified, None),
+                    let (certified, source, lacks) = match certified {
+                        Ok(certified) => (certified, Source::StandIn, None),
                         Err(reason) => local.make_do(&names, now, reason)?,
                     };
-                    let of = of(certified, Source::StandIn, &waiting);
+                    let of = of(certified, source, &waiting);
                     all.push(Obtained { lacks, ..of });
                 }
                 Ok(all)
@@ -219,9 +219,10 @@ impl Want {
                 Ok(None) => Ok(None),
                 Ok(Some(authority)) => match authority.stored(&names_for(&self.hosts), now) {
                     Ok(stored) => Ok(stored.map(|(leaf, _)| leaf)),
-                    // A start mends it by itself.
+                    // A start mends it by itself, or does without.
                     Err(error) => {
-                        warnings.push(format!("to be made anew: {error}"));
+                        let unkept = self.unkept(&authority);
+                        warnings.push(unkept.unwrap_or(format!("to be made anew: {error}")));
                         Ok(None)
                     }
                 },
@@ -278,7 +279,7 @@ impl Want {
                 Ok(_) => LocalAuthority::notice(storage),
                 Err(error) => error.outlook(),
             },
-            (From::Acme, Some(None)) => LocalAuthority::open(storage, now).err()?.outlook(),
+            (From::Acme, Some(None)) => LocalAuthority::open(storage, now).err()?.prospect(),
             (From::Acme | From::Files { .. }, _) => None,
         }
     }

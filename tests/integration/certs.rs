@@ -1,5 +1,6 @@
 //! `portcullis certs` and the server that runs: who tells, who is asked, and for how long.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
@@ -125,19 +126,79 @@ fn list_and_status_agree_on_what_needs_a_person() {
     }
 }
 
+/// A certificate that nobody can trust was told to come from the local authority, with its renewal;
+/// one of the local authority that cannot be kept, to be one that nobody can trust; and `check` had
+/// nothing to say of either.
+#[test]
+fn what_is_shown_for_want_of_the_local_authority_is_told_as_what_it_is() {
+    let is_leaf = |path: &PathBuf| path.to_string_lossy().contains("/app.localhost-");
+    let into_folder = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    let damages: [Damage<'_>; 3] = [
+        ("makeshift", &|local| into_folder(&local.join("root.key"))),
+        ("makeshift", &|local| {
+            std::fs::remove_dir_all(local).unwrap();
+            std::fs::write(local, "").unwrap();
+        }),
+        ("local authority, kept nowhere", &|local| {
+            let files = std::fs::read_dir(local).unwrap().map(|entry| entry.unwrap().path());
+            files.filter(is_leaf).for_each(|path| into_folder(&path));
+        }),
+    ];
+    for (source, damage) in damages {
+        let (origin, home) = (app(), folder());
+        let storage = home.path().join("storage");
+        let start = || {
+            let storage = format!("storage = '{}'", storage.display());
+            let site = Site::named("app.localhost").to(&origin).key("tls = 'local'");
+            Setup::new().acme(&storage).site(site).start()
+        };
+        drop(start());
+        damage(&storage.join("local"));
+        let proxy = start();
+        let is_makeshift = source == "makeshift";
+        let words = if is_makeshift { "nobody can trust" } else { "move away what lies" };
+        for arguments in [&["check"][..], &["status"], &["certs", "list"]] {
+            let (code, told, complaints) = said(&proxy, arguments);
+            assert_eq!(code, Some(i32::from(arguments != ["check"])), "{told}{complaints}");
+            let told = told + &complaints;
+            assert!(told.contains(words), "{arguments:?}: {told}");
+            assert_eq!(told.contains("nobody can trust"), is_makeshift, "{arguments:?}: {told}");
+            assert!(!is_makeshift || !told.contains("days left"), "{arguments:?}: {told}");
+        }
+        let json = |arguments: &[&str]| -> Value {
+            serde_json::from_str(&said(&proxy, arguments).1).unwrap()
+        };
+        let (listed, status) = (json(&["certs", "list", "--json"]), json(&["status", "--json"]));
+        assert_eq!(listed["needs_a_person"], status["needs_a_person"]);
+        let row = &listed["certificates"][0];
+        assert_eq!((&row["source"], &row["renewal"]), (&json!(source), &Value::Null), "{row}");
+        assert_eq!(row["state"], if is_makeshift { "makeshift" } else { "present" });
+        assert_eq!(status["certificates"][0]["source"], source);
+        let (code, shown, words) = said(&proxy, &["certs", "show", "app.localhost"]);
+        assert!(code == Some(0) && !shown.contains("key in"), "{shown}{words}");
+    }
+}
+
+/// What is shown as the source of a certificate after something was done to the folder `local`.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// Verbs waited without an end, and what they had asked for was done after they had been killed.
 #[test]
 fn a_server_that_hangs_is_told_of_and_does_nothing_behind_ones_back() {
     let origin = app();
     let proxy = Setup::new().site(Site::named("app.test").to(&origin).key("hsts = '1h'")).start();
     proxy.signal(Signal::STOP);
-    let all: [&[&str]; 7] = [
+    let all: [&[&str]; 8] = [
         &["status"],
         &["reload"],
         &["certs", "list"],
         &["certs", "show", "app.test"],
         &["certs", "renew"],
         &["certs", "revoke", "app.test", "--yes"],
+        &["certs", "hsts", "list"],
         &["certs", "hsts", "reset", "app.test"],
     ];
     let told = std::thread::scope(|scope| {
@@ -158,7 +219,7 @@ fn a_server_that_hangs_is_told_of_and_does_nothing_behind_ones_back() {
             assert!(output.contains("app.test"), "{output}");
         }
     }
-    for question in ["Reload", "Renew", "Revoke", "Hsts"] {
+    for question in ["Reload", "Renew", "Revoke", "Hsts {"] {
         proxy.expect_words(&format!("nobody waits any more for the answer to {question}"));
     }
     let sent = proxy.client_for("app.test").get("/").header("strict-transport-security");
@@ -177,7 +238,7 @@ fn who_may_not_ask_nor_read_is_told_so() {
     let proxy = Setup::new()
         .acme("directory = 'https://127.0.0.1:1/directory'")
         .site(Site::named("acme.test").to(&origin).key("tls = 'auto'"))
-        .site(Site::named("local.test").to(&origin).key("tls = 'local'"))
+        .site(Site::named("local.test").to(&origin).key("tls = 'local'").key("hsts = '1h'"))
         .start();
     let home = folder();
     let as_stranger = |arguments: &[&str]| -> (Option<i32>, String) {
@@ -192,6 +253,7 @@ fn who_may_not_ask_nor_read_is_told_so() {
         &["certs", "export", "local.test"],
         &["certs", "renew"],
         &["certs", "revoke", "acme.test", "--yes"],
+        &["certs", "hsts", "list"],
         &["certs", "hsts", "reset", "local.test"],
         &["status"],
         &["reload"],
@@ -200,9 +262,10 @@ fn who_may_not_ask_nor_read_is_told_so() {
         assert_eq!(code, Some(77), "{arguments:?}: {told}");
         assert!(told.contains("is not yours to use"), "{arguments:?}: {told}");
         assert!(!told.contains("not had yet") && !told.contains("there is no"), "{told}");
-        if ["list", "show", "export"].contains(arguments.get(1).unwrap_or(&"")) {
+        if ["list", "show", "export"].iter().any(|verb| arguments.contains(verb)) {
             assert!(told.contains("Permission denied"), "{arguments:?}: {told}");
         }
+        assert!(!arguments.contains(&"hsts") || !told.contains(": nothing"), "{told}");
     }
 }
 

@@ -75,7 +75,9 @@ fn a_reset_leads_down_at_once_and_over_a_restart() {
     ));
     let (code, words) = certs_hsts(&proxy, &["reset", "ramp.test"]);
     assert!(code == Some(0) && words.contains("NOBODY_SET_THIS"), "{words}");
-    assert_ne!(certs_hsts(&proxy, &["list"]).0, Some(0));
+    let (code, words) = certs_hsts(&proxy, &["list"]);
+    assert!(code == Some(0) && words.contains("NOBODY_SET_THIS"), "{words}");
+    assert!(words.contains("ramp.test: max-age=0 (reset)"), "{words}");
     proxy.rewrite_raw(&right);
 
     // Without a server it stands in the storage.
@@ -134,13 +136,84 @@ fn a_damaged_state_sends_nothing_until_a_person_decides() {
         let (told, words) = (status(), format!("portcullis certs hsts start {name}"));
         assert!(stdout(&told).contains(&words), "{}", stdout(&told));
         assert_eq!(told.status.code(), Some(1));
-        assert!(certs_hsts(&proxy, &[]).1.contains(&format!("{name}: nothing (")), "in the list");
+        let (code, list) = certs_hsts(&proxy, &[]);
+        assert!(code == Some(1) && list.contains(&format!("{name}: nothing (")), "{list}");
+        assert!(list.contains(&format!("needs a person: site {name}: ")), "{list}");
     }
     assert_eq!(certs_hsts(&proxy, &["start", "year.test"]).0, Some(0));
     assert_eq!(certs_hsts(&proxy, &["reset", "ramp.test"]).0, Some(0));
     assert_eq!(sent(&proxy, "year.test").as_deref(), Some("max-age=31536000"));
     assert_eq!(sent(&proxy, "ramp.test").as_deref(), Some("max-age=0"));
     assert_eq!(status().status.code(), Some(0), "{}", stdout(&status()));
+}
+
+/// `status` said that nothing is sent, by what it found in the storage, while the server sent what
+/// it had read before.
+#[test]
+fn status_tells_what_the_server_sends_and_what_it_is_about_to_send() {
+    let origin = app();
+    let proxy = Setup::new()
+        .site(Site::named("year.test").to(&origin).key("hsts = '1y'"))
+        .site(Site::named("ramp.test").to(&origin).key("hsts = 'ramp'"))
+        .start();
+    let file = proxy.path("portcullis.toml");
+    let status = || stdout(&tools::portcullis(&["status", "-c", file.to_str().unwrap()]));
+    let damage = |name: &str| {
+        let state = proxy.path(&format!("storage/hsts/{name}.json"));
+        assert_eq!(certs_hsts(&proxy, &["start", name]).0, Some(0));
+        fs::write(state, "garbage").unwrap();
+    };
+    for (name, value) in [("year.test", "max-age=31536000"), ("ramp.test", "max-age=300")] {
+        damage(name);
+        let told = status();
+        assert_eq!(sent(&proxy, name).as_deref(), Some(value));
+        assert!(told.contains(&format!("hsts of {name}: {value} (within a minute nothing: ")));
+        assert!(told.contains(&format!("{value} is sent for a minute at most, then ")), "{told}");
+        assert!(told.contains(&format!("portcullis certs hsts reset {name}")), "{told}");
+    }
+    assert!(proxy.reload(&[]).status.success());
+    for name in ["year.test", "ramp.test"] {
+        assert_eq!(sent(&proxy, name), None, "{name}");
+        assert!(status().contains(&format!("hsts of {name}: nothing (")), "{}", status());
+    }
+}
+
+/// It told what the file and the storage say, whatever the server did.
+#[test]
+fn the_list_is_told_by_the_server_and_without_one_by_the_storage() {
+    let origin = app();
+    let mut proxy = Setup::new()
+        .site(Site::named("hour.test").to(&origin).key("hsts = '1h'"))
+        .site(Site::named("ramp.test").to(&origin).key("hsts = 'ramp'"))
+        .start();
+    let told = |proxy: &Proxy| -> (Option<i32>, serde_json::Value) {
+        let (code, words) = certs_hsts(proxy, &["list", "--json"]);
+        (code, serde_json::from_str(&words).unwrap())
+    };
+    let right = fs::read_to_string(proxy.path("portcullis.toml")).unwrap();
+    // Nobody has reloaded.
+    proxy.rewrite_raw(&right.replace("'1h'", "'2h'"));
+    let (code, all) = told(&proxy);
+    assert_eq!((code, &all["told_by"]), (Some(0), &"server".into()));
+    assert_eq!(all["sites"][0]["sent"], "max-age=3600");
+    let wrong = right.replace("'1h'", "'2h'").replace("grace = ", "graze = ");
+    proxy.rewrite_raw(&wrong);
+    let (code, words) = certs_hsts(&proxy, &[]);
+    assert!(code == Some(0) && words.contains("hour.test: max-age=3600 (fixed)"), "{words}");
+    assert!(words.contains("graze") && words.contains("the server that runs answers"), "{words}");
+
+    proxy.stop();
+    let (code, words) = certs_hsts(&proxy, &[]);
+    assert!(code == Some(78) && words.contains("hour.test: max-age=7200 (fixed)"), "{words}");
+    proxy.rewrite_raw(&right.replace("'1h'", "'2h'"));
+    let (code, all) = told(&proxy);
+    assert_eq!((code, &all["told_by"]), (Some(0), &"storage".into()));
+    assert_eq!(all["sites"][0]["sent"], "max-age=7200");
+    fs::write(proxy.path("storage/hsts/ramp.test.json"), "garbage").unwrap();
+    let (code, all) = told(&proxy);
+    assert_eq!((code, &all["sites"][1]["sent"]), (Some(1), &"".into()));
+    let call = all["needs_a_person"][0].as_str().unwrap();
+    assert!(call.contains("portcullis certs hsts start ramp.test"), "{call}");
 }
 
 #[test]

@@ -61,7 +61,11 @@ fn as_text(found: &[Found], outlooks: &Outlooks, calls: &[String], now: SystemTi
             Ok(Some(info)) => {
                 let end = instant(info.not_after, now);
                 let until = format!("{end} ({})", left(now, info.not_after));
-                [info.names.join(", "), info.issuer.clone(), key(entry), until]
+                let (issuer, until) = match entry.source {
+                    Source::Makeshift => ("itself".to_owned(), "nobody trusts it".to_owned()),
+                    _ => (info.issuer.clone(), until),
+                };
+                [info.names.join(", "), issuer, key(entry), until]
             }
             Ok(None) => [asked(), none(), none(), awaited(entry, outlook.as_ref()).to_owned()],
             Err(error) => {
@@ -118,7 +122,8 @@ fn renewal(entry: &Found, outlook: Option<&Outlook<'_>>, now: SystemTime) -> Opt
             let info = info.as_ref()?;
             Some(instant(renew_at(info.not_before, info.not_after), now))
         }
-        Source::File(_) | Source::StandIn => None,
+        Source::Unkept => Some("every hour".to_owned()),
+        Source::File(_) | Source::StandIn | Source::Makeshift => None,
     }
 }
 
@@ -160,6 +165,7 @@ fn as_json(
                 Err(_) => "error",
                 Ok(None) if is_by_acme(entry) => "not had yet",
                 Ok(None) => "made at first start",
+                Ok(Some(_)) if entry.source == Source::Makeshift => "makeshift",
                 Ok(Some(info)) if info.not_after < now => "expired",
                 Ok(Some(_)) => "present",
             },
@@ -174,7 +180,7 @@ fn as_json(
                 Source::LocalAuthority => {
                     info.map(|info| json!(stamp(renew_at(info.not_before, info.not_after))))
                 }
-                Source::File(_) | Source::StandIn => None,
+                Source::File(_) | Source::StandIn | Source::Unkept | Source::Makeshift => None,
             },
             "acme": outlook.as_ref().map(Outlook::as_json),
             "error": entry.certificate.as_ref().err().map(CertificateError::reason),

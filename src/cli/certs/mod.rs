@@ -91,9 +91,15 @@ struct Failure {
 }
 
 fn hsts(args: &HstsArgs) -> Result<u8, Failure> {
-    let told = args.run().map_err(|Stop { text, code }| Failure { message: text, code })?;
+    let (told, code) = args.run()?;
     say(&told);
-    Ok(exit::OK)
+    Ok(code)
+}
+
+impl From<Stop> for Failure {
+    fn from(Stop { text, code }: Stop) -> Self {
+        Failure { message: text, code }
+    }
 }
 
 impl From<LocalError> for Failure {

@@ -65,6 +65,19 @@ pub enum Source {
     OnDemand,
     /// The authority of this host, until one has issued a certificate by ACME.
     StandIn,
+    /// The authority of this host, which cannot keep it: another is made every hour.
+    Unkept,
+    /// Itself, because the authority of this host cannot be had: another is made every hour, and
+    /// nobody can trust any of them.
+    Makeshift,
+}
+
+impl Source {
+    /// Whether there is to be one of an authority in its place, or of this host's own.
+    #[must_use]
+    pub fn is_stopgap(&self) -> bool {
+        matches!(self, Source::StandIn | Source::Makeshift)
+    }
 }
 
 impl fmt::Display for Source {
@@ -75,6 +88,8 @@ impl fmt::Display for Source {
             Source::Acme => f.write_str("acme"),
             Source::OnDemand => f.write_str("acme, on demand"),
             Source::StandIn => f.write_str("local authority, until there is one by acme"),
+            Source::Unkept => f.write_str("local authority, kept nowhere"),
+            Source::Makeshift => f.write_str("makeshift"),
         }
     }
 }

@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use super::{Certificates, Source};
 use crate::config::Config;
 use crate::tls::found::Found;
-use crate::tls::wanted::Want;
+use crate::tls::wanted::{From, Want};
 
 /// A certificate that is shown to clients.
 #[derive(Clone, Debug)]
@@ -43,10 +43,16 @@ impl Certificates {
                 continue;
             }
             before = Some(want);
-            let certified = (*source != Source::StandIn).then(|| Arc::clone(certified));
+            let is_own = *source == Source::Makeshift && want.from == From::LocalAuthority;
+            let certified = (is_own || !source.is_stopgap()).then(|| Arc::clone(certified));
             let mut found = want.found(Ok(certified), config, now);
+            let is_kept = !matches!(source, Source::Unkept | Source::Makeshift);
+            if !is_kept && want.from == From::LocalAuthority {
+                found.came_from(source);
+            }
             if name.is_some_and(|name| found.is_named(name)) {
-                let places = want.places(config, now).filter(|_| !found.chain.is_empty());
+                let is_there = is_kept && !found.chain.is_empty();
+                let places = want.places(config, now).filter(|_| is_there);
                 let whole = |path| std::path::absolute(&path).unwrap_or(path);
                 found.places = places.map(|(cert, key)| (whole(cert), whole(key)));
             } else {

@@ -34,7 +34,7 @@ impl Book {
         });
         let text = match read {
             Ok(text) => text?,
-            Err(error) => return Some(Progress::damaged(error.to_string())),
+            Err(error) => return Some(Progress::unreadable(&error)),
         };
         let damaged = |error| {
             let place = self.storage.join(FOLDER).join(&name);

@@ -72,6 +72,21 @@ impl LocalError {
             )
         })
     }
+
+    /// The same, and what a start shows where it can do nothing about it. A missing right is that
+    /// of who asks.
+    #[must_use]
+    pub fn prospect(&self) -> Option<String> {
+        self.outlook().or_else(|| {
+            (!self.is_permission()).then(|| {
+                format!(
+                    "the local authority cannot be used: {}; until it is mended, a start shows a \
+                     certificate that nobody can trust",
+                    self.bare()
+                )
+            })
+        })
+    }
 }
 
 impl fmt::Display for LocalError {

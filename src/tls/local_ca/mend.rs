@@ -85,12 +85,11 @@ fn set_aside(storage: &Path, now: SystemTime) -> Result<(), LocalError> {
     let lock = folder.lock()?;
     let error = match LocalAuthority::open(storage, now) {
         // Another process was here while we waited for the lock.
-        Ok(Some(_)) => return Ok(()),
-        Ok(None) => None,
-        Err(error) if error.is_the_authority_s() => Some(error),
+        Ok(_) => return Ok(()),
+        Err(error) if error.is_the_authority_s() => error,
         Err(error) => return Err(error),
     };
-    let is_expired = matches!(error, Some(LocalError::Expired { .. }));
+    let is_expired = matches!(error, LocalError::Expired { .. });
     let is_key_kept = !is_expired && read_key(&folder).is_ok_and(|key| key.is_some());
     let (files, end, what) = if is_key_kept {
         let what = "the root is made anew with its key: who trusted the old one trusts it, too";
@@ -107,7 +106,7 @@ fn set_aside(storage: &Path, now: SystemTime) -> Result<(), LocalError> {
         folder.rename(name, &to, &lock)?;
         places.push(folder.path(&to).display().to_string());
     }
-    let why = error.map_or_else(|| "its key cannot be read".to_owned(), |error| error.bare());
+    let why = error.bare();
     let places = places.join(" and ");
     tracing::error!(
         "the local authority cannot be used: {why}; it is kept as {places}, and {what}"

@@ -171,6 +171,14 @@ impl LocalAuthority {
         Ok(Some((Arc::new(leaf), facts)))
     }
 
+    /// What is in the place of the leaf for these names so that none can be kept there.
+    #[must_use]
+    pub fn hindrance(&self, names: &[String]) -> Option<String> {
+        let place = self.place(names);
+        let is_folder = std::fs::symlink_metadata(&place).is_ok_and(|it| it.is_dir());
+        is_folder.then(|| format!("{} is a directory", place.display()))
+    }
+
     /// Where the leaf for these names is kept.
     #[must_use]
     pub fn place(&self, names: &[String]) -> PathBuf {
@@ -240,7 +248,11 @@ impl LocalAuthority {
 
     /// Reads the root; gives the folder back where there is none.
     fn read(folder: Folder, now: SystemTime) -> Result<Result<Self, Folder>, LocalError> {
-        let Some(pem) = folder.read(ROOT)? else { return Ok(Err(folder)) };
+        let Some(pem) = folder.read(ROOT)? else {
+            // The next root is to have it.
+            read_key(&folder)?;
+            return Ok(Err(folder));
+        };
         let damaged = |file: &str, why: &dyn fmt::Display| LocalError::Damaged {
             path: folder.path(file),
             why: why.to_string(),

@@ -7,8 +7,8 @@ use rustls::sign::CertifiedKey;
 
 use super::{From, Want, wanted};
 use crate::config::Config;
-use crate::tls::certificates::Reason;
-use crate::tls::local_ca::{LocalAuthority, LocalError, makeshift};
+use crate::tls::certificates::{Reason, Source, UNKEPT};
+use crate::tls::local_ca::{LocalAuthority, LocalError, makeshift, names_for};
 
 /// The authority of this host, opened when it is first asked for.
 pub(in crate::tls) struct Local {
@@ -47,32 +47,53 @@ impl Local {
         self.opened.as_ref()?.as_ref().ok()
     }
 
-    /// What is shown for these names in place of what could not be had for this reason.
+    /// What is shown for these names in place of what could not be had, or not be kept, for this
+    /// reason, and what that is.
     pub(super) fn make_do(
         &self,
         names: &[String],
         now: SystemTime,
         reason: Reason,
-    ) -> Result<(Arc<CertifiedKey>, Option<Reason>), Reason> {
+    ) -> Result<(Arc<CertifiedKey>, Source, Option<Reason>), Reason> {
         if !self.makes_do || reason.is_permission() {
             return Err(reason);
         }
-        let made = match self.get() {
-            Some(local) => local.stand_in(names, now),
-            None => makeshift(names, now),
+        let (made, source) = match self.get() {
+            Some(local) => (local.stand_in(names, now), Source::Unkept),
+            None => (makeshift(names, now), Source::Makeshift),
         };
-        made.map(|made| (made, Some(reason))).map_err(|error| Reason::Local(Arc::new(error)))
+        let made = made.map_err(|error| Reason::Local(Arc::new(error)))?;
+        Ok((made, source, Some(reason)))
     }
 }
-/// What is to be known of the authority of this host where something of it is shown: that it is
-/// damaged, or has taken the place of one that was. Writes nothing.
+
+/// What is to be known of the authority of this host where something of it is shown, a sentence
+/// each: that it is damaged, has taken the place of one that was, or cannot keep what it signs.
+/// Writes nothing.
 #[must_use]
-pub fn local_authority(config: &Config, now: SystemTime) -> Option<String> {
+pub fn local_authority(config: &Config, now: SystemTime) -> Vec<String> {
     let storage = &config.acme.storage;
-    let is_shown = |want: &Want| !matches!(want.from, From::Files { .. });
-    wanted(config).iter().any(is_shown).then_some(())?;
-    match LocalAuthority::open(storage, now) {
-        Ok(_) => LocalAuthority::notice(storage),
-        Err(error) => error.outlook(),
+    let wanted = wanted(config);
+    if wanted.iter().all(|want| matches!(want.from, From::Files { .. })) {
+        return Vec::new();
+    }
+    let authority = match LocalAuthority::open(storage, now) {
+        Ok(authority) => authority,
+        Err(error) => return error.prospect().into_iter().collect(),
+    };
+    let unkept = wanted.iter().filter_map(|want| {
+        let site = &want.site;
+        let unkept = want.unkept(authority.as_ref()?)?;
+        Some(format!("site {site}: {unkept}"))
+    });
+    LocalAuthority::notice(storage).into_iter().chain(unkept).collect()
+}
+
+impl Want {
+    /// What keeps what the authority signs from being kept, and what comes of that.
+    pub(super) fn unkept(&self, authority: &LocalAuthority) -> Option<String> {
+        let is_so = self.from == From::LocalAuthority;
+        let hindrance = is_so.then(|| authority.hindrance(&names_for(&self.hosts)))??;
+        Some(format!("{hindrance}; {UNKEPT}"))
     }
 }
