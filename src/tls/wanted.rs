@@ -1,6 +1,7 @@
 //! Which certificates a configuration needs, and where each is to come from.
 
 mod local;
+mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,55 +9,19 @@ use std::time::SystemTime;
 
 use rustls::sign::CertifiedKey;
 
-use super::acme::demand;
-use super::acme::names::{MOST as MOST_NAMES, Wanted, asked_for};
+use super::acme::names::{MOST as MOST_NAMES, asked_for};
 use super::acme::stored::{self, Damage, Stored};
-use super::acme::vault::{Files, Vault as _};
-use super::certificates::{CertificateError, CertificateInfo, Reason, Source};
+use super::acme::vault::Files;
+use super::certificates::{CertificateInfo, Reason, Source};
 use super::facts::Facts;
 use super::files::{self, Handed, Pair};
-use super::found::Found;
-use super::local_ca::{LocalAuthority, names_for};
-use super::ocsp;
+use super::local_ca::names_for;
 use crate::config::{Config, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 pub(super) use local::Local;
 pub use local::local_authority;
-
-/// Looks at every certificate that the configuration needs, writing nothing: for `check` and
-/// `certs list`.
-#[must_use]
-pub fn survey(config: &Config, now: SystemTime) -> Vec<Found> {
-    let wanted = wanted(config).into_iter().map(|want| want.look(config, now));
-    wanted.chain(survey_on_demand(config, now)).collect()
-}
-
-/// The sites on demand themselves, and what was got for them.
-#[must_use]
-pub fn survey_on_demand(config: &Config, now: SystemTime) -> Vec<Found> {
-    let closed = || {
-        let error = Files::at(&config.acme.storage).list().err()?;
-        error.is_permission().then(|| told(error.to_string(), true))
-    };
-    let is_so = |site: &&Site| matches!(site.tls, TlsSource::OnDemand(_));
-    let sites = config.sites.iter().filter(|_| !config.server.https.is_empty()).filter(is_so);
-    let site = |site: &Site| Found {
-        site: site.name(),
-        hosts: site.hosts.iter().map(ToString::to_string).collect(),
-        source: Source::OnDemand,
-        certificate: closed()
-            .map_or(Ok(None), |reason| Err(CertificateError { site: site.name(), reason })),
-        chain: Vec::new(),
-        places: None,
-        warnings: Vec::new(),
-    };
-    let one = |wanted: Wanted| {
-        let hosts = wanted.names.iter().filter_map(|name| HostPattern::parse(name).ok()).collect();
-        let found = Want { site: wanted.site, hosts, from: From::Acme }.look(config, now);
-        Found { source: Source::OnDemand, ..found }
-    };
-    sites.map(site).chain(demand::kept(config).into_iter().map(one)).collect()
-}
+pub(super) use survey::Survey;
+pub use survey::{survey, survey_on_demand};
 
 /// A certificate that the configuration needs.
 #[derive(Debug, PartialEq, Eq)]
@@ -199,91 +164,6 @@ impl Want {
         stored::read(&Files::at(&config.acme.storage), &names)
     }
 
-    fn look(&self, config: &Config, now: SystemTime) -> Found {
-        let mut warnings = Vec::new();
-        let certified = match &self.from {
-            From::Files { cert, key } => files::load(cert, key).map(Some).map_err(Reason::Files),
-            From::Acme => match self.stored(config) {
-                Ok(stored) => Ok(stored.map(|stored| stored.certified)),
-                Err(Damage::Unreadable(words)) => {
-                    let listed = Files::at(&config.acme.storage).list();
-                    Err(told(words, listed.is_err_and(|error| error.is_permission())))
-                }
-                // The running program mends it by itself.
-                Err(damage @ Damage::Damaged(_)) => {
-                    warnings.push(format!("to be got anew: {damage}"));
-                    Ok(None)
-                }
-            },
-            From::LocalAuthority => match LocalAuthority::open(&config.acme.storage, now) {
-                Ok(None) => Ok(None),
-                Ok(Some(authority)) => match authority.stored(&names_for(&self.hosts), now) {
-                    Ok(stored) => Ok(stored.map(|(leaf, _)| leaf)),
-                    // A start mends it by itself, or does without.
-                    Err(error) => {
-                        let unkept = self.unkept(&authority);
-                        warnings.push(unkept.unwrap_or(format!("to be made anew: {error}")));
-                        Ok(None)
-                    }
-                },
-                // A start mends that, too, as is told with what is known of the authority.
-                Err(error) if error.outlook().is_some() => Ok(None),
-                Err(error) => Err(Reason::Local(Arc::new(error))),
-            },
-        };
-        let mut found = self.found(certified, config, now);
-        found.warnings.splice(0..0, warnings);
-        found.places = self.places(config, now).filter(|_| !found.chain.is_empty());
-        found
-    }
-
-    /// What is to be said of a certificate; where it is kept is not.
-    pub(super) fn found(
-        &self,
-        certified: Result<Option<Arc<CertifiedKey>>, Reason>,
-        config: &Config,
-        now: SystemTime,
-    ) -> Found {
-        let mut warnings = Vec::new();
-        warnings.extend(self.notice(certified.as_ref().ok(), config, now));
-        if let Ok(Some(certified)) = &certified {
-            warnings.extend(self.judge(certified, now));
-            warnings.extend(ocsp::judge(certified, config.server.ocsp, &config.acme.storage, now));
-        }
-        let chain = certified.as_ref().ok().and_then(Option::as_ref).map(|it| it.cert.clone());
-        Found {
-            places: None,
-            chain: chain.unwrap_or_default(),
-            hosts: self.hosts.iter().map(ToString::to_string).collect(),
-            source: self.source(),
-            certificate: certified
-                .map(|certified| {
-                    certified.and_then(|certified| self.describe(&certified, self.source()))
-                })
-                .map_err(|reason| CertificateError { site: self.site.clone(), reason }),
-            warnings,
-            site: self.site.clone(),
-        }
-    }
-
-    /// What is to be known of the authority of this host, where something of it is shown.
-    fn notice(
-        &self,
-        certified: Option<&Option<Arc<CertifiedKey>>>,
-        config: &Config,
-        now: SystemTime,
-    ) -> Option<String> {
-        let storage = &config.acme.storage;
-        match (&self.from, certified) {
-            (From::LocalAuthority, _) => match LocalAuthority::open(storage, now) {
-                Ok(_) => LocalAuthority::notice(storage),
-                Err(error) => error.outlook(),
-            },
-            (From::Acme, Some(None)) => LocalAuthority::open(storage, now).err()?.prospect(),
-            (From::Acme | From::Files { .. }, _) => None,
-        }
-    }
-
     /// The authority of this host knows what it signed; other people's files are judged.
     pub(super) fn judge(&self, certified: &CertifiedKey, now: SystemTime) -> Vec<String> {
         match self.from {
@@ -311,22 +191,6 @@ impl Want {
             not_after: facts.not_after,
             source,
         })
-    }
-
-    pub(super) fn places(&self, config: &Config, now: SystemTime) -> Option<(PathBuf, PathBuf)> {
-        let both = |path: PathBuf| (path.clone(), path);
-        match &self.from {
-            From::Files { cert, key } => Some((cert.clone(), key.clone())),
-            From::LocalAuthority => {
-                let authority = LocalAuthority::open(&config.acme.storage, now).ok()??;
-                Some(both(authority.place(&names_for(&self.hosts))))
-            }
-            From::Acme => {
-                let names: Vec<String> = self.hosts.iter().map(ToString::to_string).collect();
-                let place = Files::at(&config.acme.storage).place(&stored::entry(&names));
-                Some(both(PathBuf::from(place)))
-            }
-        }
     }
 
     fn source(&self) -> Source {

@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use super::{Certificates, Source};
 use crate::config::Config;
 use crate::tls::found::Found;
-use crate::tls::wanted::{From, Want};
+use crate::tls::wanted::{From, Survey, Want};
 
 /// A certificate that is shown to clients.
 #[derive(Clone, Debug)]
@@ -35,6 +35,7 @@ impl Certificates {
     /// [`Found::is_named`]; of the others their own certificate.
     #[must_use]
     pub fn survey(&self, config: &Config, name: Option<&str>, now: SystemTime) -> Vec<Found> {
+        let survey = Survey::of(config, now);
         let mut all = Vec::with_capacity(self.shown.len());
         let mut before: Option<&Arc<Want>> = None;
         for Shown { want, source, certified } in &self.shown {
@@ -45,14 +46,14 @@ impl Certificates {
             before = Some(want);
             let is_own = *source == Source::Makeshift && want.from == From::LocalAuthority;
             let certified = (is_own || !source.is_stopgap()).then(|| Arc::clone(certified));
-            let mut found = want.found(Ok(certified), config, now);
+            let mut found = want.found(Ok(certified), &survey);
             let is_kept = !matches!(source, Source::Unkept | Source::Makeshift);
             if !is_kept && want.from == From::LocalAuthority {
                 found.came_from(source);
             }
             if name.is_some_and(|name| found.is_named(name)) {
                 let is_there = is_kept && !found.chain.is_empty();
-                let places = want.places(config, now).filter(|_| is_there);
+                let places = want.places(&survey).filter(|_| is_there);
                 let whole = |path| std::path::absolute(&path).unwrap_or(path);
                 found.places = places.map(|(cert, key)| (whole(cert), whole(key)));
             } else {
