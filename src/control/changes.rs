@@ -1,5 +1,6 @@
 //! What differs between two configurations, in words.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -81,15 +82,17 @@ fn limits(old: &Limits, new: &Limits, words: &mut Vec<String>) {
 }
 
 fn sites(old: &[Site], new: &[Site], words: &mut Vec<String>) {
+    let before: HashMap<String, &Site> = old.iter().map(|site| (site.name(), site)).collect();
     for site in new {
-        match old.iter().find(|other| other.name() == site.name()) {
+        match before.get(&site.name()) {
             None => words.push(format!("site {} is new: {}", site.name(), targets(site))),
-            Some(other) if other == site => {}
+            Some(other) if *other == site => {}
             Some(other) => differs(other, site, words),
         }
     }
-    for site in old.iter().filter(|site| !new.iter().any(|other| other.name() == site.name())) {
-        words.push(format!("site {} is gone", site.name()));
+    let after: HashSet<String> = new.iter().map(Site::name).collect();
+    for name in old.iter().map(Site::name).filter(|name| !after.contains(name)) {
+        words.push(format!("site {name} is gone"));
     }
 }
 

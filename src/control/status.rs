@@ -1,5 +1,6 @@
 //! What the server says of itself.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -23,22 +24,23 @@ impl Plane {
         let now = SystemTime::now();
         let standings = self.acme.standings();
         let by_acme = self.by_acme(&standings, now);
-        let certificates: Vec<Value> = self
-            .state
-            .certificates
-            .inventory()
-            .iter()
-            .map(|certificate| {
-                json!({
-                    "site": certificate.site,
-                    "names": certificate.names,
-                    "issuer": certificate.issuer,
-                    "days_left": certificate.days_left(now),
-                    "source": source_of(certificate, &standings),
-                    "authority": authority_of(certificate, &standings),
-                })
+        let mut of_sites: HashMap<&str, Vec<&acme::Standing>> = HashMap::new();
+        for standing in &standings {
+            of_sites.entry(&standing.site).or_default().push(standing);
+        }
+        let tell = |certificate: &CertificateInfo| {
+            let standings = of_sites.get(certificate.site.as_str()).map_or(&[][..], Vec::as_slice);
+            json!({
+                "site": certificate.site,
+                "names": certificate.names,
+                "issuer": certificate.issuer,
+                "days_left": certificate.days_left(now),
+                "source": source_of(certificate, standings),
+                "authority": authority_of(certificate, standings),
             })
-            .collect();
+        };
+        let inventory = self.state.certificates.inventory().iter();
+        let certificates: Vec<Value> = inventory.map(tell).collect();
         let backends = self.state.config.sites.iter().flat_map(|site| {
             site.routes.iter().map(move |route| {
                 let to: Vec<String> = route.to.iter().map(ToString::to_string).collect();
@@ -203,12 +205,11 @@ impl Plane {
     }
 }
 
-/// Where a certificate comes from. What stands in for one that was revoked, and that nobody is
-/// asked for anew, is no promise that there will be one.
-fn source_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> String {
-    let is_held = |standing: &acme::Standing| {
-        standing.site == certificate.site
-            && standing.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
+/// Where a certificate comes from, of a site whose certificates by ACME stand so. What stands in for
+/// one that was revoked, and that nobody is asked for anew, is no promise that there will be one.
+fn source_of(certificate: &CertificateInfo, standings: &[&acme::Standing]) -> String {
+    let is_held = |standing: &&acme::Standing| {
+        standing.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
     };
     if certificate.source == Source::StandIn && standings.iter().any(is_held) {
         return "local authority, because the one by acme was revoked".to_owned();
@@ -216,11 +217,11 @@ fn source_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> Str
     certificate.source.to_string()
 }
 
-/// The directory of the authority that has issued a certificate by ACME.
-fn authority_of(certificate: &CertificateInfo, standings: &[acme::Standing]) -> Option<String> {
-    let is_of = |standing: &&acme::Standing| {
-        standing.site == certificate.site
-            && standing.names.iter().any(|name| certificate.names.contains(name))
+/// The directory of the authority that has issued a certificate by ACME, of a site whose
+/// certificates by ACME stand so.
+fn authority_of(certificate: &CertificateInfo, standings: &[&acme::Standing]) -> Option<String> {
+    let is_of = |standing: &&&acme::Standing| {
+        standing.names.iter().any(|name| certificate.names.contains(name))
     };
     let standing = standings.iter().find(is_of).filter(|_| certificate.source == Source::Acme)?;
     standing.directory.clone()
@@ -251,7 +252,7 @@ mod tests {
             let site = "a.test".to_owned();
             let standing =
                 acme::Standing { site, revoked: Some(revoked), ..acme::Standing::default() };
-            source_of(&info, &[standing])
+            source_of(&info, &[&standing])
         };
         assert_eq!(told(false), "local authority, because the one by acme was revoked");
         assert_eq!(told(true), "local authority, until there is one by acme");

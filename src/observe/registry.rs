@@ -1,6 +1,6 @@
 //! Every counter there is, for the control plane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -80,12 +80,13 @@ impl Registry {
 
     /// Forgets the series of routes that are not in `sites`, after a reload took effect.
     pub fn retain(&self, sites: &[Site]) {
-        self.routes().retain(|(site, route), _| {
-            sites.iter().any(|configured| {
-                configured.routes.iter().any(|r| r.path.as_str() == route)
-                    && configured.name() == *site
-            })
-        });
+        let of_site = |site: &Site| {
+            let name = site.name();
+            let paths = site.routes.iter().map(|route| route.path.as_str().to_owned());
+            paths.map(move |path| (name.clone(), path)).collect::<Vec<_>>()
+        };
+        let configured: HashSet<_> = sites.iter().flat_map(of_site).collect();
+        self.routes().retain(|route, _| configured.contains(route));
     }
 
     pub(super) fn started(&self) -> SystemTime {
