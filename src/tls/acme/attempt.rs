@@ -13,12 +13,13 @@ use super::challenge::choose::Solver;
 use super::challenge::dns::Scribe;
 use super::challenge::pending::Pending;
 use super::failure::{Failure, Kind};
-use super::ledger::{self, Ledger};
+use super::ledger::{self, Ledger, Way};
 use super::names::Wanted;
 use super::order::{self, Ask};
 use super::preflight::{Preflight, Sight};
 use super::renewal_info;
 use super::roots::Roots;
+use super::schedule::Cost;
 use super::stored::{self, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
@@ -76,10 +77,41 @@ pub(super) struct Failed {
     pub(super) failure: Failure,
 }
 
+impl Failed {
+    /// What all have to say, the last one first: nobody is to look for the others in a log. What
+    /// the dearest has cost is waited out.
+    fn of_all(mut failures: Vec<Self>) -> Self {
+        let Some(mut last) = failures.pop() else {
+            let failure = Failure::new(Kind::Refused, "there is no authority to ask");
+            return Self { directory: String::new(), failure };
+        };
+        if failures.is_empty() {
+            return last;
+        }
+        let dear = failures.iter().find(|failed| failed.failure.cost() == Cost::Attempt);
+        if let (Some(dear), Cost::Nothing) = (dear, last.failure.cost()) {
+            last.failure.kind = dear.failure.kind;
+        }
+        let mut ways = Vec::new();
+        for Self { directory, failure } in failures.iter().chain([&last]) {
+            let told = |way: &Way| {
+                let error = format!("{directory}: {}", way.error);
+                Way { challenge: way.challenge.clone(), error }
+            };
+            ways.extend(failure.ways.iter().map(told));
+        }
+        for Self { directory, failure } in &failures {
+            last.failure.words += &format!("; before that {directory}: {failure}");
+        }
+        last.failure.ways = ways;
+        last
+    }
+}
+
 impl Attempt<'_> {
     /// Asks one authority after the other.
     pub(super) async fn run(&mut self) -> Result<Issued, Failed> {
-        let mut last = None;
+        let mut failures = Vec::new();
         let acme = self.acme;
         for authority in &acme.authorities {
             let asked = match self.rehearse(authority).await {
@@ -92,14 +124,11 @@ impl Attempt<'_> {
                 Err(failed) => {
                     let (site, directory) = (&self.wanted.site, &failed.directory);
                     tracing::warn!("site {site}: {directory}: {}", failed.failure);
-                    last = Some(failed);
+                    failures.push(failed);
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Failed {
-            directory: String::new(),
-            failure: Failure::new(Kind::Refused, "there is no authority to ask"),
-        }))
+        Err(Failed::of_all(failures))
     }
 
     /// Tries a name that never succeeded at the staging directory first: what fails there costs
@@ -269,5 +298,37 @@ impl Attempt<'_> {
 
     fn drop_order(&self) -> Result<(), Failure> {
         Ok(self.vault.remove(&order::entry(&self.wanted.names), self.held)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first of two said what was wrong with the name, and only that the other was not reached
+    /// was told.
+    #[test]
+    fn every_authority_s_reason_is_told_and_the_dearest_waited_out() {
+        let failed = |directory: &str, kind, words: &str, ways: &[&str]| Failed {
+            directory: directory.to_owned(),
+            failure: Failure {
+                ways: ways
+                    .iter()
+                    .map(|way| Way { challenge: (*way).to_owned(), error: "no".to_owned() })
+                    .collect(),
+                ..Failure::new(kind, words)
+            },
+        };
+        let first = failed("https://a.test", Kind::Unproved, "nobody is there", &["http-01"]);
+        let second = failed("https://b.test", Kind::Unreachable, "no answer", &[]);
+        let all = Failed::of_all(vec![first, second]);
+        assert_eq!(all.directory, "https://b.test");
+        assert_eq!(all.failure.words, "no answer; before that https://a.test: nobody is there");
+        assert_eq!(all.failure.cost(), Cost::Attempt);
+        assert_eq!(all.failure.ways[0].error, "https://a.test: no");
+        let one = failed("https://b.test", Kind::Unreachable, "no answer", &["dns-01"]);
+        let one = Failed::of_all(vec![one]).failure;
+        assert_eq!((one.words.as_str(), one.ways[0].error.as_str()), ("no answer", "no"));
+        assert_eq!(one.cost(), Cost::Nothing);
     }
 }
