@@ -15,10 +15,11 @@ use crate::{exit, tls};
 #[must_use]
 pub fn run(file: &Path, json: bool) -> u8 {
     let mut loaded = config::load(file);
-    if let Ok(Loaded { config, warnings }) = &mut loaded
-        && let Some(told) = tls::local_authority(config, SystemTime::now())
-    {
-        warnings.warn(told);
+    if let Ok(Loaded { config, warnings }) = &mut loaded {
+        let local = tls::local_authority(config, SystemTime::now()).into_iter();
+        for told in local.chain(tls::overview::damaged(config)) {
+            warnings.warn(told);
+        }
     }
     let text = if json { as_json(&loaded).to_string() + "\n" } else { as_text(file, &loaded) };
     // Whoever closed the pipe has seen enough; the code is the answer.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::state::State;
 use super::{Plane, files};
 use crate::tls::CertificateError;
+use crate::tls::acme::damage::damage;
 use crate::tls::found::Found;
 use crate::tls::overview::{Overview, needs_a_person, standings_on_demand};
 use crate::tls::wanted::survey_on_demand;
@@ -40,7 +41,9 @@ impl Plane {
         let error = self.certificate_error.iter();
         let error = error.map(|error| format!("changed certificates are not served: {error}"));
         let lacking = self.state.certificates.lacking();
-        error.chain(lacking).chain(needs_a_person(served, standings, now)).collect()
+        let names = standings.iter().filter_map(|it| it.pointer("/names/0")?.as_str());
+        let damaged = damage(&self.state.config, names, true);
+        error.chain(lacking).chain(needs_a_person(served, standings, now)).chain(damaged).collect()
     }
 
     /// Answers what is known of certificates. Those on demand may be very many: they are looked at

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::acme::damage::damage;
 use super::acme::tries::Tries;
 use super::acme::vault::Files;
 use super::acme::{Standing, Wanted, demand, wanted};
@@ -31,11 +32,24 @@ impl Overview {
     #[must_use]
     pub fn stored(config: &Config, now: SystemTime) -> Self {
         let certificates = survey(config, now);
-        let mut standings = standings(config, &wanted(config), now);
-        let needs_a_person = needs_a_person(&certificates, &standings, now);
+        let wanted = wanted(config);
+        let mut standings = standings(config, &wanted, now);
+        let mut needs_a_person = needs_a_person(&certificates, &standings, now);
+        needs_a_person.extend(damage(config, wanted.iter().filter_map(first), false));
         standings.extend(standings_on_demand(config, now));
         Self { certificates, standings, needs_a_person }
     }
+}
+
+/// What is damaged in the storage of a configuration, a sentence each, for who checks its file: see
+/// [`damage`].
+#[must_use]
+pub fn damaged(config: &Config) -> Vec<String> {
+    damage(config, wanted(config).iter().filter_map(first), false)
+}
+
+fn first(wanted: &Wanted) -> Option<&str> {
+    wanted.names.first().map(String::as_str)
 }
 
 /// What of certificates needs a person, a sentence each: `standings` are those of certificates that

@@ -1,5 +1,6 @@
 //! The storage directory: who owns what in it, and writes that are whole or not there.
 
+mod condition;
 mod hand_over;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::audit::sockets::printable;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 
+pub(crate) use condition::refusal;
 pub use hand_over::hand_over;
 
 /// No certificate, chain or key that anybody uses is larger, in bytes.
@@ -296,6 +298,11 @@ impl StorageError {
     pub fn is_permission(&self) -> bool {
         use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         matches!(self.source.kind(), PermissionDenied | ReadOnlyFilesystem)
+    }
+
+    /// Whether something else is where a directory has to be.
+    pub(crate) fn is_no_directory(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotADirectory
     }
 }
 
