@@ -73,6 +73,9 @@ fn without_another_the_server_shows_what_a_start_would_until_somebody_asks() {
     let mut proxy = start();
     stands_in(&proxy);
     assert_eq!(pebble.issued(), issued, "nobody was asked");
+    let words = proxy.words();
+    let held = "the certificate for shop.test was revoked, and no other is asked for before";
+    assert!(words.contains(held) && !words.contains("for shop.test yet"), "{words}");
     assert!(told(&file(&proxy), &["revoke", NAME, "-y"], 1).contains("was revoked already, on "));
     assert!(told(&file(&proxy), &["renew", NAME], 0).contains("asking for a certificate"));
     expect_issued(&proxy, &pebble);
