@@ -93,21 +93,12 @@ impl<'a> Survey<'a> {
     }
 
     fn told(&self, entries: &[(String, FileType)]) -> Vec<String> {
-        let mut told: Vec<String> =
-            entries.iter().filter_map(|(name, kind)| self.out_of_place(name, *kind)).collect();
-        let regular = || entries.iter().filter(|(_, kind)| *kind == FileType::RegularFile);
-        let read = |name: &&str| self.certificate_of(name).is_some() || self.is_account(name);
-        let candidate = |name: &&str| {
-            let is_order = name.ends_with(".order.json");
-            !is_order && (name.ends_with(".json") || name.ends_with(".revoked"))
-        };
-        let names = || regular().map(|(name, _)| name.as_str()).filter(candidate);
-        let (wanted, others): (Vec<_>, Vec<_>) = names().partition(read);
-        let others = others.into_iter().filter(|name| self.may_be_on_demand(name));
-        told.extend(
-            wanted.into_iter().chain(others).take(MOST_READ).filter_map(|it| self.damaged(it)),
-        );
-        told.extend(regular().filter_map(|(name, _)| self.lost(name)));
+        let regular = entries.iter().filter(|(_, kind)| *kind == FileType::RegularFile);
+        let regular: Vec<&str> = regular.map(|(name, _)| name.as_str()).collect();
+        let misplaced = entries.iter().filter_map(|(name, kind)| self.misplaced(name, *kind));
+        let mut told: Vec<String> = misplaced.collect();
+        told.extend(self.to_be_read(&regular).filter_map(|name| self.damaged(name)));
+        told.extend(regular.iter().filter_map(|name| self.lost(name)));
         told.sort_unstable();
         let more = told.len().saturating_sub(MOST_TOLD);
         if more > 0 {
@@ -117,8 +108,24 @@ impl<'a> Survey<'a> {
         told
     }
 
+    /// Accounts, ledgers and marks of revocations: of names on demand, which may be very many, those
+    /// that are left to be read after the others.
+    fn to_be_read<'n>(&self, names: &[&'n str]) -> impl Iterator<Item = &'n str> {
+        let is_read = |name: &&str| {
+            let is_json = name.ends_with(".json") && !name.ends_with(".order.json");
+            is_json || name.ends_with(".revoked")
+        };
+        let is_wanted =
+            |name: &&str| self.accounts.contains_key(*name) || self.certificate_of(name).is_some();
+        let (mut read, others): (Vec<_>, Vec<_>) =
+            names.iter().copied().filter(is_read).partition(is_wanted);
+        let others = others.into_iter().filter(|name| self.may_be_on_demand(name));
+        read.extend(others.take(MOST_READ));
+        read.into_iter().take(MOST_READ)
+    }
+
     /// A directory or a link where a file has to be: neither is read, locked or replaced.
-    fn out_of_place(&self, name: &str, kind: FileType) -> Option<String> {
+    fn misplaced(&self, name: &str, kind: FileType) -> Option<String> {
         let is_replaced = name.ends_with(".new") || name.ends_with(".damaged");
         let what = match kind {
             FileType::RegularFile | FileType::Unknown => return None,
@@ -162,24 +169,40 @@ impl<'a> Survey<'a> {
             true => serde_json::from_slice::<Revoked>(&text).is_ok(),
             false => serde_json::from_slice::<Ledger>(&text).is_ok(),
         };
-        let of = match self.owner(name)? {
-            Owner::Certificate(of) if !is_whole => of,
-            _ => return None,
-        };
-        Some(if is_mark {
-            format!(
-                "{place} is damaged: should the ledger beside it be lost too, it is forgotten why \
-                 the certificate for {of} was revoked, and another is asked for whatever was \
-                 said; restore it from a copy, or `portcullis certs renew {of}` ends this with \
-                 another certificate"
-            )
-        } else {
-            format!(
+        match self.owner(name)? {
+            Owner::Certificate(_) if is_whole => None,
+            Owner::Certificate(of) if is_mark => Some(self.damaged_mark(&place, &of, name)),
+            Owner::Certificate(of) => Some(format!(
                 "{place} is damaged: the tries for {of}, when the next one is, and who has issued \
                  the certificate are forgotten, and limits of authorities may be exceeded; restore \
                  it from a copy, or the server sets it aside and begins anew"
-            )
-        })
+            )),
+            Owner::Account(_) => None,
+        }
+    }
+
+    /// What the mark of a revocation is there for, the ledger beside it may still know.
+    fn damaged_mark(&self, place: &str, of: &str, name: &str) -> String {
+        let ledger = name.strip_suffix(".revoked").map(|stem| format!("{stem}.json"));
+        let ledger = ledger.and_then(|ledger| self.vault.get(&ledger).ok().flatten());
+        let ledger = ledger.and_then(|text| serde_json::from_slice::<Ledger>(&text).ok());
+        match ledger.map(|ledger| ledger.revoked) {
+            Some(None) => format!(
+                "{place} is damaged, and of no use: the certificate for {of} is not revoked, and \
+                 would be taken for it should the ledger beside it be lost; rm {}",
+                quote_path(Path::new(place))
+            ),
+            Some(Some(_)) => format!(
+                "{place} is damaged: should the ledger beside it be lost too, another certificate \
+                 for {of} is asked for, even after `revoke --no-renew`; restore it from a copy, or \
+                 `portcullis certs renew {of}` ends this with another certificate"
+            ),
+            None => format!(
+                "{place} is damaged, and the ledger beside it is lost: why the certificate for \
+                 {of} was revoked is forgotten, and another is asked for, even after `revoke \
+                 --no-renew`; restore it from a copy"
+            ),
+        }
     }
 
     /// What was damaged and set aside, where it has cost something that is not got anew.
@@ -211,10 +234,6 @@ impl<'a> Survey<'a> {
         }
         let name = self.certificate_of(entry).map(str::to_owned);
         name.or_else(|| self.name_on_demand(entry)).map(Owner::Certificate)
-    }
-
-    fn is_account(&self, entry: &str) -> bool {
-        self.accounts.contains_key(entry)
     }
 
     fn certificate_of(&self, entry: &str) -> Option<&'a str> {
@@ -301,7 +320,7 @@ mod tests {
             ("a.test.json", Some("{\"names\": ["), "limits of authorities may be exceeded"),
             ("a.test.json", Some(""), "who has issued the certificate are forgotten"),
             ("a.test.json", None, "no certificate for a.test can be got"),
-            ("a.test.revoked", Some("junk"), "`portcullis certs renew a.test`"),
+            ("a.test.revoked", Some("junk"), "the certificate for a.test is not revoked"),
             ("a.test.revoked", None, "no certificate for a.test can be got"),
             ("a.test.lock", None, "is a directory, where a file has to be; mv "),
             (".a.test.pem.new", None, "is a directory, where a file has to be; mv "),
@@ -322,6 +341,22 @@ mod tests {
             assert!(all[0].contains(path.to_str().unwrap()), "{entry}: {}", all[0]);
             assert_eq!(told(&config, true), all, "the server tells the same");
         }
+    }
+
+    #[test]
+    fn a_damaged_mark_is_told_by_what_the_ledger_still_knows() {
+        let (storage, config) = storage(&["a.test"]);
+        let acme = storage.path().join("acme");
+        fs::write(acme.join("a.test.revoked"), "junk").unwrap();
+        let mut ledger = Ledger::default();
+        ledger.revoke(b"leaf", "superseded", false, std::time::SystemTime::now());
+        let text = serde_json::to_string(&ledger).unwrap();
+        fs::write(acme.join("a.test.json"), text).unwrap();
+        let all = told(&config, true);
+        assert!(all[0].contains("`portcullis certs renew a.test` ends this"), "{all:#?}");
+        fs::remove_file(acme.join("a.test.json")).unwrap();
+        let all = told(&config, true);
+        assert!(all[0].contains("the ledger beside it is lost"), "{all:#?}");
     }
 
     #[test]

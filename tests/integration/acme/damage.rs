@@ -76,7 +76,11 @@ fn damage_in_the_storage_is_told_by_every_verb_while_nothing_is_due() {
             (&account, Harm::Text("{}"), authority),
             ("shop.test.json", Harm::Text(""), "forgotten"),
             ("shop.test.json", Harm::Text("{\n  \"names\": ["), "forgotten"),
-            ("shop.test.revoked", Harm::Text("junk"), "certs renew shop.test"),
+            (
+                "shop.test.revoked",
+                Harm::Text("junk"),
+                "the certificate for shop.test is not revoked",
+            ),
             ("shop.test.revoked", Harm::Folder, "no certificate for shop.test can be got"),
             ("shop.test.lock", Harm::Folder, "no certificate for shop.test can be got"),
         ] {
