@@ -15,9 +15,11 @@ use crate::config::{Config, TlsSource};
 use crate::proxy::headers::host::{Host, HostPattern};
 use crate::shell::quote_path;
 
-/// So many files are read at each question. Of a server with more certificates the keepers read
-/// them, and set aside what is damaged: that is seen without reading.
+/// So many files are read at each question, by a server that has others to serve and by a verb
+/// that has not. Of a server with more certificates the keepers read them, and set aside what is
+/// damaged: that is seen without reading.
 const MOST_READ: usize = 1000;
+const MOST_READ_BY_A_VERB: usize = 20_000;
 
 /// More of a kind are not told one by one.
 const MOST_TOLD: usize = 20;
@@ -108,8 +110,8 @@ impl<'a> Survey<'a> {
         told
     }
 
-    /// Accounts, ledgers and marks of revocations: of names on demand, which may be very many, those
-    /// that are left to be read after the others.
+    /// Accounts, ledgers and marks of revocations: of names on demand, which may be very many,
+    /// those that are left to be read after the others.
     fn to_be_read<'n>(&self, names: &[&'n str]) -> impl Iterator<Item = &'n str> {
         let is_read = |name: &&str| {
             let is_json = name.ends_with(".json") && !name.ends_with(".order.json");
@@ -120,8 +122,9 @@ impl<'a> Survey<'a> {
         let (mut read, others): (Vec<_>, Vec<_>) =
             names.iter().copied().filter(is_read).partition(is_wanted);
         let others = others.into_iter().filter(|name| self.may_be_on_demand(name));
-        read.extend(others.take(MOST_READ));
-        read.into_iter().take(MOST_READ)
+        let most = if self.is_server { MOST_READ } else { MOST_READ_BY_A_VERB };
+        read.extend(others.take(most));
+        read.into_iter().take(most)
     }
 
     /// A directory or a link where a file has to be: neither is read, locked or replaced.
