@@ -16,7 +16,8 @@ use crate::{exit, tls};
 pub fn run(file: &Path, json: bool) -> u8 {
     let mut loaded = config::load(file);
     if let Ok(Loaded { config, warnings }) = &mut loaded {
-        for told in tls::local_authority(config, SystemTime::now()) {
+        let local = tls::local_authority(config, SystemTime::now()).into_iter();
+        for told in local.chain(tls::overview::damaged(config)) {
             warnings.warn(told);
         }
     }

@@ -27,7 +27,8 @@ pub fn run(args: &ReloadArgs) -> u8 {
         Ok(loaded) => loaded.config.admin.socket,
         Err(problems) => {
             eprint!("{problems}");
-            let text = "nothing was changed: the server goes on with what it has".to_owned();
+            let text =
+                "nothing was changed: a server that runs goes on with what it has".to_owned();
             return Stop { code: exit::CONFIG, text }.tell();
         }
     };

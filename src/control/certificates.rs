@@ -9,6 +9,9 @@ use tokio::sync::oneshot;
 use super::state::State;
 use super::{Plane, files};
 use crate::tls::CertificateError;
+use crate::tls::acme::damage::damage;
+use crate::tls::acme::ledger::Ledger;
+use crate::tls::acme::vault::Files;
 use crate::tls::found::Found;
 use crate::tls::overview::{Overview, needs_a_person, standings_on_demand};
 use crate::tls::wanted::survey_on_demand;
@@ -40,7 +43,9 @@ impl Plane {
         let error = self.certificate_error.iter();
         let error = error.map(|error| format!("changed certificates are not served: {error}"));
         let lacking = self.state.certificates.lacking();
-        error.chain(lacking).chain(needs_a_person(served, standings, now)).collect()
+        let names = standings.iter().filter_map(|it| it.pointer("/names/0")?.as_str());
+        let damaged = damage(&self.state.config, names, true);
+        error.chain(lacking).chain(needs_a_person(served, standings, now)).chain(damaged).collect()
     }
 
     /// Answers what is known of certificates. Those on demand may be very many: they are looked at
@@ -71,12 +76,20 @@ impl Plane {
     /// Has authorities asked for what the configuration in force wants.
     pub(super) fn keep_certificates(&mut self) {
         let state = Arc::clone(&self.state);
+        let vault = Files::at(&state.config.acme.storage);
         for waiting in state.certificates.waiting() {
+            let (site, names) = (&waiting.site, waiting.names.join(", "));
+            let is_held = Ledger::read(&vault, &waiting.names).is_ok_and(|it| it.is_held());
+            let why = match is_held {
+                false => format!("there is no certificate of an authority for {names} yet"),
+                true => format!(
+                    "the certificate for {names} was revoked, and no other is asked for before \
+                     `portcullis certs renew`"
+                ),
+            };
             tracing::warn!(
-                "site {}: there is no certificate of an authority for {} yet; until there is, one \
-                 of the local authority is shown, which browsers do not trust",
-                waiting.site,
-                waiting.names.join(", ")
+                "site {site}: {why}; until there is, one of the local authority is shown, which \
+                 browsers do not trust"
             );
         }
         let demand = state.certificates.demand();

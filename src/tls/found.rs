@@ -48,6 +48,17 @@ impl Found {
         }
     }
 
+    /// Which one it is among all, in words: its site, and its own first name where that is another.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        match self.hosts.first() {
+            Some(name) if !self.hosts.contains(&self.site) => {
+                format!("site {}, certificate for {name}", self.site)
+            }
+            _ => format!("site {}", self.site),
+        }
+    }
+
     /// What a person is to know of it at `now`, a sentence each. What strangers can make fail is
     /// theirs to mend who own the names: of certificates on demand there is none.
     #[must_use]
@@ -57,7 +68,7 @@ impl Found {
         }
         let site = &self.site;
         let mut calls: Vec<String> =
-            self.warnings.iter().map(|warning| format!("site {site}: {warning}")).collect();
+            self.warnings.iter().map(|warning| format!("{}: {warning}", self.whose())).collect();
         match &self.certificate {
             Err(error) => calls.push(error.to_string()),
             Ok(Some(info)) if info.not_after >= now && info.is_late(now) => {
@@ -144,6 +155,18 @@ mod tests {
         warned.warnings.push("the certificate expired".to_owned());
         assert_eq!(warned.calls(now()), ["site a.test: the certificate expired"]);
         assert!(Found { source: Source::OnDemand, ..warned }.calls(now()).is_empty());
+    }
+
+    /// Two names under one wildcard could not be told apart.
+    #[test]
+    fn a_certificate_under_another_site_s_name_is_named() {
+        let whose = |site: &str, hosts: &[&str]| {
+            let hosts = hosts.iter().map(ToString::to_string).collect();
+            Found { site: site.to_owned(), hosts, ..found(Source::OnDemand, now()) }.whose()
+        };
+        assert_eq!(whose("*.od.test", &["*.od.test"]), "site *.od.test");
+        assert_eq!(whose("a.test", &["b.test", "a.test"]), "site a.test");
+        assert_eq!(whose("*.od.test", &["b.od.test"]), "site *.od.test, certificate for b.od.test");
     }
 
     #[test]

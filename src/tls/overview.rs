@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::acme::damage::damage;
 use super::acme::tries::Tries;
 use super::acme::vault::Files;
 use super::acme::{Standing, Wanted, demand, wanted};
@@ -31,11 +32,24 @@ impl Overview {
     #[must_use]
     pub fn stored(config: &Config, now: SystemTime) -> Self {
         let certificates = survey(config, now);
-        let mut standings = standings(config, &wanted(config), now);
-        let needs_a_person = needs_a_person(&certificates, &standings, now);
+        let wanted = wanted(config);
+        let mut standings = standings(config, &wanted, now);
+        let mut needs_a_person = needs_a_person(&certificates, &standings, now);
+        needs_a_person.extend(damage(config, wanted.iter().filter_map(first), false));
         standings.extend(standings_on_demand(config, now));
         Self { certificates, standings, needs_a_person }
     }
+}
+
+/// What is damaged in the storage of a configuration, a sentence each, for who checks its file: see
+/// [`damage`].
+#[must_use]
+pub fn damaged(config: &Config) -> Vec<String> {
+    damage(config, wanted(config).iter().filter_map(first), false)
+}
+
+fn first(wanted: &Wanted) -> Option<&str> {
+    wanted.names.first().map(String::as_str)
 }
 
 /// What of certificates needs a person, a sentence each: `standings` are those of certificates that
@@ -47,10 +61,15 @@ pub fn needs_a_person(certificates: &[Found], standings: &[Value], now: SystemTi
     calls.chain(failed.map(str::to_owned)).collect()
 }
 
-/// How certificates on demand stand, as they are kept.
+/// How certificates on demand stand, as they are kept. None of them needs a person: what failed is
+/// tried again when clients come, see [`Found::calls`].
 #[must_use]
 pub fn standings_on_demand(config: &Config, now: SystemTime) -> Vec<Value> {
-    standings(config, &demand::kept(config), now)
+    let mut standings = standings(config, &demand::kept(config), now);
+    for need in standings.iter_mut().filter_map(|standing| standing.get_mut("needs_a_person")) {
+        *need = Value::Null;
+    }
+    standings
 }
 
 fn standings(config: &Config, wanted: &[Wanted], now: SystemTime) -> Vec<Value> {
@@ -61,4 +80,40 @@ fn standings(config: &Config, wanted: &[Wanted], now: SystemTime) -> Vec<Value> 
     let tries = Tries::of(&config.acme, &vault);
     let kept = wanted.iter().filter_map(|one| Standing::read(&vault, one).ok());
     kept.map(|standing| tries.tell(&standing, now)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Ask, TlsSource};
+    use crate::tls::acme::ledger::Ledger;
+    use crate::tls::acme::schedule::Cost;
+    use crate::tls::acme::vault::Vault as _;
+    use crate::tls::testing::{config, site};
+
+    /// `certs list --json` called a person in two rows, and nobody in all.
+    #[test]
+    fn a_failure_on_demand_calls_a_person_neither_in_its_row_nor_in_all() {
+        let storage = tempfile::tempdir().unwrap();
+        let on_demand = TlsSource::OnDemand(Ask::parse("http://127.0.0.1:1/").unwrap());
+        let sites = vec![site(&["*.b.test"], on_demand), site(&["c.test"], TlsSource::Auto)];
+        let mut config = config(storage.path(), sites);
+        config.acme.authorities[0].directory = "https://ca.test/dir".to_owned();
+        let (vault, now) = (Files::at(storage.path()), SystemTime::now());
+        let fail = |name: &str| {
+            let mut ledger = Ledger::default();
+            ledger.fail(("https://ca.test/dir", "no"), Cost::Attempt, None, None, now);
+            let held = vault.lock(name).unwrap().unwrap();
+            ledger.write(&vault, &[name.to_owned()], &held).unwrap();
+        };
+        fail("a.b.test");
+        let overview = Overview::stored(&config, now);
+        let row = &overview.standings[1];
+        assert_eq!((&row["names"][0], &row["failures"]), (&"a.b.test".into(), &1.into()), "{row}");
+        assert!(row["needs_a_person"].is_null() && row["last_failure"].is_object(), "{row}");
+        assert_eq!(overview.needs_a_person, [""; 0]);
+        fail("c.test");
+        let overview = Overview::stored(&config, now);
+        assert_eq!(overview.standings[0]["needs_a_person"], overview.needs_a_person[0]);
+    }
 }

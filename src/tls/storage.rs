@@ -1,5 +1,6 @@
 //! The storage directory: who owns what in it, and writes that are whole or not there.
 
+mod condition;
 mod hand_over;
 
 use std::ffi::OsString;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 use crate::audit::sockets::printable;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 
+pub(crate) use condition::refusal;
+use condition::remount;
 pub use hand_over::hand_over;
 
 /// No certificate, chain or key that anybody uses is larger, in bytes.
@@ -297,6 +300,11 @@ impl StorageError {
         use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         matches!(self.source.kind(), PermissionDenied | ReadOnlyFilesystem)
     }
+
+    /// Whether something else is where a directory has to be.
+    pub(crate) fn is_no_directory(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotADirectory
+    }
 }
 
 impl fmt::Display for StorageError {
@@ -305,6 +313,9 @@ impl fmt::Display for StorageError {
         write!(f, "cannot {doing} {}: {source}", printable(&path.to_string_lossy()))?;
         match *doing {
             _ if !self.is_permission() => Ok(()),
+            _ if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                write!(f, ": {}", remount(path))
+            }
             "open" | "read" => write!(f, " (running as uid {uid}); ask as root or as its owner"),
             _ => write!(
                 f,
@@ -357,6 +368,15 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("/var/lib/portcullis") && text.contains(&format!("uid {uid}")));
         assert!(text.contains("install -d -m 700"));
+    }
+
+    /// Nobody could make a directory there that would be of use.
+    #[test]
+    fn a_storage_that_is_mounted_read_only_takes_another_remedy() {
+        let fixed = io::ErrorKind::ReadOnlyFilesystem.into();
+        let text = StorageError::new(Path::new("/s/acme/a.lock"), "lock", fixed).to_string();
+        assert!(text.contains("findmnt -T /s/acme/a.lock") && text.contains("remount"), "{text}");
+        assert!(!text.contains("install -d"), "{text}");
     }
 
     #[test]

@@ -45,3 +45,21 @@ fn a_broken_file_does_not_hide_the_server() {
     }
     proxy.rewrite_raw(&good);
 }
+
+/// A server was said to answer, and then not to run.
+#[test]
+fn of_a_server_that_does_not_run_nothing_is_promised() {
+    let folder = crate::harness::proxy::folder();
+    let file = folder.path().join("portcullis.toml");
+    let socket = folder.path().join("control.sock");
+    let text = format!("[admin]\nsocket = '{}'\n[[site]]\n", socket.display());
+    std::fs::write(&file, text).unwrap();
+    for verb in ["status", "reload"] {
+        let output = portcullis(&[verb, "-c", file.to_str().unwrap()]);
+        let complaints = tools::stderr(&output);
+        assert!(!output.status.success(), "{verb}: {complaints}");
+        assert!(!complaints.contains("the server goes on"), "{verb}: {complaints}");
+        assert!(!complaints.contains("the server that runs"), "{verb}: {complaints}");
+        assert!(complaints.contains("portcullis.toml"), "{verb}: {complaints}");
+    }
+}

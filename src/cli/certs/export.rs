@@ -19,6 +19,7 @@ use super::show::named;
 use super::{Failure, say};
 use crate::cli::ConfigFile;
 use crate::exit;
+use crate::tls::files::pem_words;
 
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
@@ -93,7 +94,7 @@ fn may_be_written(path: &Path, force: bool) -> Result<(), String> {
 fn private_key(path: &Path, chain: &[CertificateDer<'static>]) -> Result<String, Failure> {
     let text = fs::read(path).map_err(|error| unusable("read", path, &error))?;
     let key = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|error| unusable("read", path, &io::Error::other(error.to_string())))?;
+        .map_err(|error| unusable("read", path, &io::Error::other(pem_words(&error))))?;
     let (chain, both) = (chain.to_vec(), key.clone_key());
     if CertifiedKey::from_der(chain, both, &aws_lc_rs::default_provider()).is_err() {
         let path = path.display();

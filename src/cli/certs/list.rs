@@ -80,10 +80,11 @@ fn as_text(found: &[Found], outlooks: &Outlooks, calls: &[String], now: SystemTi
         };
         rows.push([names, entry.site.clone(), issuer, key, until, from, next]);
         for warning in &entry.warnings {
-            notes += &format!("warning: site {}: {warning}\n", entry.site);
+            notes += &format!("warning: {}: {warning}\n", entry.whose());
         }
-        for note in outlook.iter().flat_map(|it| it.notes(now)) {
-            notes += &format!("acme: site {}: {note}\n", entry.site);
+        let is_on_demand = entry.source == Source::OnDemand;
+        for note in outlook.iter().flat_map(|it| it.notes(is_on_demand, now)) {
+            notes += &format!("acme: {}: {note}\n", entry.whose());
         }
     }
     // The rest is told above, beside its reasons.
@@ -102,7 +103,9 @@ fn is_by_acme(entry: &Found) -> bool {
 /// What there is instead of a certificate.
 fn awaited(entry: &Found, outlook: Option<&Outlook<'_>>) -> &'static str {
     match (&entry.source, outlook) {
-        (Source::Acme, Some(outlook)) if outlook.is_held() => "revoked, see below",
+        (Source::Acme | Source::OnDemand, Some(outlook)) if outlook.is_held() => {
+            "revoked, see below"
+        }
         (Source::Acme | Source::OnDemand, Some(outlook)) if outlook.failures() > 0 => {
             "not had yet, see below"
         }

@@ -21,6 +21,9 @@ pub(super) struct Outlook<'a> {
     is_live: bool,
 }
 
+/// When one is asked for that was revoked for good.
+const HELD: &str = "not before `certs renew`";
+
 impl Outlooks {
     /// Takes what the server tells, or the storage.
     pub(super) fn of(standings: Vec<Value>, is_live: bool) -> Self {
@@ -47,7 +50,7 @@ impl Outlook<'_> {
             return "asking now".to_owned();
         }
         if self.is_held() {
-            return "not before `certs renew`".to_owned();
+            return HELD.to_owned();
         }
         let Some(at) = moment(self.standing.get("next")) else { return "at once".to_owned() };
         let is_due = at <= now;
@@ -61,6 +64,9 @@ impl Outlook<'_> {
 
     /// The same for one that is got when clients ask for it, and renewed while they come.
     pub(super) fn next_on_demand(&self, now: SystemTime) -> String {
+        if self.is_held() {
+            return HELD.to_owned();
+        }
         let at = moment(self.standing.get("next")).filter(|at| *at > now);
         at.map_or_else(|| "when clients come".to_owned(), |at| instant(at, now))
     }
@@ -81,11 +87,12 @@ impl Outlook<'_> {
     }
 
     /// A revocation, in a sentence.
-    fn revocation(&self, now: SystemTime) -> Option<String> {
+    fn revocation(&self, is_on_demand: bool, now: SystemTime) -> Option<String> {
         let revoked = self.standing.get("revoked").filter(|it| it.is_object())?;
         let at = moment(revoked.get("at")).map_or_else(String::new, |at| instant(at, now));
         let reason = revoked.get("reason").and_then(Value::as_str).unwrap_or_default();
         let next = match (self.is_held(), self.is_live) {
+            (false, _) if is_on_demand => "another is got when clients come",
             (true, _) => "no other is asked for before `portcullis certs renew`",
             (false, true) => "another is being asked for",
             (false, false) => "the next start asks for another",
@@ -94,8 +101,8 @@ impl Outlook<'_> {
     }
 
     /// A revocation, the last failure and the tries that are left, a sentence each.
-    pub(super) fn notes(&self, now: SystemTime) -> Vec<String> {
-        let mut notes: Vec<String> = self.revocation(now).into_iter().collect();
+    pub(super) fn notes(&self, is_on_demand: bool, now: SystemTime) -> Vec<String> {
+        let mut notes: Vec<String> = self.revocation(is_on_demand, now).into_iter().collect();
         if let Some(trouble) = self.standing.get("last_failure").filter(|it| it.is_object()) {
             let word = |key| trouble.get(key).and_then(Value::as_str).unwrap_or_default();
             let at = moment(trouble.get("at")).map_or_else(String::new, |at| instant(at, now));
@@ -203,7 +210,7 @@ mod tests {
         let one = all.find(&names).unwrap();
         assert_eq!(one.next(false, now()), "next try 2027-01-15 08:10:00 UTC");
         assert_eq!(
-            one.notes(now()),
+            one.notes(false, now()),
             [
                 format!("failed 2 times, last on 2027-01-15 08:00:00 UTC: {CA}: no"),
                 "tries left at acme-v02.api.letsencrypt.org: 5 of 5 for these names and 50 of 50 \
@@ -214,6 +221,24 @@ mod tests {
         assert_eq!(one.as_json()["tries_left"][0]["failed_proofs_this_hour"], 4);
     }
 
+    /// A name under a site on demand that was revoked for good was promised to who comes.
+    #[test]
+    fn what_was_revoked_on_demand_promises_only_what_comes() {
+        let names = vec!["a.od.de".to_owned()];
+        for (renews, next, words) in [
+            (false, HELD, "no other is asked for before `portcullis certs renew`"),
+            (true, "when clients come", "another is got when clients come"),
+        ] {
+            let revoked =
+                json!({ "at": "2027-01-15T08:00:00Z", "reason": "superseded", "renews": renews });
+            let all = outlooks(json!({ "names": names, "revoked": revoked }), true);
+            let one = all.find(&names).unwrap();
+            assert_eq!((one.next_on_demand(now()).as_str(), one.is_held()), (next, !renews));
+            let notes = one.notes(true, now());
+            assert!(notes[0].contains(words), "{notes:?}");
+        }
+    }
+
     #[test]
     fn what_is_due_is_done_at_once_or_by_the_next_start() {
         let names = vec!["a.de".to_owned()];
@@ -222,7 +247,7 @@ mod tests {
             let all = outlooks(due.clone(), is_live);
             let one = all.find(&names).unwrap();
             assert_eq!(one.next(true, now()), words);
-            assert!(one.notes(now()).is_empty(), "nothing was used up");
+            assert!(one.notes(false, now()).is_empty(), "nothing was used up");
         }
         let asking = json!({ "names": names, "asking": true });
         let all = outlooks(asking, true);

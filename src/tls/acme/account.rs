@@ -103,6 +103,14 @@ pub fn entry(directory: &str) -> String {
     format!("account@{}.json", directory_stem(directory))
 }
 
+/// Whether the text of an entry has an account in it.
+#[must_use]
+pub fn is_whole(text: &[u8]) -> bool {
+    let kept = serde_json::from_slice::<Entry>(text).ok();
+    let key = kept.and_then(|kept| URL_SAFE_NO_PAD.decode(&kept.key).ok());
+    key.is_some_and(|key| AccountKey::parse(&key).is_some())
+}
+
 async fn lock(vault: &dyn Vault, name: &str) -> Result<Held, Failure> {
     for _ in 0..WAITS {
         if let Some(held) = vault.lock(name)? {

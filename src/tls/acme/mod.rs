@@ -29,6 +29,7 @@ mod by_key;
 pub mod revoke;
 pub mod standing;
 pub mod tries;
+pub mod damage;
 mod bell;
 mod keeper;
 pub mod demand;

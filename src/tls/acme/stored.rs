@@ -16,6 +16,7 @@ use super::vault::Vault;
 use crate::config::KeyType;
 use crate::proxy::headers::host::HostPattern;
 use crate::tls::facts::Facts;
+use crate::tls::files::pem_words;
 
 /// A certificate that can be served.
 #[derive(Clone, Debug)]
@@ -74,10 +75,10 @@ impl Stored {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
-        let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| error.to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| pem_words(&error))?;
         let chain = CertificateDer::pem_slice_iter(text)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| pem_words(&error))?;
         let leaf = chain.first().ok_or("it has no certificate")?;
         let facts = Facts::of(leaf).map_err(|error| error.to_string())?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
@@ -161,6 +162,20 @@ mod tests {
         assert!(!stored.is_of(KeyType::Rsa2048) && !stored.is_of(KeyType::P384));
         assert!(stored.is_valid(SystemTime::now()));
         assert!(!stored.is_valid(stored.facts.not_after));
+    }
+
+    /// The marker that was missing was told as a list of numbers.
+    #[test]
+    fn what_is_cut_is_told_in_words() {
+        let pair = Pki::new().pair(&["a.test"]);
+        let text = format!("{}{}", pair.key, pair.cert);
+        for (kept, what) in [(100, "PRIVATE KEY"), (text.len() - 40, "CERTIFICATE")] {
+            let told = Stored::parse(&text.as_bytes()[..kept]).unwrap_err();
+            assert_eq!(
+                told,
+                format!("it is cut: there is no -----END {what}----- line after the last BEGIN")
+            );
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 
 use crate::tls::files::Look;
-use crate::tls::storage::{Folder, Lock, StorageError};
+use crate::tls::storage::{self, Folder, Lock, StorageError};
 
 /// A place for small secrets that several processes share. A write is whole or did not happen.
 pub trait Vault: fmt::Debug + Send + Sync {
@@ -73,6 +73,19 @@ impl Files {
     #[must_use]
     pub fn at(storage: &Path) -> Self {
         Self { storage: storage.to_owned() }
+    }
+
+    /// Why nothing can be kept, and what helps; see [`storage::refusal`].
+    pub(super) fn refusal(&self, is_server: bool) -> Option<String> {
+        storage::refusal(&self.storage, FOLDER, is_server)
+    }
+
+    /// Everything in the folder with what kind of file it is, in no order.
+    pub(super) fn entries(&self) -> Result<Vec<(String, FileType)>, StorageError> {
+        match Folder::open(&self.storage, FOLDER)? {
+            Some(folder) => folder.entries(),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Opened anew each time, so that a folder that was replaced is no riddle.

@@ -286,7 +286,7 @@ fn open_with(
 }
 
 /// What is wrong with PEM, for people: the library shows lines as lists of numbers.
-pub(in crate::tls) fn pem_words(error: &pem::Error) -> String {
+pub(crate) fn pem_words(error: &pem::Error) -> String {
     let text = |line: &[u8]| String::from_utf8_lossy(line).trim().to_owned();
     match error {
         pem::Error::MissingSectionEnd { end_marker } => {

@@ -12,6 +12,7 @@ mod between;
 mod verbs;
 mod on_demand;
 mod revoke;
+mod damage;
 mod preflight;
 mod renewal_info;
 

@@ -463,6 +463,14 @@ fn what_was_got_on_demand_is_revoked_and_asked_for_anew() {
     let asked = decider.asked();
     expect_alert(&proxy, "a.shop.test");
     assert_eq!(decider.asked(), asked, "there is nothing to ask");
+    let text = told(&file, &["list"], 0);
+    let row = text.lines().find(|line| line.starts_with("a.shop.test ")).unwrap();
+    assert!(
+        row.contains("revoked, see below") && row.contains("not before `certs renew`"),
+        "{row}"
+    );
+    let note = "acme: site *.shop.test, certificate for a.shop.test: revoked on ";
+    assert!(text.contains(note), "{text}");
     let text = told(&file, &["renew", "a.shop.test"], 0);
     assert!(text.contains("if `ask` of its site still allows it"), "{text}");
     eventually_within(LONG_PATIENCE, "another", || client.try_connect().is_ok());

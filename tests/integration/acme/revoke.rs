@@ -74,6 +74,9 @@ fn without_another_the_server_shows_what_a_start_would_until_somebody_asks() {
     let mut proxy = start();
     stands_in(&proxy);
     assert_eq!(pebble.issued(), issued, "nobody was asked");
+    let words = proxy.words();
+    let held = "the certificate for shop.test was revoked, and no other is asked for before";
+    assert!(words.contains(held) && !words.contains("for shop.test yet"), "{words}");
     assert!(told(&file(&proxy), &["revoke", NAME, "-y"], 1).contains("was revoked already, on "));
     assert!(told(&file(&proxy), &["renew", NAME], 0).contains("asking for a certificate"));
     expect_issued(&proxy, &pebble);
@@ -233,7 +236,8 @@ fn a_damaged_ledger_does_not_bring_back_what_was_revoked() {
     let (_, old) = kept(&file);
     told(&file, &["revoke", NAME, "-y"], 0);
     std::fs::write(&ledger, "").unwrap();
-    assert!(told(&file, &["list"], 0).contains("revoked on "));
+    let text = told(&file, &["list"], 1);
+    assert!(text.contains("revoked on ") && text.contains("shop.test.json is damaged"), "{text}");
     let mut proxy = start();
     eventually_within(LONG_PATIENCE, "another certificate", || kept(&self::file(&proxy)).1 != old);
     expect_issued(&proxy, &pebble);
@@ -243,8 +247,9 @@ fn a_damaged_ledger_does_not_bring_back_what_was_revoked() {
     proxy.stop();
     let proxy = start();
     proxy.expect_words("shop.test.json is damaged");
-    let text = told(&self::file(&proxy), &["list"], 0);
+    let text = told(&self::file(&proxy), &["list"], 1);
     assert!(text.contains("not before `certs renew`"), "{text}");
+    assert!(text.contains("shop.test.json.damaged"), "it is told until it is removed: {text}");
     eventually("the ledger to be mended", || std::fs::read(&ledger).unwrap().len() > 1);
     assert_eq!(pebble.issued(), issued);
 }
