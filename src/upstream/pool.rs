@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 use super::h1;
 use super::h2c::links::Links;
 use crate::config::Target;
-use crate::config::target::Address;
+use crate::config::target::{Address, Protocol};
 use crate::helper::client::Line;
 
 /// Idle connections that a worker keeps to one application.
@@ -115,7 +115,9 @@ impl Backends {
 }
 
 impl Backend {
+    /// `tls` is for all applications that speak it, and for no other.
     fn new(target: Target, tls: Option<Arc<ClientConfig>>, helper: Option<Line>) -> Self {
+        let tls = tls.filter(|_| target.protocol == Protocol::Https);
         let address = match &target.address {
             Address::Tcp(host, port) => host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
             Address::Unix(_) => None,

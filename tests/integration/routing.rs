@@ -199,3 +199,44 @@ fn an_app_over_tls_is_reached_and_its_certificate_verified() {
     let request = Request::get("/").body(()).unwrap();
     assert_eq!(proxy.client_for("right.test").send(request).text(), "sealed");
 }
+
+/// One application over TLS had every other one spoken to in TLS, too: their sites answered 502.
+#[test]
+fn an_app_over_tls_changes_nothing_for_those_beside_it() {
+    let folder = crate::harness::proxy::folder();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, crate::harness::pki::root_pem()).unwrap();
+    let (sealed, clear) = (Origin::start_tls(&["localhost"]), Origin::start());
+    let (h2c, unix) = (Origin::start_h2c(), Origin::start_on_unix(folder.path()));
+    let apps = [("sealed.test", &sealed), ("clear.test", &clear), ("h2c.test", &h2c)];
+    let apps = || apps.into_iter().chain([("unix.test", &unix)]);
+    for in_file in [apps().collect::<Vec<_>>(), apps().rev().collect()] {
+        let setup = Setup::new().environment("SSL_CERT_FILE", roots.to_str().unwrap());
+        let setup = in_file.iter().fold(setup, |setup, (name, app)| {
+            app.route("/", *name);
+            setup.site(Site::named(name).to(*app).on_plain_http())
+        });
+        let proxy = setup.start();
+        for (name, _) in &in_file {
+            assert_eq!(plain_get(&proxy, name, "/").text(), *name);
+            let request = Request::get("/").body(()).unwrap();
+            assert_eq!(proxy.client_for(name).send(request).text(), *name);
+        }
+    }
+}
+
+/// The same on the routes of one site.
+#[test]
+fn a_route_over_tls_changes_nothing_for_those_beside_it() {
+    let folder = crate::harness::proxy::folder();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, crate::harness::pki::root_pem()).unwrap();
+    let (sealed, clear) = (Origin::start_tls(&["localhost"]), Origin::start());
+    sealed.route("/sealed", "sealed");
+    clear.route("/", "clear");
+    let site = Site::named("app.test").to(&clear).on_plain_http().route("/sealed", &sealed);
+    let setup = Setup::new().environment("SSL_CERT_FILE", roots.to_str().unwrap());
+    let proxy = setup.site(site).start();
+    assert_eq!(plain_get(&proxy, "app.test", "/").text(), "clear");
+    assert_eq!(plain_get(&proxy, "app.test", "/sealed").text(), "sealed");
+}
