@@ -205,8 +205,9 @@ impl Plane {
     }
 }
 
-/// Where a certificate comes from, of a site whose certificates by ACME stand so. What stands in for
-/// one that was revoked, and that nobody is asked for anew, is no promise that there will be one.
+/// Where a certificate comes from, of a site whose certificates by ACME stand so. What stands in
+/// for one that was revoked, and that nobody is asked for anew, is no promise that there will be
+/// one.
 fn source_of(certificate: &CertificateInfo, standings: &[&acme::Standing]) -> String {
     let is_held = |standing: &&acme::Standing| {
         standing.revoked.as_ref().is_some_and(|revoked| !revoked.renews)

@@ -268,8 +268,8 @@ impl Ledger {
         self.revoked.as_ref().is_some_and(|revoked| !revoked.renews)
     }
 
-    /// A person wants another, due or not: one attempt is made, whatever ends the process meanwhile.
-    /// Where it was revoked it is asked for until it is there.
+    /// A person wants another, due or not: one attempt is made, whatever ends the process
+    /// meanwhile. Where it was revoked it is asked for until it is there.
     pub fn request(&mut self) {
         self.requested = true;
         if let Some(revoked) = &mut self.revoked {
