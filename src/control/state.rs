@@ -12,6 +12,7 @@ use crate::config::{Config, Hsts, Redirect, Site, TlsSource};
 use crate::downstream::redirect::LoopGuard;
 use crate::observe::registry::{Registry, RouteSeries};
 use crate::proxy::route::{RouteTable, SiteTable};
+use crate::tls::acme::names::is_proved_here;
 use crate::tls::acme::{Pending, Roots};
 use crate::tls::files::{Handed, Kept};
 use crate::tls::hsts::{self, book::Book};
@@ -62,6 +63,8 @@ pub struct Service {
     pub redirect: Redirect,
     /// What a client has to have asked for in its handshake to be served here.
     pub tls: TlsSource,
+    /// Whether names of it are proved to authorities by this program, and by nobody else.
+    pub is_proved_here: bool,
     /// Under which rules; `None` where TLS is not spoken.
     pub policy: Option<Arc<Policy>>,
 }
@@ -185,7 +188,8 @@ impl State {
         let book = Book::of(&config.acme.storage);
         let service = |(index, site): (usize, &Site)| {
             let policy = certificates.policy_of(index).cloned();
-            Service::new(site, policy, &book, registry)
+            let is_proved_here = is_proved_here(site, &config);
+            Service { is_proved_here, ..Service::new(site, policy, &book, registry) }
         };
         let services = config.sites.iter().enumerate().map(service).collect();
         let unmatched = registry.unmatched();
@@ -223,6 +227,7 @@ impl Service {
             hsts: hsts::header(site.hsts, progress.as_ref()),
             redirect: site.redirect.clone(),
             tls: site.tls.clone(),
+            is_proved_here: false,
             policy,
             name,
         }

@@ -25,6 +25,8 @@ pub enum Failure {
     Misdirected,
     /// No route of the site has its path.
     NoRoute,
+    /// An authority's challenge that is not pending, of a name whose certificates are got here.
+    NoChallenge,
     /// Its path is not one, or means different things to different readers.
     Path(PathError),
     /// The target cannot stand in a redirect.
@@ -61,7 +63,7 @@ impl Failure {
             | Failure::Path(_)
             | Failure::Target(_)
             | Failure::Lengths => StatusCode::BAD_REQUEST,
-            Failure::NoSite | Failure::NoRoute => StatusCode::NOT_FOUND,
+            Failure::NoSite | Failure::NoRoute | Failure::NoChallenge => StatusCode::NOT_FOUND,
             Failure::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Failure::Limit(_, status) => *status,
             Failure::Crowded => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -112,6 +114,7 @@ impl Failure {
             Failure::NoSite => "no site has this host".into(),
             Failure::Misdirected => "the TLS handshake asked for another site's name".into(),
             Failure::NoRoute => "no route of the site has this path".into(),
+            Failure::NoChallenge => "no such challenge of an authority is pending".into(),
             Failure::Path(error) => error.to_string().into(),
             Failure::Target(error) => error.to_string().into(),
             Failure::Limit(limit, _) => {

@@ -153,10 +153,13 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
     let (index, service) = view.service(&authority.host).ok_or(Failure::NoSite)?;
     agrees_with_handshake(&connection, &view, &authority.host, index, service)?;
 
-    if connection.kind() == ListenerKind::Http
-        && let Some(text) = challenge(record, &view)
-    {
-        return Ok(Answer::Challenge(text));
+    if connection.kind() == ListenerKind::Http && record.parts.uri.path().starts_with(PREFIX) {
+        match challenge(record, &view) {
+            Some(text) => return Ok(Answer::Challenge(text)),
+            // Who could answer here, or after a redirect, could get a certificate for this name.
+            None if service.is_proved_here => return Err(Failure::NoChallenge),
+            None => {}
+        }
     }
     match &service.redirect {
         Redirect::To(url) => {
@@ -289,15 +292,12 @@ fn within_body_limit(limits: &Limits, record: &Record) -> Result<(), Failure> {
     }
 }
 
-/// RFC 8555 §8.3: what is pending for exactly this host and token. Whatever else stands there is
-/// for whoever answers everything else.
+/// RFC 8555 §8.3: what is pending for exactly this host and token.
 fn challenge(record: &Record, view: &View) -> Option<Arc<str>> {
     let parts = &record.parts;
-    let path = parts.uri.path();
-    if !path.starts_with(PREFIX) || !matches!(parts.method, Method::GET | Method::HEAD) {
-        return None;
-    }
-    view.state.pending.answer(&record.host, path).filter(|_| parts.uri.query().is_none())
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD) && parts.uri.query().is_none();
+    let pending = || view.state.pending.answer(&record.host, parts.uri.path());
+    is_read.then(pending)?
 }
 
 /// Plain HTTP: to the same place on HTTPS, unless the client has just been there.

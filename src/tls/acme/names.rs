@@ -3,7 +3,6 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::challenge::choose::{self, Solver};
-use super::demand;
 use crate::config::{Config, KeyType, Site, TlsSource};
 use crate::proxy::headers::host::HostPattern;
 use crate::tls::wanted::is_public;
@@ -55,8 +54,14 @@ fn provable_together(names: Vec<String>, config: &Config) -> Vec<Vec<String>> {
 /// Whether `config` wants any.
 #[must_use]
 pub fn wants_any(config: &Config) -> bool {
-    let is_asked = |site: &Site| !asked_for(site, config).is_empty();
-    !config.server.https.is_empty() && (demand::wants(config) || config.sites.iter().any(is_asked))
+    let is_proved_here = |site: &Site| is_proved_here(site, config);
+    !config.server.https.is_empty() && config.sites.iter().any(is_proved_here)
+}
+
+/// Whether authorities are asked for any host of `site`, now or when clients come.
+#[must_use]
+pub fn is_proved_here(site: &Site, config: &Config) -> bool {
+    matches!(site.tls, TlsSource::OnDemand(_)) || !asked_for(site, config).is_empty()
 }
 
 /// The hosts of `site` for which authorities are asked.

@@ -67,21 +67,21 @@ fn a_pending_token_is_shown_to_who_asks_for_exactly_it() {
     let head = ask("HEAD", NAME, &path);
     assert_eq!((head.status, head.text().as_str()), (200, ""));
     assert_eq!(head.header("content-length"), answer.header("content-length"));
-    for (method, host, path) in [
-        ("POST", NAME, path.as_str()),
-        ("GET", "other.test", &path),
-        ("GET", NAME, &format!("{path}/")),
-        ("GET", NAME, &format!("{path}?x")),
-        ("GET", NAME, &format!("/x/..{path}")),
-        ("GET", NAME, &path.replace("acme-", "acme%2d")),
+    for (method, host, path, status) in [
+        ("POST", NAME, path.as_str(), 404),
+        ("GET", "other.test", &path, 308),
+        ("GET", NAME, &format!("{path}/"), 404),
+        ("GET", NAME, &format!("{path}?x"), 404),
+        ("GET", NAME, &format!("/x/..{path}"), 308),
+        ("GET", NAME, &path.replace("acme-", "acme%2d"), 308),
     ] {
         let answer = ask(method, host, path);
-        assert_eq!(answer.status, 308, "{method} {host} {path}: {}", answer.text());
+        assert_eq!(answer.status, status, "{method} {host} {path}: {}", answer.text());
     }
     assert_eq!(ask("GET", "stranger.test", &path).status, 404);
     assert_eq!(origin.requests().len(), 0, "no application is asked");
     expect_issued(&proxy, &pebble);
-    assert_eq!(ask("GET", NAME, &path).status, 308, "it is pending no more");
+    assert_eq!(ask("GET", NAME, &path).status, 404, "it is pending no more");
 }
 
 /// RFC 8737 §3: this protocol, and no other beside it.
@@ -110,16 +110,38 @@ fn a_proof_is_shown_to_who_offers_its_protocol_alone() {
 
 /// No stranger learns anything, and nobody is asked in his place.
 #[test]
-fn who_asks_without_a_pending_challenge_is_answered_as_ever() {
+fn who_asks_without_a_pending_challenge_is_told_of_none() {
     let Some(pebble) = Pebbles::new().start() else { return };
     let origin = app();
     let proxy = pebble.setup(site(&origin)).start();
     expect_issued(&proxy, &pebble);
-    let client = Client::plain(proxy.http(), NAME);
-    let answer =
-        client.get("/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0");
-    assert_eq!(answer.status, 308);
+    let token = "/.well-known/acme-challenge/LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0";
+    assert_eq!(Client::plain(proxy.http(), NAME).get(token).status, 404);
     let settings = pki::trusting_pem(&pebble.issuer(), &["acme-tls/1"], rustls::ALL_VERSIONS);
     let error = Wire::try_tls(proxy.https(), settings, NAME).map(drop).unwrap_err();
     assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+}
+
+/// An application that is not to be trusted could have got a certificate for the name, by an
+/// answer of its own or behind the redirect. Whoever brings a certificate proves his name himself.
+#[test]
+fn no_application_answers_for_a_name_that_is_proved_here() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let origin = app();
+    origin.route("*", "the application's own");
+    let own = Site::named("own.test").to(&origin).on_plain_http();
+    let proxy = pebble.setup(site(&origin).on_plain_http()).site(own).start();
+    let ask = |host: &str, method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        Client::plain(proxy.http(), host).send(request).status
+    };
+    for method in ["GET", "HEAD", "POST"] {
+        for path in ["abcDEF_-123", "", "/a", "a/b", "../x", "a%2fb"] {
+            let path = format!("/.well-known/acme-challenge/{path}");
+            assert_eq!(ask(NAME, method, &path), 404, "{method} {path}");
+        }
+    }
+    assert_eq!(origin.requests().len(), 0);
+    assert_eq!(ask(NAME, "GET", "/.well-known/other"), 200);
+    assert_eq!(ask("own.test", "GET", "/.well-known/acme-challenge/abc"), 200);
 }

@@ -11,7 +11,7 @@ use crate::tls::acme::vault::{Files, Vault as _};
 /// was asked for. A storage that cannot be listed has none.
 #[must_use]
 pub fn kept(config: &Config) -> Vec<Wanted> {
-    if !super::wants(config) {
+    if !super::terms::wants(config) {
         return Vec::new();
     }
     let entries = Files::at(&config.acme.storage).list().unwrap_or_default();

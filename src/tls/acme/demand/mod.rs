@@ -19,4 +19,3 @@ pub(super) mod clerk;
 
 pub use kept::{is_one, kept};
 pub use shelf::Demand;
-pub(super) use terms::wants;

@@ -94,8 +94,7 @@ impl Terms {
 }
 
 /// Whether `config` has a site whose certificates are got on demand.
-#[must_use]
-pub(in crate::tls) fn wants(config: &Config) -> bool {
+pub(super) fn wants(config: &Config) -> bool {
     let is_so = |tls: &TlsSource| matches!(tls, TlsSource::OnDemand(_));
     !config.server.https.is_empty() && config.sites.iter().any(|site| is_so(&site.tls))
 }
