@@ -217,7 +217,7 @@ impl RequestBody {
                     if is_http2 && let Err(malformed) = over_http2::well_formed_fields(&trailers) {
                         return self.give_up(RequestBodyError::Malformed(malformed));
                     }
-                    self.behind = Some(hop::kept_trailers(trailers));
+                    self.behind = Some(hop::kept_request_trailers(trailers));
                     match self.held.take() {
                         Some(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                         None => continue,

@@ -94,13 +94,23 @@ pub fn strip_response(headers: &mut HeaderMap) {
     }
 }
 
-/// The trailer fields that may be forwarded.
+/// The trailer fields of an answer that may be forwarded.
 #[must_use]
 pub fn kept_trailers(trailers: HeaderMap) -> HeaderMap {
-    if trailers.keys().all(trailer_field) {
+    kept(trailers, trailer_field)
+}
+
+/// The trailer fields of a request that may be forwarded: no aliases, as in its head.
+#[must_use]
+pub fn kept_request_trailers(trailers: HeaderMap) -> HeaderMap {
+    kept(trailers, |name| trailer_field(name) && name.as_str().bytes().all(is_plain))
+}
+
+fn kept(trailers: HeaderMap, is_kept: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    if trailers.keys().all(&is_kept) {
         return trailers;
     }
-    let names = trailers.keys().filter(|name| trailer_field(name));
+    let names = trailers.keys().filter(|name| is_kept(name));
     let fields = names.flat_map(|name| trailers.get_all(name).iter().map(move |v| (name, v)));
     fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -570,6 +580,11 @@ mod tests {
             prop_assert!(trailers.keys().all(trailer_field));
             prop_assert!(before.keys().all(|n| !trailer_field(n) || trailers.get_all(n) == before.get_all(n)));
             prop_assert_eq!(kept_trailers(trailers.clone()), trailers);
+            // `x_custom` passed in a trailer of a request, and nowhere else.
+            let none = Listed::default();
+            let passed = kept_request_trailers(before.clone());
+            prop_assert!(passed.keys().all(|n| trailer_field(n)));
+            prop_assert!(passed.keys().all(|n| request_field(n, &none) == Fate::Forward));
         }
 
         /// What a trailer may bring, no CGI-like reader takes for a field that we vouch for.
