@@ -206,6 +206,8 @@ impl Head {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
                 self.length = str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                // Negative, or cut, to many an application.
+                self.length = self.length.filter(|length| i64::try_from(*length).is_ok());
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.codings += 1;
@@ -317,6 +319,7 @@ mod tests {
             ("\r\n\r\n\r\nGET / HTTP/1.1\r\n", "empty"),
             ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "Content-Length"),
             ("POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", "Content-Length"),
+            ("POST / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n\r\n", "Content-Length"),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "fragment"),
             ("GET p HTTP/1.1\r\nHost: a\r\n\r\n", "neither"),
         ] {

@@ -226,15 +226,15 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
         }
         _ => {}
     }
-    // The library would make a path of `?a`; in a URL of HTTP/1.1 that is right (RFC 9113 §8.3.1).
-    if parts.version == Version::HTTP_2 && !target_of(parts).starts_with(['/', '*']) {
+    // The library would make a path of `?a`, and of `http://a.test?a`, which nobody reads alike.
+    if !target_of(parts).starts_with(['/', '*']) {
         return Err(Failure::Path(PathError::NotAbsolute));
     }
     let mut lengths =
         parts.headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     match (lengths.next(), lengths.next()) {
         (None, _) => {}
-        (Some(only @ [_, ..]), None) if only.iter().all(u8::is_ascii_digit) => {}
+        (Some(only), None) if is_length(only) => {}
         _ => return Err(Failure::Lengths),
     }
     let mut expectations = parts.headers.get_all(header::EXPECT).iter();
@@ -247,6 +247,12 @@ fn acceptable(parts: &Parts) -> Result<(), Failure> {
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Failure::Coding),
     }
+}
+
+/// RFC 9110 §8.6. What is beyond 2^63-1 is negative, or cut, to many an application.
+fn is_length(value: &[u8]) -> bool {
+    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
+    value.iter().all(u8::is_ascii_digit) && number.is_some()
 }
 
 /// RFC 9110 §7.4, §15.5.20: a connection is good for the name that its handshake asked for, and

@@ -44,9 +44,7 @@ impl Head<'_> {
         let mut out = Vec::with_capacity(512);
         let method = if self.upgrade.is_some() { &Method::GET } else { &self.parts.method };
         let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        // `http://a.test?x` has an empty path, which is `/` here (RFC 9112 §3.2.1).
-        let slash = if target.starts_with(['/', '*']) { "" } else { "/" };
-        for part in [method.as_str(), " ", slash, target, " HTTP/1.1\r\nhost: "] {
+        for part in [method.as_str(), " ", target, " HTTP/1.1\r\nhost: "] {
             out.extend_from_slice(part.as_bytes());
         }
         self.authority.write(&mut out);

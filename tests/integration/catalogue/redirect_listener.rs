@@ -201,6 +201,10 @@ fn bodies(stage: &Stage) {
     });
     let both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     refuses(stage, format!("POST /x HTTP/1.1\r\nHost: app.test\r\n{both}"), &[400]);
+    for length in ["9223372036854775808", "18446744073709551615", "+4", "4, 4"] {
+        let field = format!("Content-Length: {length}\r\n\r\nbody");
+        refuses(stage, format!("POST /x HTTP/1.1\r\nHost: app.test\r\n{field}"), &[400]);
+    }
 }
 
 /// Nothing is asked of the app, and nothing read from a disk: no challenge is pending.
