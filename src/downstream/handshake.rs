@@ -22,6 +22,7 @@ use super::connection::Tls;
 use super::stream::Stream;
 use crate::observe::metrics::{HandshakeFailure, Label as _, Limit};
 use crate::tls::acme::challenge::pending::ACME_TLS;
+use crate::tls::clients::refusal;
 use crate::tls::presented::Presented;
 use crate::tls::store::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
@@ -45,33 +46,49 @@ pub async fn handshake(
     let limit = worker.view().limits().tls_handshake_timeout;
     let until = Instant::now() + limit;
     let result = timeout_at(until.into(), shake(worker, socket, until)).await;
-    let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout)) {
+    let failure = match result.unwrap_or(Err(HandshakeFailure::Timeout.into())) {
         Ok(done) => {
             worker.metrics.handshakes.add(1);
             return done;
         }
         Err(failure) => failure,
     };
-    worker.metrics.handshake_failures.count(failure);
-    if failure == HandshakeFailure::Timeout {
+    let Failure { kind, words } = failure;
+    worker.metrics.handshake_failures.count(kind);
+    if kind == HandshakeFailure::Timeout {
         worker.metrics.limits.count(Limit::TlsHandshakeTimeout);
     }
     worker.complaints.handshakes.say(|suppressed| {
         let client = peer.ip().to_canonical();
-        let why = match failure {
+        let why = match kind {
             HandshakeFailure::Timeout => "over limits.tls_handshake_timeout",
             other => other.text(),
         };
-        tracing::info!(%client, suppressed, "a TLS handshake failed: {why}");
+        let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+        tracing::info!(%client, suppressed, "a TLS handshake failed: {why}{words}");
     });
     None
+}
+
+/// Why a handshake came to nothing.
+struct Failure {
+    /// What it is counted as.
+    kind: HandshakeFailure,
+    /// What is wrong with the client's certificate, where that is why.
+    words: Option<String>,
+}
+
+impl From<HandshakeFailure> for Failure {
+    fn from(kind: HandshakeFailure) -> Self {
+        Self { kind, words: None }
+    }
 }
 
 async fn shake(
     worker: &Worker,
     socket: TcpStream,
     until: Instant,
-) -> Result<Option<(Stream, Tls)>, HandshakeFailure> {
+) -> Result<Option<(Stream, Tls)>, Failure> {
     let view = worker.view();
     // Asking the system for the address is spared where nothing depends on it.
     let local = match view.tls.needs_address() {
@@ -94,16 +111,16 @@ async fn shake(
         let until = until.checked_sub(FOR_THE_ALERT).unwrap_or(until);
         tokio::select! {
             _ = demand.wait(name, until) => {}
-            () = gone(&start.io) => return Err(HandshakeFailure::Io),
+            () = gone(&start.io) => return Err(HandshakeFailure::Io.into()),
         }
         if demand.certificate(name).is_none() {
-            return Err(refuse(&mut start.io).await);
+            return Err(refuse(&mut start.io).await.into());
         }
     }
     let found = view.tls.for_hello(&start.client_hello(), local);
     let found = found.map(|(config, policy)| (Arc::clone(config), Arc::clone(policy)));
     let Some((config, policy)) = found else {
-        return Err(refuse(&mut start.io).await);
+        return Err(refuse(&mut start.io).await.into());
     };
     let (accepted, mut socket) = (start.accepted, start.io);
     let answered = aside(worker, move || accepted.into_connection(config)).await?;
@@ -125,11 +142,13 @@ async fn shake(
     if (is_resumed && !policy.admits(version, &shown, now))
         || (!shown.is_empty() && policy.is_over(now))
     {
-        return Err(HandshakeFailure::ClientCertificate);
+        let kind = HandshakeFailure::ClientCertificate;
+        let words = "it was good when it was shown first, and is not any more".to_owned();
+        return Err(Failure { kind, words: Some(words) });
     }
     // Who offers no protocol speaks HTTP/1.1.
     if !policy.rules.http1 && connection.alpn_protocol().is_none() {
-        return Err(HandshakeFailure::NothingInCommon);
+        return Err(HandshakeFailure::NothingInCommon.into());
     }
     let tls = Tls {
         version: match version {
@@ -220,7 +239,7 @@ async fn finish(
     socket: &mut TcpStream,
     mut connection: ServerConnection,
     asks_for_certificates: bool,
-) -> Result<ServerConnection, HandshakeFailure> {
+) -> Result<ServerConnection, Failure> {
     // What came along with the hello is nothing, as a rule; nobody would look at it until more
     // comes.
     if let Err(error) = connection.process_new_packets() {
@@ -234,7 +253,7 @@ async fn finish(
         }
         let mut bytes = Vec::with_capacity(PIECE);
         match socket.read_buf(&mut bytes).await {
-            Ok(0) => return Err(HandshakeFailure::Io),
+            Ok(0) => return Err(HandshakeFailure::Io.into()),
             Ok(_) => {}
             Err(error) => return Err(kind(&error)),
         }
@@ -272,12 +291,12 @@ async fn send(socket: &mut TcpStream, connection: &mut ServerConnection) -> io::
 }
 
 /// Takes in what the client has sent.
-fn receive(connection: &mut ServerConnection, mut bytes: &[u8]) -> Result<(), HandshakeFailure> {
+fn receive(connection: &mut ServerConnection, mut bytes: &[u8]) -> Result<(), Failure> {
     while !bytes.is_empty() {
         connection.read_tls(&mut bytes).map_err(|error| kind(&error))?;
         let state = connection.process_new_packets().map_err(|error| kind_of(&error))?;
         if state.peer_has_closed() && connection.is_handshaking() {
-            return Err(HandshakeFailure::Io);
+            return Err(HandshakeFailure::Io.into());
         }
     }
     Ok(())
@@ -289,19 +308,18 @@ fn normal(name: &str) -> Box<str> {
 }
 
 /// What a failure is counted as.
-fn kind(error: &io::Error) -> HandshakeFailure {
+fn kind(error: &io::Error) -> Failure {
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>())
     else {
-        return match error.kind() {
-            ErrorKind::InvalidData => HandshakeFailure::Malformed,
-            _ => HandshakeFailure::Io,
-        };
+        let is_data = error.kind() == ErrorKind::InvalidData;
+        let kind = if is_data { HandshakeFailure::Malformed } else { HandshakeFailure::Io };
+        return kind.into();
     };
     kind_of(error)
 }
 
-fn kind_of(error: &rustls::Error) -> HandshakeFailure {
-    match error {
+fn kind_of(error: &rustls::Error) -> Failure {
+    let kind = match error {
         rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
             HandshakeFailure::NothingInCommon
         }
@@ -316,5 +334,6 @@ fn kind_of(error: &rustls::Error) -> HandshakeFailure {
         | rustls::Error::PeerMisbehaved(_)
         | rustls::Error::DecryptError => HandshakeFailure::Malformed,
         _ => HandshakeFailure::Other,
-    }
+    };
+    Failure { kind, words: refusal(error) }
 }

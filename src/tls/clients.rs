@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, RootCertStore};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::facts::{Facts, date, moment};
@@ -92,6 +92,40 @@ pub fn load(
         FilesError::of_clients(path, error.to_string())
     })?;
     Ok(Authorities { verifier, ends, lists_end, content, files })
+}
+
+/// Why a handshake ended at the certificate of the client, for the operator; `None` where it ended
+/// elsewhere.
+#[must_use]
+pub fn refusal(error: &rustls::Error) -> Option<String> {
+    let error = match error {
+        rustls::Error::NoCertificatesPresented => return Some("none was shown".to_owned()),
+        rustls::Error::InvalidCertificate(error) => error,
+        _ => return None,
+    };
+    let words = match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet"
+        }
+        CertificateError::Revoked => "it was revoked",
+        CertificateError::UnknownIssuer => {
+            "no authority in client_ca has signed it, or what is between them was not shown"
+        }
+        CertificateError::UnknownRevocationStatus => {
+            "no list in client_crl is of the authority that has signed it"
+        }
+        CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => "a list in client_crl is over",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its extended key usage is not that of a client"
+        }
+        CertificateError::Other(other) if other.to_string() == "UnsupportedCertVersion" => {
+            "it is of X.509 version 1, not 3: `openssl x509 -req` makes that without `-extfile`"
+        }
+        _ => return Some(format!("it is not accepted: {error}")),
+    };
+    Some(words.to_owned())
 }
 
 fn revoked(

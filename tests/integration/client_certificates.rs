@@ -13,6 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
@@ -109,7 +110,10 @@ fn settings(
         None => builder.with_no_client_auth(),
         Some(Identity { cert, key }) => {
             let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-            builder.with_client_auth_cert(vec![cert.clone()], key).unwrap()
+            let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+            // Whatever it is: the server is to judge.
+            let shown = CertifiedKey::new(vec![cert.clone()], key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
         }
     })
 }
@@ -345,6 +349,47 @@ fn who_is_revoked_stays_out_from_the_moment_that_the_list_says_so() {
     assert_eq!(open.read_answer().status(), 421);
     let carol = with(&clients.issue("carol", 3));
     assert_eq!(ask(&proxy, &carol, "app.test", "app.test"), Some(200));
+}
+
+/// As the least command of OpenSSL makes them, which older servers take.
+fn of_version_1(clients: &Clients) -> Option<Identity> {
+    tools::find("openssl")?;
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateParams::new(Vec::new()).unwrap().serialize_request(&key).unwrap();
+    let at = |name: &str| clients.folder.path().join(name).display().to_string();
+    write_file(Path::new(&at("request.pem")), &request.pem().unwrap(), 0o600);
+    write_file(Path::new(&at("ca.key")), &clients.issuer.key().serialize_pem(), 0o600);
+    // Newer ones make version 3 unless they are told not to, and older ones do not know the option.
+    let sign = |option: &[&str]| {
+        let mut openssl = tools::find("openssl").unwrap();
+        openssl.args(["x509", "-req", "-set_serial", "9", "-in", &at("request.pem")]);
+        openssl.args(["-CA", &at("ca.pem"), "-CAkey", &at("ca.key")]).args(option);
+        tools::run(&mut openssl)
+    };
+    let signed = Some(sign(&["-x509v1"])).filter(|signed| signed.status.success());
+    let signed = signed.unwrap_or_else(|| sign(&[]));
+    let cert = CertificateDer::from_pem_slice(&signed.stdout).unwrap();
+    Some(Identity { cert, key })
+}
+
+/// It was said that it was the client's certificate, and not what was wrong with it.
+#[test]
+fn the_log_says_what_is_wrong_with_the_certificate_of_a_client() {
+    let (origin, clients) = (app(), Clients::new("Ours"));
+    clients.revoke(&[1], SystemTime::now() + HOUR);
+    let site = clients.of_unrevoked(Site::named("app.test").to(&origin));
+    let of = |identity| settings(identity, rustls::ALL_VERSIONS);
+    let refused = |settings: &Arc<ClientConfig>, words: &str| {
+        let proxy = Setup::new().site(site.clone()).start();
+        assert_eq!(ask(&proxy, settings, "app.test", "app.test"), None);
+        proxy.expect_words(&format!("a TLS handshake failed: client_certificate: {words}"));
+    };
+    refused(&of(None), "none was shown");
+    refused(&with(&clients.issue("alice", 1)), "it was revoked");
+    refused(&with(&Clients::new("Theirs").issue("eve", 2)), "no authority in client_ca");
+    if let Some(old) = of_version_1(&clients) {
+        refused(&with(&old), "it is of X.509 version 1, not 3");
+    }
 }
 
 #[test]
