@@ -583,7 +583,7 @@ mod tests {
             // `x_custom` passed in a trailer of a request, and nowhere else.
             let none = Listed::default();
             let passed = kept_request_trailers(before.clone());
-            prop_assert!(passed.keys().all(|n| trailer_field(n)));
+            prop_assert!(passed.keys().all(trailer_field));
             prop_assert!(passed.keys().all(|n| request_field(n, &none) == Fate::Forward));
         }
 
