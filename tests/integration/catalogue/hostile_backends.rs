@@ -391,13 +391,16 @@ fn no_http(stage: &Stage) {
         "SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n",
         "\x15\x03\x01\0\x02\x02\x28\r\n\r\n",
         "\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\r\n\r\n",
+        "\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 103 Early Hints\r\n\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     ] {
         theatre.says(stage, answer, Refused);
     }
     for (answer, body) in [
         ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "ok"),
         ("HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", "ok"),
-        ("\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
     ] {
         theatre.says(stage, answer, Either(200, body));
     }
