@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 
 use super::connection::Connection;
 use super::serve::Ending;
+use super::streams::stall_timeout;
 use crate::observe::metrics::Limit;
 use crate::proxy::handle::handle;
 
@@ -85,9 +86,8 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
                         connection.deadline.set(limits.request_header_timeout);
                     }
                     Phase::Active => connection.deadline.clear(),
-                    Phase::Stalled(_) | Phase::Idle(_) => {
-                        connection.deadline.set(limits.idle_timeout);
-                    }
+                    Phase::Stalled(_) => connection.deadline.set(stall_timeout(limits)),
+                    Phase::Idle(_) => connection.deadline.set(limits.idle_timeout),
                     Phase::Going => connection.deadline.set(GOING),
                 }
             }

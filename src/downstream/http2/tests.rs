@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::upstream::testing::local;
 use crate::worker::Worker;
-use crate::worker::testing::{Client, PATIENCE, app, app_with, drain, worker, worker_for};
+use crate::worker::testing::{
+    Client, PATIENCE, app, app_with, drain, worker, worker_for,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
 
@@ -111,6 +113,28 @@ fn a_client_that_does_not_finish_its_preface_is_left() {
             let ended = timeout(PATIENCE, socket.read_to_end(&mut Vec::new())).await;
             assert!(ended.is_ok(), "{begun:?}");
         }
+    });
+}
+
+/// It was `idle_timeout`, 75 s, for each.
+#[test]
+fn a_client_that_makes_no_room_loses_its_stream_within_a_minute() {
+    local(async {
+        let much = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n0123456789";
+        let worker = worker(app(much).await, "");
+        let socket = Client::of_http2(&worker).await.into_socket();
+        let builder = h2::client::Builder::new().initial_window_size(0).clone();
+        let (sender, connection) = builder.handshake::<_, Bytes>(socket).await.unwrap();
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        let mut sender = sender.ready().await.unwrap();
+        let response = sender.send_request(request(Method::GET), true).unwrap().0;
+        let mut body = response.await.unwrap().into_body();
+        let start = std::time::Instant::now();
+        worker.wheel.advance(start + Duration::from_secs(50));
+        assert!(timeout(Duration::from_millis(200), body.data()).await.is_err());
+        worker.wheel.advance(start + Duration::from_secs(60));
+        let end = timeout(PATIENCE, body.data()).await.expect("an end").unwrap();
+        assert_eq!(end.unwrap_err().reason(), Some(Reason::CANCEL));
     });
 }
 
