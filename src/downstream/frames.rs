@@ -142,8 +142,8 @@ impl Frames {
         Ok(())
     }
 
-    /// The number of what has begun, is short and should be here: a request's head, or a frame other
-    /// than a piece of a body. It is one number from the first byte to the last.
+    /// The number of what has begun, is short and should be here: a request's head, or a frame
+    /// other than a piece of a body. It is one number from the first byte to the last.
     #[must_use]
     pub fn open(&self) -> Option<u64> {
         let [_, _, _, kind, ..] = self.head;
@@ -155,6 +155,12 @@ impl Frames {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.wholes > 1 || (self.wholes == 1 && self.open().is_none())
+    }
+
+    /// Heads of requests and trailers so far, the open one counted.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Requests so far, with the one whose head is open.
