@@ -341,13 +341,11 @@ impl Connection {
             self.silent_at = None;
             return Poll::Ready(frame);
         }
-        let progress = self.upload.progress();
+        let (progress, is_whole) = (self.upload.progress(), self.upload.is_done());
         if self.silent_at.replace(progress) != Some(progress) {
-            let is_whole = self.upload.is_done();
-            self.deadline.set(if is_whole { self.silence.longest } else { self.conversation });
+            self.deadline.set(if is_whole { self.silence.longest() } else { self.conversation });
         }
         ready!(self.deadline.poll(cx));
-        let is_whole = self.upload.is_done();
         Poll::Ready(Some(Err(if is_whole { Error::Silent(self.silence) } else { Error::Idle })))
     }
 }

@@ -12,14 +12,14 @@ const OF_A_STREAM: Duration = Duration::from_secs(3600);
 /// The longest silence within one answer, between two reads of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Silence {
-    /// How long.
-    pub longest: Duration,
+    /// As a duration it would take up twice the room in each exchange.
+    millis: u32,
     /// Whether it is that of an event stream or of gRPC, and not `limits.upstream_timeout`.
     pub is_of_stream: bool,
 }
 
 impl Silence {
-    /// That of an answer with these fields, from an application with this `limits.upstream_timeout`.
+    /// That of an answer with these fields, where `limits.upstream_timeout` is `limit`.
     ///
     /// A stream of events or messages speaks when there is something to say. One that tells its
     /// length is none: all of it is there.
@@ -28,14 +28,20 @@ impl Silence {
         let is_of_stream = !headers.contains_key(header::CONTENT_LENGTH)
             && headers.get(header::CONTENT_TYPE).is_some_and(is_stream);
         let longest = if is_of_stream { limit.max(OF_A_STREAM) } else { limit };
-        Self { longest, is_of_stream }
+        Self { millis: u32::try_from(longest.as_millis()).unwrap_or(u32::MAX), is_of_stream }
+    }
+
+    /// How long it may be.
+    #[must_use]
+    pub fn longest(self) -> Duration {
+        Duration::from_millis(self.millis.into())
     }
 }
 
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { longest, is_of_stream } = self;
-        if *is_of_stream {
+        let longest = self.longest();
+        if self.is_of_stream {
             return write!(f, "the application's event stream was silent for {longest:?}");
         }
         write!(
@@ -84,15 +90,15 @@ mod tests {
             "application/grpc;x=y",
         ] {
             let silence = within(content_type, LIMIT);
-            assert_eq!((silence.longest, silence.is_of_stream), (OF_A_STREAM, true));
+            assert_eq!((silence.longest(), silence.is_of_stream), (OF_A_STREAM, true));
         }
         for content_type in
             ["", "text/plain", "text/event-streams", "application/grpcx", "application/json"]
         {
             let silence = within(content_type, LIMIT);
-            assert_eq!((silence.longest, silence.is_of_stream), (LIMIT, false), "{content_type}");
+            assert_eq!((silence.longest(), silence.is_of_stream), (LIMIT, false), "{content_type}");
         }
-        assert_eq!(Silence::within(&HeaderMap::new(), LIMIT).longest, LIMIT);
+        assert_eq!(Silence::within(&HeaderMap::new(), LIMIT).longest(), LIMIT);
     }
 
     #[test]
@@ -101,12 +107,12 @@ mod tests {
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
             (header::CONTENT_LENGTH, HeaderValue::from_static("1000")),
         ];
-        assert_eq!(Silence::within(&HeaderMap::from_iter(fields), LIMIT).longest, LIMIT);
+        assert_eq!(Silence::within(&HeaderMap::from_iter(fields), LIMIT).longest(), LIMIT);
     }
 
     #[test]
     fn a_stream_has_no_less_patience_than_others() {
         let day = Duration::from_secs(86_400);
-        assert_eq!(within("text/event-stream", day).longest, day);
+        assert_eq!(within("text/event-stream", day).longest(), day);
     }
 }

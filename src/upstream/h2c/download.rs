@@ -22,8 +22,8 @@ use crate::worker::deadline::Deadline;
 /// How often it is looked after whether a client has made room: nothing tells.
 const FULL: Duration = Duration::from_secs(1);
 
-/// How long a client may make no room at all where nothing else bounds it.
-const FULL_FOR: Duration = Duration::from_secs(3600);
+/// For how many times that a client may make no room at all, where nothing else bounds it: an hour.
+const FULL_FOR: u16 = 3600;
 
 /// An answer's body as its stream gives it.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ pub struct Download {
     watch: Rc<Watch>,
     /// How far things were when the answer's silence began.
     silent_at: Option<Standing>,
-    /// How long the application has had no room to say more.
-    full_for: Duration,
+    /// How often [`FULL`] has passed while the application had no room to say more.
+    full_for: u16,
     /// The longest silence of the application.
     silence: Silence,
     /// The longest silence of both sides while the request is not whole.
@@ -176,8 +176,9 @@ impl Drop for Piece {
 }
 
 impl Download {
-    /// The body of an `answer` to a request whose own body `watch` watches over. The application may
-    /// be silent for `silence`, and while the request is not whole both sides for `conversation`.
+    /// The body of an `answer` to a request whose own body `watch` watches over. The application
+    /// may be silent for `silence`, and both sides for `conversation` while the request is not
+    /// whole.
     #[must_use]
     pub fn new(
         answer: Answer,
@@ -193,7 +194,7 @@ impl Download {
             deadline,
             watch,
             silent_at: None,
-            full_for: Duration::ZERO,
+            full_for: 0,
             silence,
             conversation,
             _underway: underway,
@@ -210,7 +211,7 @@ impl Download {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Poll::Ready(frame) = self.answer.poll_frame(cx) {
             self.silent_at = None;
-            self.full_for = Duration::ZERO;
+            self.full_for = 0;
             return Poll::Ready(frame);
         }
         loop {
@@ -221,7 +222,7 @@ impl Download {
                 self.deadline.set(match standing {
                     _ if !is_whole => self.conversation,
                     _ if is_full => FULL,
-                    _ => self.silence.longest,
+                    _ => self.silence.longest(),
                 });
             }
             ready!(self.deadline.poll(cx));
@@ -229,7 +230,7 @@ impl Download {
                 return Poll::Ready(Some(Err(Broken::Idle)));
             }
             // It is the client who keeps it from going on, but not for ever.
-            self.full_for += FULL;
+            self.full_for += 1;
             if !is_full || self.full_for > FULL_FOR {
                 return Poll::Ready(Some(Err(Broken::Silent(self.silence))));
             }
