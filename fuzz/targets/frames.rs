@@ -18,7 +18,8 @@ fuzz_target!(|input: &[u8]| {
     let verdict = whole.look(stream, now);
     let pieces = Cuts::new(*seed).pieces(stream);
     assert_eq!(pieces.iter().try_for_each(|piece| cut.look(piece, now)), verdict);
-    assert_eq!((whole.heads(), whole.is_within()), (cut.heads(), cut.is_within()));
+    assert_eq!((whole.heads(), whole.open()), (cut.heads(), cut.open()));
+    assert_eq!(whole.has_begun(), cut.has_begun());
     if verdict.is_err() {
         return;
     }
@@ -40,6 +41,6 @@ fuzz_target!(|input: &[u8]| {
             None => break is_open || *kind != 0,
         }
     };
-    assert_eq!((whole.heads(), whole.is_within()), (heads, is_within));
+    assert_eq!((whole.heads(), whole.open().is_some()), (heads, is_within));
     assert!(heads as usize <= stream.len() / HEAD);
 });

@@ -149,7 +149,7 @@ section! {
         /// The longest time for a TLS handshake.
         #[schemars(extend("default" = "10s"))]
         tls_handshake_timeout: Period,
-        /// The longest wait for the first byte of an answer from an application.
+        /// The longest wait for an application: for the first byte of its answer, and within it.
         #[schemars(extend("default" = "60s"))]
         upstream_timeout: Period,
         /// How long a request waits for an application that refuses connections.

@@ -165,7 +165,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// The whole of the TLS handshake.
     pub tls_handshake_timeout: Duration,
-    /// The longest wait for the first byte of an answer from an application.
+    /// The longest wait for an application: for the first byte of its answer, and within it.
     pub upstream_timeout: Duration,
     /// How long a request waits for an application that refuses connections.
     pub hold: Duration,

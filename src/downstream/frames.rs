@@ -53,6 +53,8 @@ pub struct Frames {
     left: usize,
     /// Whether a request's head has begun whose last frame has not.
     is_head_open: bool,
+    /// Wholes so far, the one that is open counted: frames, but a head in several is one.
+    wholes: u64,
     /// Requests' heads so far, the open one counted.
     heads: u64,
     /// Further heads on streams that have one: trailers.
@@ -100,6 +102,7 @@ impl Frames {
             known: 0,
             left: 0,
             is_head_open: false,
+            wholes: 0,
             heads: 0,
             trailers: 0,
             newest: 0,
@@ -129,6 +132,7 @@ impl Frames {
                 room.copy_from_slice(head);
             }
             bytes = rest;
+            self.wholes += u64::from(self.known == 0 && wanted > 0 && !self.is_head_open);
             self.known += wanted;
             if self.known == HEAD {
                 self.known = 0;
@@ -138,15 +142,22 @@ impl Frames {
         Ok(())
     }
 
-    /// Whether something has begun that is short and should be here: a request's head, or a frame
-    /// other than a piece of a body.
+    /// The number of what has begun, is short and should be here: a request's head, or a frame
+    /// other than a piece of a body. It is one number from the first byte to the last.
     #[must_use]
-    pub fn is_within(&self) -> bool {
+    pub fn open(&self) -> Option<u64> {
         let [_, _, _, kind, ..] = self.head;
-        self.is_head_open || self.known > 0 || (self.left > 0 && kind != DATA)
+        let is_within = self.is_head_open || self.known > 0 || (self.left > 0 && kind != DATA);
+        is_within.then_some(self.wholes)
     }
 
-    /// Which request's head it is that [`Frames::is_within`] speaks of, or comes next.
+    /// Whether the client's first frame, which belongs to its preface (RFC 9113 §3.4), is here.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.wholes > 1 || (self.wholes == 1 && self.open().is_none())
+    }
+
+    /// Heads of requests and trailers so far, the open one counted.
     #[must_use]
     pub fn heads(&self) -> u64 {
         self.heads
@@ -294,15 +305,38 @@ mod tests {
         bytes.extend(frame(CONTINUATION, 0, 10));
         bytes.extend(frame(CONTINUATION, END_HEADERS, 7));
         let mut frames = opened();
-        assert!(!frames.is_within());
+        assert_eq!(frames.open(), None);
         let (last, before) = bytes.split_last().unwrap();
         for byte in before {
             look(&mut frames, &[*byte]);
-            assert!(frames.is_within());
+            assert_eq!(frames.open(), Some(1));
         }
         look(&mut frames, &[*last]);
-        assert!(!frames.is_within());
-        assert_eq!(frames.heads(), 1);
+        assert_eq!(frames.open(), None);
+        assert_eq!(frames.heads, 1);
+    }
+
+    /// A frame's own head had a deadline, and what follows it another.
+    #[test]
+    fn a_frame_and_what_belongs_to_it_are_one_and_the_next_is_another() {
+        let wholes = [
+            frame(SETTINGS, 0, 6),
+            [frame(HEADERS, 0, 30), frame(CONTINUATION, END_HEADERS, 7)].concat(),
+            frame(PING, 0, 8),
+            frame(WINDOW_UPDATE, 0, 4),
+        ];
+        let mut frames = opened();
+        assert!(!frames.has_begun());
+        for (number, bytes) in (1..).zip(&wholes) {
+            let (last, before) = bytes.split_last().unwrap();
+            for byte in before {
+                look(&mut frames, &[*byte]);
+                assert_eq!(frames.open(), Some(number));
+                assert_eq!(frames.has_begun(), number > 1);
+            }
+            look(&mut frames, &[*last]);
+            assert_eq!((frames.open(), frames.has_begun()), (None, true));
+        }
     }
 
     #[test]
@@ -310,12 +344,12 @@ mod tests {
         let mut frames = opened();
         let bytes = frame(DATA, 0, 1000);
         look(&mut frames, &bytes[..8]);
-        assert!(frames.is_within(), "the frame's own head has begun");
+        assert_eq!(frames.open(), Some(1), "the frame's own head has begun");
         look(&mut frames, &bytes[8..500]);
-        assert!(!frames.is_within());
+        assert_eq!(frames.open(), None);
         look(&mut frames, &bytes[500..]);
         look(&mut frames, &frame(HEADERS, END_HEADERS, 3));
-        assert!(!frames.is_within());
+        assert_eq!(frames.open(), None);
     }
 
     #[test]
@@ -331,7 +365,7 @@ mod tests {
         for size in 1..40 {
             let mut frames = opened();
             bytes.chunks(size).for_each(|piece| look(&mut frames, piece));
-            assert_eq!((frames.heads(), frames.is_within()), (20, false), "{size}");
+            assert_eq!((frames.heads, frames.open()), (20, None), "{size}");
             assert_eq!(frames.idle.left, BURST - 20, "{size}");
         }
     }
@@ -435,8 +469,8 @@ mod tests {
             let mut whole = Frames::new(now);
             whole.look(&[0; PREFACE], now).unwrap();
             whole.look(&bytes, now).unwrap();
-            prop_assert_eq!((whole.heads(), whole.is_head_open, BURST - whole.idle.left), expected);
-            prop_assert_eq!(whole.is_within(), expected.1, "between frames only a head is open");
+            prop_assert_eq!((whole.heads, whole.is_head_open, BURST - whole.idle.left), expected);
+            prop_assert_eq!(whole.open().is_some(), expected.1, "between frames only a head is open");
             bytes.extend(noise);
             let mut frames = [Frames::new(now), Frames::new(now)];
             let all = [&[0; PREFACE], &bytes[..]].concat();

@@ -4,28 +4,26 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 
 use super::connection::Connection;
 use super::serve::Ending;
+use super::streams::stall_timeout;
+use crate::config::Limits;
 use crate::observe::metrics::Limit;
 use crate::proxy::handle::handle;
 
 /// How long a client that was told to go may take to do so.
 const GOING: Duration = Duration::from_secs(5);
 
-/// How much a client says at least before it asks for something: the preface, and an empty SETTINGS
-/// frame (RFC 9113 §3.4).
-const PREFACE: u64 = 24 + 9;
-
 /// What the connection's deadline stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The client has not said yet that it speaks HTTP/2.
+    /// The client has not said yet that it speaks HTTP/2: the preface and SETTINGS.
     Preface,
-    /// This head, or a frame before it, has begun and not ended.
+    /// This head, or another frame that is short, has begun and not ended.
     Head(u64),
     /// Requests are being answered.
     Active,
@@ -47,6 +45,7 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
     let mut http = view.protocols.http2.serve_connection(stream.clone(), service);
     let limits = view.limits();
     let mut armed = None;
+    let mut idle = None;
     let mut is_told = false;
     let mut cut_short = 0;
     poll_fn(|cx| {
@@ -80,15 +79,9 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             // Both set the deadline to now, to be seen; then it is set anew as well.
             let state = (phase, is_draining, is_unwelcome);
             if armed.replace(state) != Some(state) {
-                match phase {
-                    Phase::Preface | Phase::Head(_) => {
-                        connection.deadline.set(limits.request_header_timeout);
-                    }
-                    Phase::Active => connection.deadline.clear(),
-                    Phase::Stalled(_) | Phase::Idle(_) => {
-                        connection.deadline.set(limits.idle_timeout);
-                    }
-                    Phase::Going => connection.deadline.set(GOING),
+                connection.deadline.clear();
+                if let Some(time) = time_for(phase, limits, &mut idle) {
+                    connection.deadline.set(time);
                 }
             }
             let is_overdue = connection.deadline.poll(cx).is_ready();
@@ -115,18 +108,35 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
     .await
 }
 
+/// How long the client may take for this. `idle` is since when nothing is asked for, and after how
+/// many requests.
+fn time_for(phase: Phase, limits: &Limits, idle: &mut Option<(Instant, u64)>) -> Option<Duration> {
+    match phase {
+        Phase::Preface | Phase::Head(_) => Some(limits.request_header_timeout),
+        Phase::Active => None,
+        Phase::Stalled(_) => Some(stall_timeout(limits)),
+        Phase::Idle(begun) => {
+            // A frame that comes in pieces and asks for nothing changes nothing.
+            let since =
+                idle.filter(|(_, after)| *after == begun).map_or_else(Instant::now, |i| i.0);
+            *idle = Some((since, begun));
+            Some(limits.idle_timeout.saturating_sub(since.elapsed()))
+        }
+        Phase::Going => Some(GOING),
+    }
+}
+
 fn phase_of(connection: &Connection, is_told: bool) -> Phase {
+    let inspection = connection.stream.inspection();
     if connection.stream.is_blocked() {
         Phase::Stalled(connection.stream.sent())
-    } else if let (Some(head), true) =
-        (connection.stream.inspection().open_head(), has_begun(connection))
-    {
-        Phase::Head(head)
+    } else if is_told && connection.in_flight() == 0 {
+        Phase::Going
+    } else if let Some(number) = inspection.open_frame().filter(|_| inspection.has_begun()) {
+        Phase::Head(number)
     } else if connection.in_flight() > 0 {
         Phase::Active
-    } else if is_told {
-        Phase::Going
-    } else if !has_begun(connection) {
+    } else if !inspection.has_begun() {
         Phase::Preface
     } else {
         Phase::Idle(connection.begun())
@@ -136,11 +146,6 @@ fn phase_of(connection: &Connection, is_told: bool) -> Phase {
 /// How many requests the library has kept to itself: it refused them, or is about to.
 fn refused(connection: &Connection) -> u64 {
     connection.stream.inspection().requests().saturating_sub(connection.begun())
-}
-
-/// Whether the preface is over.
-fn has_begun(connection: &Connection) -> bool {
-    connection.stream.received() >= PREFACE
 }
 
 #[cfg(test)]

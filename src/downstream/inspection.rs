@@ -35,10 +35,14 @@ impl Inspection {
         self.frames.replace(Some(Box::new(Frames::new(Instant::now()))));
     }
 
-    /// Which head of an HTTP/2 request has begun and not ended, if one has.
-    pub fn open_head(&self) -> Option<u64> {
-        let frames = self.frames.borrow();
-        frames.as_ref().filter(|frames| frames.is_within()).map(|frames| frames.heads())
+    /// See [`Frames::open`].
+    pub(super) fn open_frame(&self) -> Option<u64> {
+        self.frames.borrow().as_ref().and_then(|frames| frames.open())
+    }
+
+    /// See [`Frames::has_begun`].
+    pub(super) fn has_begun(&self) -> bool {
+        self.frames.borrow().as_ref().is_some_and(|frames| frames.has_begun())
     }
 
     /// The requests over HTTP/2 so far, with the one whose head is not whole.

@@ -11,10 +11,22 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::connection::Connection;
+use crate::config::Limits;
 use crate::observe::metrics::{Limit, WorkerMetrics};
 use crate::worker::deadline::Deadline;
+
+/// The longest that a client may take nothing of an answer over HTTP/2, whatever
+/// `limits.idle_timeout` says: it can have a hundred of them wait at once.
+const STALLED: Duration = Duration::from_secs(55);
+
+/// How long a client may take nothing of an answer over HTTP/2.
+#[must_use]
+pub fn stall_timeout(limits: &Limits) -> Duration {
+    limits.idle_timeout.min(STALLED)
+}
 
 thread_local! {
     /// The watch of the stream whose task is running.
@@ -133,7 +145,7 @@ impl Watch {
         self.waits_for.set(Some(pieces));
     }
 
-    /// Ready when the client has made no room for `limits.idle_timeout`.
+    /// Ready when the client has made no room for the time of [`stall_timeout`].
     fn poll_run_down(&self, cx: &mut Context<'_>) -> Poll<()> {
         let connection = self.connection.borrow();
         let Some(worker) = connection.as_ref().map(|connection| &connection.worker) else {
@@ -147,7 +159,7 @@ impl Watch {
         let deadline = deadline.get_or_insert_with(|| worker.wheel.deadline());
         if self.set_for.replace(waits_for) != waits_for {
             match waits_for {
-                Some(_) => deadline.set(worker.view().limits().idle_timeout),
+                Some(_) => deadline.set(stall_timeout(worker.view().limits())),
                 None => deadline.clear(),
             }
         }

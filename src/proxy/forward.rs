@@ -25,6 +25,7 @@ use crate::tls::presented::Presented;
 use crate::upstream::h2c::download::Download;
 use crate::upstream::pool::Lease;
 use crate::upstream::send::{Choice, SendError};
+use crate::upstream::silence::Silence;
 use crate::upstream::{h1, h2c};
 use crate::worker::view::RouteView;
 
@@ -257,8 +258,9 @@ async fn over_http2(
     let failed = |error| choice(record, route, view).failed_h2c(error);
     let (head, body) = answer.map_err(failed)?.into_parts();
     let idle = record.view.limits().idle_timeout;
-    let body = Download::new(body, deadline, watch, idle, underway);
     let mut headers = head.headers;
+    let silence = Silence::within(&headers, limit);
+    let body = Download::new(body, deadline, watch, (silence, idle), underway);
     hop::strip_response(&mut headers);
     Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })
 }

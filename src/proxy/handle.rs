@@ -106,11 +106,9 @@ fn complain(failure: &Failure, reason: &str, record: &Record) {
     if let Some(limit) = failure.limit() {
         worker.metrics.limits.count(limit);
     }
-    if let (Failure::Upstream(_), Some(backend)) = (failure, &*record.upstream.borrow()) {
-        worker.complaints.upstreams.say(|suppressed| {
-            let upstream = &backend.name;
-            tracing::warn!(%upstream, host = &*record.host, %id, suppressed, "{reason}");
-        });
+    let has_upstream = record.upstream.borrow().is_some();
+    if let (Failure::Upstream(_), true) = (failure, has_upstream) {
+        record.complain_of_upstream(reason);
     } else if let Failure::ForwardLoop = failure {
         worker.complaints.upstreams.say(|suppressed| {
             tracing::warn!(host = &*record.host, %id, suppressed, "{reason}");

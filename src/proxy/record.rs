@@ -153,6 +153,16 @@ impl Record {
         self.status = Some(status);
     }
 
+    /// Tells the operator of an application that failed, whatever the format of the access log.
+    pub fn complain_of_upstream(&self, reason: &str) {
+        let upstream = self.upstream.borrow();
+        let Some(upstream) = upstream.as_ref().map(|backend| &backend.name) else { return };
+        self.connection().worker.complaints.upstreams.say(|suppressed| {
+            let (host, id) = (&*self.host, &self.id);
+            tracing::warn!(%upstream, host, %id, suppressed, "{reason}");
+        });
+    }
+
     /// Notes that the answer was broken off, by whom and why.
     pub fn cut(&mut self, why: &str) {
         self.error = Some(Cow::Owned(why.to_owned()));

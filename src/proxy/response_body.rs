@@ -18,6 +18,7 @@ use crate::upstream::download::READ;
 use crate::upstream::h1;
 use crate::upstream::h2c::download::{Broken, Download};
 use crate::upstream::pool::Lease;
+use crate::upstream::silence::Silence;
 
 /// A response's body on its way to the client. It ends the request's record when it ends.
 #[derive(Debug)]
@@ -172,6 +173,9 @@ impl HttpBody for Body {
             Some(Err(Cut(error, limit))) if !std::mem::replace(&mut this.is_cut, true) => {
                 if let (Some(limit), Some(record)) = (limit, &this.record) {
                     record.connection().worker.metrics.limits.count(limit);
+                    if limit == Limit::UpstreamTimeout {
+                        record.complain_of_upstream(&error);
+                    }
                 }
                 // The library drops what it has not flushed when a body fails. It gets one more
                 // turn, so that the client sees what there was, and that it was cut.
@@ -238,7 +242,7 @@ impl From<&h1::Error> for Cut {
             h1::Error::Malformed(reason) => {
                 format!("the application's answer is malformed: {reason}")
             }
-            h1::Error::Timeout => "the application fell silent within its answer".to_owned(),
+            h1::Error::Silent(silence) => return Self::from(*silence),
             h1::Error::Idle => {
                 return Self(Broken::Idle.to_string(), Some(Limit::IdleTimeout));
             }
@@ -250,7 +254,16 @@ impl From<&h1::Error> for Cut {
 
 impl From<&Broken> for Cut {
     fn from(error: &Broken) -> Self {
-        let is_over = matches!(error, Broken::Idle);
-        Self(error.to_string(), is_over.then_some(Limit::IdleTimeout))
+        match error {
+            Broken::Silent(silence) => Self::from(*silence),
+            Broken::Idle => Self(error.to_string(), Some(Limit::IdleTimeout)),
+            _ => Self(error.to_string(), None),
+        }
+    }
+}
+
+impl From<Silence> for Cut {
+    fn from(silence: Silence) -> Self {
+        Self(silence.to_string(), (!silence.is_of_stream).then_some(Limit::UpstreamTimeout))
     }
 }

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::download::{Download, READ};
 use super::io::Io;
 use super::response::{Head, Malformed};
+use super::silence::Silence;
 use super::upload::{Upload, UploadError, Waiting};
 use crate::downstream::budget::{Budget, HeadHold, RATION};
 use crate::downstream::descriptors::{Claim, Place};
@@ -28,10 +29,6 @@ use crate::worker::deadline::Deadline;
 /// How long an application may think about `Expect: 100-continue` before the body goes out
 /// unasked: it need not answer at all (RFC 9110 §10.1.1).
 const CONTINUE: Duration = Duration::from_secs(1);
-
-/// The longest silence within an answer. Event streams are silent for long, and rightly so; but a
-/// peer that vanished must not hold a connection for ever.
-pub(super) const SILENCE: Duration = Duration::from_secs(3600);
 
 /// So many exchanges of a connection are acknowledged at their end, and those of requests with a
 /// body, which an application may take for a request of its own. It costs a system call and a
@@ -50,6 +47,8 @@ pub struct Connection {
     download: Download,
     /// How far the upload was when the answer's silence began, while there is silence.
     silent_at: Option<u64>,
+    /// The longest silence of the application, once it has begun its answer.
+    silence: Silence,
     /// The longest silence of both sides while the request is not whole.
     conversation: Duration,
     keep_alive: bool,
@@ -83,7 +82,8 @@ pub struct Request {
     pub body: RequestBody,
     /// Whether the client waits to be told to go on.
     pub expects_continue: bool,
-    /// How long the application may be silent before the first byte of its answer.
+    /// How long the application may be silent before the first byte of its answer, and, but for
+    /// event streams, within it.
     pub first_byte: Duration,
     /// How long the client is waited for within its body.
     pub patience: Patience,
@@ -113,8 +113,10 @@ pub enum Error {
     Malformed(Malformed),
     /// The client's connection makes us hold too many heads already.
     Crowded,
-    /// Silence for too long.
+    /// Silence for too long before an answer.
     Timeout,
+    /// Silence for too long within an answer.
+    Silent(Silence),
     /// Silence of both sides within an answer that began before its request was whole.
     Idle,
     /// The client's body failed.
@@ -131,7 +133,8 @@ impl Connection {
             upload: Upload::default(),
             download: Download::default(),
             silent_at: None,
-            conversation: SILENCE,
+            silence: Silence::default(),
+            conversation: Duration::ZERO,
             keep_alive: true,
             reused: false,
             rested: 0,
@@ -222,6 +225,7 @@ impl Connection {
                     self.download.begin(head.framing);
                     self.deadline.clear();
                     self.silent_at = None;
+                    self.silence = Silence::within(headers, request.first_byte);
                     return Ok(head);
                 }
                 flow.interim += 1;
@@ -337,14 +341,12 @@ impl Connection {
             self.silent_at = None;
             return Poll::Ready(frame);
         }
-        let progress = self.upload.progress();
+        let (progress, is_whole) = (self.upload.progress(), self.upload.is_done());
         if self.silent_at.replace(progress) != Some(progress) {
-            let is_whole = self.upload.is_done();
-            self.deadline.set(if is_whole { SILENCE } else { self.conversation });
+            self.deadline.set(if is_whole { self.silence.longest() } else { self.conversation });
         }
         ready!(self.deadline.poll(cx));
-        let is_whole = self.upload.is_done();
-        Poll::Ready(Some(Err(if is_whole { Error::Timeout } else { Error::Idle })))
+        Poll::Ready(Some(Err(if is_whole { Error::Silent(self.silence) } else { Error::Idle })))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod h1;
 pub mod upload;
 pub mod download;
 pub mod response;
+pub mod silence;
 pub mod chunked;
 pub mod h2c;
 #[cfg(test)]

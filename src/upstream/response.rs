@@ -61,6 +61,10 @@ pub fn parse(
     method: &Method,
     headers: &mut HeaderMap,
 ) -> Result<Option<Head>, Malformed> {
+    // The parser skips empty lines, which only the reader of a request may (RFC 9112 §2.2).
+    if let Some(b'\r' | b'\n') = input.first() {
+        return Err(Malformed("an empty line stands before its status line"));
+    }
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -347,6 +351,17 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\r\n\n",
         ] {
             assert!(parse_to(&Method::GET, text).is_err(), "{text:?}");
+        }
+    }
+
+    /// They were skipped, and the answer passed on.
+    #[test]
+    fn an_empty_line_before_the_status_line_is_malformed() {
+        for lines in ["\r\n", "\r\n\r\n", "\n", "\r"] {
+            let text = format!("{lines}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            for cut in lines.len()..text.len() {
+                assert!(parse_to(&Method::GET, &text[..cut]).is_err(), "{:?}", &text[..cut]);
+            }
         }
     }
 

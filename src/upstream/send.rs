@@ -138,7 +138,7 @@ impl Choice<'_> {
     fn failed(&self, error: h1::Error) -> SendError {
         SendError::Failed(match error {
             h1::Error::Downstream(error) => return SendError::Downstream(error),
-            h1::Error::Timeout | h1::Error::Idle => {
+            h1::Error::Timeout | h1::Error::Silent(_) | h1::Error::Idle => {
                 return SendError::Timeout(self.route.upstream_timeout);
             }
             h1::Error::Crowded => CROWDED.to_owned(),

@@ -58,6 +58,11 @@ pub(crate) fn drain(worker: &Worker) {
     worker.drain();
 }
 
+/// The worker's end of one of its connections, if it has any.
+pub(crate) fn a_connection(worker: &Worker) -> Option<Rc<Connection>> {
+    worker.connections.borrow().iter().next().map(|(_, connection)| Rc::clone(connection))
+}
+
 /// A client's end of a connection.
 pub(crate) struct Client(TcpStream);
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::harness::h2_frames::{
-    DATA, END_STREAM, Fate, Frames, GET, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, data,
+    ACK, DATA, END_STREAM, Fate, Frames, GET, HEADERS, RST_STREAM, SETTINGS, WINDOW_UPDATE, data,
     encode, head,
 };
 use crate::harness::script::Scene;
@@ -179,6 +179,68 @@ fn no_body_passes_where_none_may_be() {
     app.plays(|s| [head(s, false, &[OK]), data(s, true, "hello")].concat());
     let (said, _) = app.http1("HEAD");
     assert!(said.starts_with("HTTP/1.1 200") && said.ends_with("\r\n\r\n"), "{said:?}");
+}
+
+/// Ten requests of a client that makes room for one byte of each answer.
+fn ask_in_a_row(proxy: &Proxy) -> Frames {
+    let mut frames = Frames::to(proxy);
+    frames.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]);
+    (0..10).for_each(|n| frames.send_head(2 * n + 1, true, &GET));
+    frames
+}
+
+fn make_room(frames: &mut Frames) {
+    for stream in std::iter::once(0).chain((0..10).map(|n| 2 * n + 1)) {
+        frames.send(WINDOW_UPDATE, 0, stream, &0x0100_0000_u32.to_be_bytes());
+    }
+}
+
+/// The app may say no more before the client has taken what fills the window.
+#[test]
+fn an_answer_that_waits_for_its_reader_is_not_the_applications_silence() {
+    let origin = Origin::start_h2c();
+    origin.route("/", vec![b'x'; 64 * 1024]);
+    let proxy = Proxy::plain_to(&origin).limits("upstream_timeout = '2s'").start();
+    let mut frames = ask_in_a_row(&proxy);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(4500) {
+        if let Ok(frame) = frames.try_next(Duration::from_millis(100)) {
+            assert_ne!(frame.kind, RST_STREAM, "stream {}", frame.stream);
+        }
+    }
+    make_room(&mut frames);
+    let mut whole = 0;
+    while whole < 10 {
+        let frame = frames.next_matching(|frame| matches!(frame.kind, DATA | RST_STREAM));
+        assert_eq!(frame.kind, DATA, "stream {}", frame.stream);
+        whole += u32::from(frame.flags & END_STREAM);
+    }
+}
+
+/// Nothing tells that the client has taken what filled the window; it is seen in time.
+#[test]
+fn an_answer_that_fills_its_window_and_stops_is_cut_off() {
+    let script = Script::play(|scene| {
+        serve(scene, &|_, s| {
+            // Windows are as large as they were told once that is acknowledged.
+            let ack = if s == 1 { encode(SETTINGS, ACK, 0, &[]) } else { Vec::new() };
+            [ack, head(s, false, &[OK]), data(s, false, [b'x'; 3840])].concat()
+        });
+    });
+    let target = format!("h2c://{script}");
+    let proxy = Proxy::plain_to(&target).limits("upstream_timeout = '1s'").start();
+    let mut frames = ask_in_a_row(&proxy);
+    let (start, mut reset) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(2500) {
+        let frame = frames.try_next(Duration::from_millis(100));
+        reset += u32::from(frame.is_ok_and(|frame| frame.kind == RST_STREAM));
+    }
+    assert!(reset < 10, "it was the client who was behind");
+    make_room(&mut frames);
+    while reset < 10 {
+        frames.next_of(RST_STREAM);
+        reset += 1;
+    }
 }
 
 /// Each request on a connection that takes no more of them waited for `upstream_timeout`.

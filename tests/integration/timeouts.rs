@@ -1,12 +1,16 @@
 //! Every wait has an end: the right one, told to the peer where it can be, and named in the log.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::h2_frames::{Frames, GOAWAY};
+use crate::harness::body::Feed;
+use crate::harness::h2_frames::{
+    DATA, END_STREAM, Fate, Frames, GET, GOAWAY, HEADERS, WINDOW_UPDATE,
+};
 use crate::harness::socket;
 use crate::harness::wire::End;
 use crate::harness::{
-    Body, Origin, PATIENCE, Proxy, Request, Response, Script, Setup, Site, Wire, pki,
+    Body, Origin, PATIENCE, Proxy, Request, Response, Script, Setup, Site, Wire, eventually, pki,
 };
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -207,27 +211,162 @@ fn a_route_has_an_upstream_timeout_of_its_own() {
     in_time(|| assert_eq!(proxy.plain_client().get("/slow").status, 504));
 }
 
-/// It is a wait for the first byte; a long answer may take longer.
-#[test]
-fn an_answer_that_has_begun_may_take_its_time() {
-    let origin = Origin::start();
-    let (body, feed) = Body::fed();
-    let body = std::sync::Mutex::new(Some(body));
-    origin.handle("/", move |_| {
-        let body = body.lock().unwrap().take().unwrap();
-        async { Response::new(body) }
+/// What an app's answers are fed with, in the order of the requests.
+type Feeds = Arc<Mutex<Vec<Feed>>>;
+
+/// Has the app answer a path with these fields, three bytes, and what it is fed with.
+fn halts(origin: &Origin, path: &str, fields: &'static [(&'static str, &'static str)]) -> Feeds {
+    let feeds = Feeds::default();
+    let kept = feeds.clone();
+    origin.handle(path, move |_| {
+        let kept = kept.clone();
+        async move {
+            let (body, feed) = Body::fed();
+            assert!(feed.send("abc").await);
+            kept.lock().unwrap().push(feed);
+            let mut answer = Response::builder();
+            for (name, value) in fields {
+                answer = answer.header(*name, *value);
+            }
+            answer.body(body).unwrap()
+        }
     });
-    let proxy = Proxy::plain_to(&origin).limits("upstream_timeout = '1s'").start();
+    feeds
+}
+
+/// It was waited for without end.
+#[test]
+fn an_answer_that_stops_is_cut_off() {
+    const PATHS: [&str; 3] = ["/sized", "/untold", "/events"];
+    let folder = crate::harness::proxy::folder();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, pki::root_pem()).unwrap();
+    for origin in [Origin::start(), Origin::start_tls(&["localhost"]), Origin::start_h2c()] {
+        let feeds = [
+            halts(&origin, "/sized", &[("content-length", "1000")]),
+            halts(&origin, "/untold", &[("content-type", "text/plain")]),
+            halts(&origin, "/events", &[EVENTS, ("content-length", "1000")]),
+        ];
+        let setup = Proxy::plain_to(&origin).limits("upstream_timeout = '1s'");
+        let proxy = setup.environment("SSL_CERT_FILE", roots.to_str().unwrap()).start();
+        let asked = [Proxy::wire, Proxy::tls_wire].map(|connect| {
+            PATHS.map(|path| {
+                let mut wire = connect(&proxy);
+                wire.send(format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n"));
+                (path, wire)
+            })
+        });
+        let streams = PATHS.map(|path| {
+            let mut frames = Frames::to(&proxy);
+            frames.send_head(1, true, &[GET[0], GET[1], (":path", path), GET[3]]);
+            (path, frames)
+        });
+        in_time(|| {
+            for (path, mut wire) in asked.into_iter().flatten() {
+                let head = wire.read_head();
+                assert!(head.starts_with("HTTP/1.1 200 "), "{origin}{path}: {head}");
+                let (body, end) = wire.rest();
+                let body = String::from_utf8(body).unwrap();
+                assert!(body == "abc" || body == "3\r\nabc\r\n", "{origin}{path}: {body}");
+                assert_ne!(end, End::Open, "{origin}{path}");
+            }
+            for (path, mut frames) in streams {
+                let fate = frames.fate(1);
+                assert!(matches!(fate, Fate::Reset(_)), "{origin}{path}: {fate:?}");
+            }
+        });
+        eventually("the app to be left", || {
+            let is_left = |feed: &Feed| !feed.give("more") || feed.is_abandoned();
+            feeds.iter().all(|feeds| feeds.lock().unwrap().iter().all(is_left))
+        });
+        let line =
+            "the application sent no more of its answer for 1s, over limits.upstream_timeout";
+        proxy.expect_words(line);
+        proxy.access_line(|line| line.contains("/untold"));
+        let app = origin.to_string();
+        let app = app.rsplit('/').next().unwrap();
+        assert!(proxy.words().contains(app), "the log names the app's address");
+    }
+}
+
+const EVENTS: (&str, &str) = ("content-type", "text/event-stream");
+
+/// The client is behind: the application does what it can.
+#[test]
+fn an_answer_that_waits_for_its_reader_is_not_the_applications_silence() {
+    const SIZE: u64 = 32 * 1024 * 1024;
+    for origin in [Origin::start(), Origin::start_h2c()] {
+        origin.route("/", "ok");
+        origin.handle("/large", |_| async { Response::new(Body::of_untold_size(SIZE)) });
+        let proxy = Proxy::plain_to(&origin).limits("upstream_timeout = '2s'").start();
+        let mut wire = proxy.wire();
+        wire.send("GET /large HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+        wire.read_head();
+        let mut frames = Frames::to(&proxy);
+        frames.send_head(1, true, &[GET[0], GET[1], (":path", "/large"), GET[3]]);
+        frames.next_of(HEADERS);
+        let start = Instant::now();
+        while start.elapsed() < SHORT.mul_f32(4.5) {
+            assert_eq!(proxy.plain_client().get("/").text(), "ok");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        for stream in [0, 1] {
+            frames.send(WINDOW_UPDATE, 0, stream, &0x7fff_0000_u32.to_be_bytes());
+        }
+        let mut received = 0;
+        while received < SIZE {
+            let frame = frames.next_matching(|frame| frame.stream == 1);
+            assert_eq!(frame.kind, DATA, "{origin}: {received}");
+            received += frame.payload.len() as u64;
+            assert!(frame.flags & END_STREAM == 0 || received == SIZE, "{origin}: {received}");
+        }
+        let end = wire.rest().0;
+        assert!(end.ends_with(b"\r\n0\r\n\r\n"), "{origin}: {} bytes", end.len());
+    }
+}
+
+/// A stream of events speaks when there is something to say.
+#[test]
+fn a_stream_of_events_that_has_begun_may_take_its_time() {
+    for (origin, content_type) in [
+        (Origin::start(), EVENTS),
+        (Origin::start_h2c(), EVENTS),
+        (Origin::start_h2c(), ("content-type", "application/grpc+proto")),
+    ] {
+        let fields: &'static [_] = Box::leak(Box::new([content_type]));
+        let feeds = halts(&origin, "/", fields);
+        let proxy = Proxy::plain_to(&origin).limits("upstream_timeout = '1s'").start();
+        let mut wire = proxy.wire();
+        wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        assert_eq!(wire.read_head().split(' ').nth(1), Some("200"));
+        assert!(wire.read_until("abc\r\n").ends_with("abc\r\n"));
+        let (bytes, end) = wire.rest_within(SHORT.mul_f32(2.5));
+        assert!(bytes.is_empty() && end == End::Open, "{origin}: {end:?}");
+        let feed = feeds.lock().unwrap().pop().unwrap();
+        assert!(feed.give("two"));
+        drop(feed);
+        assert!(wire.read_until("0\r\n\r\n").contains("two"));
+    }
+}
+
+/// Only a silence ends it; a long answer may take longer.
+#[test]
+fn an_answer_that_goes_on_may_take_its_time() {
+    let origin = Origin::start();
+    let feeds = halts(&origin, "/", &[]);
+    let proxy = Proxy::plain_to(&origin).limits("upstream_timeout = '2s'").start();
     let mut wire = proxy.wire();
     wire.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
-    assert_eq!(wire.read_head().split(' ').nth(1), Some("200"));
-    assert!(feed.give("one"));
-    assert!(wire.read_until("one\r\n").ends_with("one\r\n"));
-    let (bytes, end) = wire.rest_within(SHORT.mul_f32(1.5));
-    assert!(bytes.is_empty() && end == End::Open, "{end:?}");
-    assert!(feed.give("two"));
+    wire.read_until("abc\r\n");
+    let feed = feeds.lock().unwrap().pop().unwrap();
+    let start = Instant::now();
+    while start.elapsed() < SHORT.mul_f32(4.5) {
+        assert!(feed.give("more"), "it was given up after {:?}", start.elapsed());
+        assert!(wire.read_until("more\r\n").ends_with("more\r\n"));
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
     drop(feed);
-    assert!(wire.read_until("0\r\n\r\n").contains("two"));
+    assert!(wire.read_until("0\r\n\r\n").ends_with("0\r\n\r\n"));
 }
 
 #[test]

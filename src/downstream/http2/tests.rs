@@ -14,7 +14,11 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::upstream::testing::local;
 use crate::worker::Worker;
-use crate::worker::testing::{Client, PATIENCE, app, app_with, drain, worker, worker_for};
+use crate::worker::testing::{
+    Client, PATIENCE, a_connection, app, app_with, drain, worker, worker_for,
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
 
@@ -111,6 +115,100 @@ fn a_client_that_does_not_finish_its_preface_is_left() {
             let ended = timeout(PATIENCE, socket.read_to_end(&mut Vec::new())).await;
             assert!(ended.is_ok(), "{begun:?}");
         }
+    });
+}
+
+/// The nine bytes before a frame had ten seconds, and what follows them ten more.
+#[test]
+fn a_frame_that_drips_has_one_deadline_from_its_first_byte() {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let first = [PREFACE, &SETTINGS].concat();
+    local(async {
+        for (before, head) in [
+            (&first[..], [0, 0, 30, 1, 5, 0, 0, 0, 1]),
+            (&first[..], [0, 0, 36, 4, 0, 0, 0, 0, 0]),
+            (&first[..], [0, 0, 30, 99, 0, 0, 0, 0, 0]),
+            // From the beginning of the connection.
+            (PREFACE, [0, 0, 36, 4, 0, 0, 0, 0, 0]),
+        ] {
+            let worker = worker(app(OK).await, "");
+            let start = std::time::Instant::now();
+            let mut socket = Client::of_http2(&worker).await.into_socket();
+            socket.set_nodelay(true).unwrap();
+            socket.write_all(before).await.unwrap();
+            let mut received = before.len() as u64;
+            let mut drip = head.into_iter().chain(std::iter::repeat(0));
+            let mut seconds = 0;
+            while is_here(&worker, received).await {
+                worker.wheel.advance(start + Duration::from_secs(seconds));
+                let _ = socket.write_all(&[drip.next().unwrap()]).await;
+                received += 1;
+                seconds += 1;
+                assert!(seconds < 30, "{head:?} is borne for ever");
+            }
+            assert!((10..=13).contains(&seconds), "{head:?}: {seconds} s");
+        }
+    });
+}
+
+/// Whether the worker's only connection lives on with so much received.
+async fn is_here(worker: &Worker, received: u64) -> bool {
+    let waiting = async {
+        loop {
+            // The driver gets its turn between what it received and what is looked at.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            match a_connection(worker) {
+                None => return false,
+                Some(connection) if connection.stream.received() == received => return true,
+                Some(_) => {}
+            }
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("it is read or left")
+}
+
+/// Frames in pieces began the time of an idle connection anew.
+#[test]
+fn a_client_that_asks_for_nothing_in_pieces_is_told_to_go() {
+    local(async {
+        let worker = worker(app(OK).await, "idle_timeout = \"1s\"");
+        let mut socket = Client::of_http2(&worker).await.into_socket();
+        socket.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()).await.unwrap();
+        let began = Instant::now();
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let mut heard = Vec::new();
+        // GOAWAY without an error, as the first word about streams.
+        while !heard.windows(9).any(|bytes| bytes == [0, 0, 8, 7, 0, 0, 0, 0, 0]) {
+            for piece in [&ping[..9], &ping[9..]] {
+                socket.write_all(piece).await.unwrap();
+                let _ = timeout(Duration::from_millis(100), socket.read_buf(&mut heard)).await;
+            }
+            assert!(began.elapsed() < PATIENCE, "it is borne for ever");
+        }
+    });
+}
+
+/// It was `idle_timeout`, 75 s, for each.
+#[test]
+fn a_client_that_makes_no_room_loses_its_stream_within_a_minute() {
+    local(async {
+        let much = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n0123456789";
+        let worker = worker(app(much).await, "");
+        let socket = Client::of_http2(&worker).await.into_socket();
+        let builder = h2::client::Builder::new().initial_window_size(0).clone();
+        let (sender, connection) = builder.handshake::<_, Bytes>(socket).await.unwrap();
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        let mut sender = sender.ready().await.unwrap();
+        let response = sender.send_request(request(Method::GET), true).unwrap().0;
+        let mut body = response.await.unwrap().into_body();
+        let start = std::time::Instant::now();
+        worker.wheel.advance(start + Duration::from_secs(50));
+        assert!(timeout(Duration::from_millis(200), body.data()).await.is_err());
+        worker.wheel.advance(start + Duration::from_secs(60));
+        let end = timeout(PATIENCE, body.data()).await.expect("an end").unwrap();
+        assert_eq!(end.unwrap_err().reason(), Some(Reason::CANCEL));
     });
 }
 

@@ -83,6 +83,20 @@ impl Scene {
         }
     }
 
+    /// How long the silence of an answer may last, though it is looked at each second, and how it
+    /// ends.
+    async fn silence(&mut self) -> (Duration, Error) {
+        let mut passed = Duration::ZERO;
+        loop {
+            if let Some(frame) = self.frame().now_or_never() {
+                return (passed, frame.unwrap().unwrap_err());
+            }
+            passed += Duration::from_secs(1);
+            assert!(passed < Duration::from_secs(7200), "it never ends");
+            self.wheel.advance(self.now + passed);
+        }
+    }
+
     async fn is_usable(&mut self) -> bool {
         tokio::task::yield_now().await;
         poll_fn(|cx| Poll::Ready(self.connection.poll_is_usable(cx))).await
@@ -450,17 +464,43 @@ fn silence_within_an_answer_has_an_end_however_often_it_is_looked_at() {
         scene.app.says("HTTP/1.1 200 OK\r\n\r\ndata");
         scene.exchange(&mut get()).await.unwrap();
         assert!(scene.frame().await.unwrap().is_ok());
-        let mut passed = Duration::ZERO;
-        let error = loop {
-            if let Some(frame) = scene.frame().now_or_never() {
-                break frame.unwrap().unwrap_err();
-            }
-            passed += Duration::from_secs(60);
-            scene.wheel.advance(scene.now + passed);
-            assert!(passed <= SILENCE * 2, "it never ends");
-        };
-        assert!(matches!(error, Error::Timeout), "{error:?}");
-        assert!(passed >= SILENCE, "{passed:?}");
+        let (passed, error) = scene.silence().await;
+        assert!(matches!(error, Error::Silent(_)), "{error:?}");
+        assert!((10..=11).contains(&passed.as_secs()), "{passed:?}");
+    });
+}
+
+#[test]
+fn an_event_stream_may_be_silent_for_an_hour() {
+    local(async {
+        let mut scene = Scene::new();
+        scene.app.says("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1");
+        scene.exchange(&mut get()).await.unwrap();
+        assert!(scene.frame().await.unwrap().is_ok());
+        let (passed, error) = scene.silence().await;
+        assert!(matches!(error, Error::Silent(_)), "{error:?}");
+        assert!((3600..=3601).contains(&passed.as_secs()), "{passed:?}");
+    });
+}
+
+/// Only the silence counts, and only from when more is asked for.
+#[test]
+fn an_answer_that_comes_slowly_but_comes_is_taken() {
+    local(async {
+        let mut scene = Scene::new();
+        scene.app.says("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
+        scene.exchange(&mut get()).await.unwrap();
+        for second in 1..=9 {
+            assert!(scene.frame().now_or_never().is_none(), "{second}");
+            scene.app.says("x");
+            assert!(scene.frame().await.unwrap().is_ok(), "{second}");
+            // The client takes it, in its own time.
+            scene.wheel.advance(scene.now + Duration::from_secs(9 * second));
+        }
+        scene.wheel.advance(scene.now + Duration::from_secs(3600));
+        assert!(scene.frame().now_or_never().is_none(), "the wait begins here");
+        scene.app.says("x");
+        assert!(scene.frame().await.unwrap().is_ok());
     });
 }
 
@@ -490,7 +530,7 @@ fn an_exchange_that_nobody_goes_on_with_has_an_end() {
             }
             passed += Duration::from_secs(5);
             scene.wheel.advance(scene.now + passed);
-            assert!(passed <= SILENCE, "it never ends");
+            assert!(passed <= Duration::from_secs(3600), "it never ends");
         };
         assert!(matches!(error, Error::Idle), "{error:?}");
         assert!(passed - spoken >= request.conversation, "{passed:?}");

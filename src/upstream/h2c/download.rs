@@ -14,10 +14,16 @@ use super::links::Grant;
 use super::upload::Upload;
 use crate::downstream::budget::RATION;
 use crate::proxy::request_body::Watch;
-use crate::upstream::h1::SILENCE;
 use crate::upstream::pool::Underway;
 use crate::upstream::response::FIELDS;
+use crate::upstream::silence::Silence;
 use crate::worker::deadline::Deadline;
+
+/// How often it is looked after whether a client has made room: nothing tells.
+const FULL: Duration = Duration::from_secs(1);
+
+/// For how many times that a client may make no room at all, where nothing else bounds it: an hour.
+const FULL_FOR: u16 = 3600;
 
 /// An answer's body as its stream gives it.
 #[derive(Debug)]
@@ -38,11 +44,26 @@ pub struct Download {
     deadline: Deadline,
     /// Over the request's body, which may still be on its way.
     watch: Rc<Watch>,
-    /// How far that was when the answer's silence began, and whether it was over.
-    silent_at: Option<(u64, bool)>,
+    /// How far things were when the answer's silence began.
+    silent_at: Option<Standing>,
+    /// How often [`FULL`] has passed while the application had no room to say more.
+    full_for: u16,
+    /// The longest silence of the application.
+    silence: Silence,
     /// The longest silence of both sides while the request is not whole.
     conversation: Duration,
     _underway: Underway,
+}
+
+/// What an answer's silence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    /// How far the request's body was.
+    progress: u64,
+    /// Whether that was over.
+    is_whole: bool,
+    /// Whether the client has yet to take what fills the window.
+    is_full: bool,
 }
 
 /// Why an answer's body broke off.
@@ -52,8 +73,8 @@ pub enum Broken {
     Http(h2::Error),
     /// Its trailers are no trailers.
     Malformed(&'static str),
-    /// The application said nothing for an hour.
-    Silent,
+    /// The application said nothing for too long.
+    Silent(Silence),
     /// Neither side said anything for `limits.idle_timeout`, and the request is not whole.
     Idle,
 }
@@ -63,7 +84,7 @@ impl fmt::Display for Broken {
         match self {
             Broken::Http(error) => write!(f, "the application broke off its answer: {error}"),
             Broken::Malformed(why) => write!(f, "the application's answer is malformed: {why}"),
-            Broken::Silent => f.write_str("the application fell silent within its answer"),
+            Broken::Silent(silence) => silence.fmt(f),
             Broken::Idle => f.write_str("over limits.idle_timeout within an exchange"),
         }
     }
@@ -116,6 +137,11 @@ impl Answer {
         Bytes::from_owner(Piece { data, flow, _grant: grant })
     }
 
+    /// Whether the client has yet to take what fills the stream's window.
+    fn is_full(&mut self) -> bool {
+        self.stream.as_mut().is_some_and(|stream| stream.flow_control().available_capacity() <= 0)
+    }
+
     fn is_end_stream(&self) -> bool {
         self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
@@ -150,18 +176,29 @@ impl Drop for Piece {
 }
 
 impl Download {
-    /// The body of an `answer` to a request whose own body `watch` watches over.
+    /// The body of an `answer` to a request whose own body `watch` watches over. The application
+    /// may be silent for `silence`, and both sides for `conversation` while the request is not
+    /// whole.
     #[must_use]
     pub fn new(
         answer: Answer,
         deadline: Deadline,
         watch: Rc<Watch>,
-        conversation: Duration,
+        (silence, conversation): (Silence, Duration),
         underway: Underway,
     ) -> Self {
         watch.relax();
         deadline.clear();
-        Self { answer, deadline, watch, silent_at: None, conversation, _underway: underway }
+        Self {
+            answer,
+            deadline,
+            watch,
+            silent_at: None,
+            full_for: 0,
+            silence,
+            conversation,
+            _underway: underway,
+        }
     }
 
     /// The next piece, or the trailers; `None` at the end.
@@ -174,15 +211,31 @@ impl Download {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Poll::Ready(frame) = self.answer.poll_frame(cx) {
             self.silent_at = None;
+            self.full_for = 0;
             return Poll::Ready(frame);
         }
-        let is_whole = self.watch.is_over();
-        let silent_at = Some((self.watch.progress(), is_whole));
-        if std::mem::replace(&mut self.silent_at, silent_at) != silent_at {
-            self.deadline.set(if is_whole { SILENCE } else { self.conversation });
+        loop {
+            let is_whole = self.watch.is_over();
+            let is_full = self.answer.is_full();
+            let standing = Some(Standing { progress: self.watch.progress(), is_whole, is_full });
+            if std::mem::replace(&mut self.silent_at, standing) != standing {
+                self.deadline.set(match standing {
+                    _ if !is_whole => self.conversation,
+                    _ if is_full => FULL,
+                    _ => self.silence.longest(),
+                });
+            }
+            ready!(self.deadline.poll(cx));
+            if !is_whole {
+                return Poll::Ready(Some(Err(Broken::Idle)));
+            }
+            // It is the client who keeps it from going on, but not for ever.
+            self.full_for += 1;
+            if !is_full || self.full_for > FULL_FOR {
+                return Poll::Ready(Some(Err(Broken::Silent(self.silence))));
+            }
+            self.silent_at = None;
         }
-        ready!(self.deadline.poll(cx));
-        Poll::Ready(Some(Err(if is_whole { Broken::Silent } else { Broken::Idle })))
     }
 
     /// Whether nothing more comes.

@@ -391,13 +391,16 @@ fn no_http(stage: &Stage) {
         "SSH-2.0-OpenSSH_9.2\r\n\r\n\r\n",
         "\x15\x03\x01\0\x02\x02\x28\r\n\r\n",
         "\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\r\n\r\n",
+        "\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 103 Early Hints\r\n\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     ] {
         theatre.says(stage, answer, Refused);
     }
     for (answer, body) in [
         ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "ok"),
         ("HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok", "ok"),
-        ("\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
     ] {
         theatre.says(stage, answer, Either(200, body));
     }
@@ -585,7 +588,7 @@ fn silence(stage: &Stage) {
         });
     };
     /// Echoes, but does as it likes with `/act`.
-    fn echoing(act: fn(&mut Wire)) -> Script {
+    fn echoing(act: impl Fn(&mut Wire) + Send + Sync + 'static) -> Script {
         Script::play(move |scene| {
             while let Some(head) = scene.next_head() {
                 let target = head.split(' ').nth(1).unwrap_or_default();
@@ -634,6 +637,36 @@ fn silence(stage: &Stage) {
         assert_eq!(status, 504);
         assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     });
+    for (name, beginning) in [
+        ("stops within a length", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"),
+        ("stops before a body", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+        (
+            "stops between chunks",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        ),
+        ("stops within a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc"),
+        ("stops before the end", "HTTP/1.1 200 OK\r\n\r\nabc"),
+    ] {
+        let stopping = echoing(move |wire| {
+            let _ = wire.try_send(beginning);
+            drop(wire.rest_within(Duration::from_secs(20)));
+        });
+        stage.case(name, || {
+            let proxy = start(&stopping);
+            for (method, mut wire) in [("GET", proxy.wire()), ("POST", proxy.tls_wire())] {
+                let began = Instant::now();
+                let fields = "Host: app.test\r\nContent-Length: 0";
+                wire.send(format!("{method} /act HTTP/1.1\r\n{fields}\r\n\r\n"));
+                let (said, end) = wire.rest();
+                judge(method, &said, end, Cut).unwrap();
+                assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+            }
+            for number in 0..12 {
+                let target = format!("/probe/{number}");
+                assert_eq!(proxy.plain_client().get(&target).text(), target);
+            }
+        });
+    }
     let deaf = echoing(|_| std::thread::park_timeout(Duration::from_secs(6)));
     let mut upload = post("Content-Length: 20000000\r\n", "").replace("/p", "/act").into_bytes();
     upload.resize(upload.len() + 20_000_000, b'x');

@@ -209,6 +209,8 @@ fn slow_head(stage: &Stage) {
     let open_h2 = [&preface[..], &encode(HEADERS, END_STREAM, 1, &head)].concat();
     let cut_h2 = [&preface[..], &encode(HEADERS, 5, 1, &head)[..12]].concat();
     let more = encode(CONTINUATION, 0, 1, &field_block(&[("a", "b")]));
+    let long = encode(HEADERS, 5, 1, &field_block(&[("a", "b".repeat(500))]));
+    let dripped = long.chunks(1);
     let over_h2 = &["\0\0"];
     all_given_up(
         stage,
@@ -226,6 +228,7 @@ fn slow_head(stage: &Stage) {
                 .dripping([more])
                 .told(over_h2)
                 .perhaps_at_once(),
+            Slow::new("HEADERS byte by byte", h2_wire, &preface).dripping(dripped).told(over_h2),
             Slow::new("a stop within HEADERS", h2_wire, cut_h2).told(over_h2),
             Slow::new("CRLF", Proxy::wire, "\r\n").dripping(["\r\n"]).told(may).perhaps_at_once(),
             Slow::new("CRLF, tls", Proxy::tls_wire, "\r\n")
