@@ -239,7 +239,13 @@ impl Attempt<'_> {
                     tried.push((solver, failure));
                 }
                 Ok(issued) => return Ok(issued),
-                Err(failure) => return Err(failure.after(&tried, &seen)),
+                Err(failure) => {
+                    if failure.kind == Kind::Unusable {
+                        let names = &self.wanted.names;
+                        self.ledger.count_issued(directory, names, SystemTime::now());
+                    }
+                    return Err(failure.after(&tried, &seen));
+                }
             }
         }
         let last = tried.last().map(|(_, failure)| failure.clone().after(&tried, &seen));

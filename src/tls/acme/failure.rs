@@ -32,6 +32,8 @@ pub enum Kind {
     Unreachable,
     /// It will not do it: another may.
     Refused,
+    /// It has issued what is of no use: another may do better.
+    Unusable,
     /// It counts, and too much was asked of it.
     Limited,
     /// A name could not be proved this way: another way may work.
@@ -153,9 +155,12 @@ impl Failure {
     pub fn cost(&self) -> Cost {
         match self.kind {
             Kind::Unreachable | Kind::Unshown | Kind::Storage => Cost::Nothing,
-            Kind::Refused | Kind::Limited | Kind::Unproved | Kind::Forgotten | Kind::Unprovable => {
-                Cost::Attempt
-            }
+            Kind::Refused
+            | Kind::Unusable
+            | Kind::Limited
+            | Kind::Unproved
+            | Kind::Forgotten
+            | Kind::Unprovable => Cost::Attempt,
         }
     }
 
@@ -164,7 +169,7 @@ impl Failure {
     pub fn outcome(&self) -> AcmeOutcome {
         match self.kind {
             Kind::Unreachable => AcmeOutcome::Unreachable,
-            Kind::Refused | Kind::Forgotten => AcmeOutcome::Refused,
+            Kind::Refused | Kind::Unusable | Kind::Forgotten => AcmeOutcome::Refused,
             Kind::Limited => AcmeOutcome::Limited,
             Kind::Unproved | Kind::Unshown | Kind::Unprovable => AcmeOutcome::Unproved,
             Kind::Storage => AcmeOutcome::Storage,

@@ -295,7 +295,9 @@ impl Keeper {
                     let words = format!("{directory} has issued one that is not kept: {error}");
                     Failure::new(Kind::Storage, words)
                 })?;
+                let left = stored.facts.not_after.duration_since(now).unwrap_or_default();
                 ledger.succeed(&directory, names, now);
+                ledger.rest(left, now);
                 ledger.write(&*shared.vault, names, held)?;
                 shared.vault.remove(&order::entry(names), held)?;
                 shared.metrics.acme.count(AcmeOutcome::Issued);
@@ -305,6 +307,15 @@ impl Keeper {
                     names.join(", "),
                     date(stored.facts.not_after)
                 );
+                let dates = (stored.facts.not_before, stored.facts.not_after);
+                if schedule::renewal(dates, None, &stem(names)) <= now {
+                    tracing::warn!(
+                        "site {}: a third of its life or less is left of it already: is the clock \
+                         of this host right? It is renewed in {}",
+                        self.wanted.site,
+                        span(ledger.rests_until().duration_since(now).unwrap_or_default())
+                    );
+                }
             }
             // What follows from it could not be remembered.
             Err(Failed { failure, .. }) if failure.kind == Kind::Storage => return Err(failure),

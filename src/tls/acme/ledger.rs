@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::names::stem;
-use super::schedule::{Cost, Window, back_off};
+use super::schedule::{Cost, Window, back_off, rest};
 use super::vault::{Held, Vault};
 use crate::tls::storage::StorageError;
 
@@ -36,6 +36,8 @@ pub struct Ledger {
     /// The window that this authority gave for it, and until when that holds.
     window: Option<(Moment, Moment)>,
     window_until: Moment,
+    /// The certificate that is kept is good enough until then.
+    rests_until: Moment,
     /// Whether a person wants another, due or not, and no attempt has ended since.
     requested: bool,
     /// The certificate that was revoked, until another is issued.
@@ -238,8 +240,24 @@ impl Ledger {
         self.directory = Some(directory.to_owned());
         self.window = None;
         self.window_until = 0;
+        self.count_issued(directory, names, now);
+    }
+
+    /// What was issued is good enough for a while, however its dates stand: it has `left` to live.
+    pub fn rest(&mut self, left: Duration, now: SystemTime) {
+        self.rests_until = millis(now + rest(left, self.issued.len()));
+    }
+
+    /// The authority has issued one, of whatever use: it counts it.
+    pub fn count_issued(&mut self, directory: &str, names: &[String], now: SystemTime) {
         self.issued.push(event(directory, names, now));
         self.forget(now);
+    }
+
+    /// Until when what is kept is good enough, however its dates stand.
+    #[must_use]
+    pub fn rests_until(&self) -> SystemTime {
+        moment(self.rests_until)
     }
 
     /// The certificate that is kept was revoked. Where it `renews`, another is asked for at once.

@@ -21,6 +21,7 @@ use super::nonce::{NONCES, is_bad_nonce, with_nonce};
 use super::proof::{Shown, prove, why_unproved};
 use super::stored::{self, Stored};
 use super::vault::{Held, Vault};
+use crate::tls::facts::date;
 
 /// How long an authority may take to prove the names, and then to sign.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -31,6 +32,9 @@ const LATER: Duration = Duration::from_secs(5);
 
 /// An order that is older than this is not gone on with: authorities forget them.
 const STALE: Duration = Duration::from_secs(86_400);
+
+/// How far an authority's clock may be before ours.
+const SKEW: Duration = Duration::from_secs(600);
 
 /// What is asked for, and of whom.
 pub struct Ask<'a> {
@@ -90,7 +94,8 @@ pub async fn issue(ask: &Ask<'_>) -> Result<(String, Stored), Failure> {
     };
     let result = finish(ask, &mut order, &key).await;
     // What only was slow, or came too soon, may succeed yet.
-    let is_over = |failure: &Failure| matches!(failure.kind, Kind::Unproved | Kind::Refused);
+    let is_over =
+        |failure: &Failure| matches!(failure.kind, Kind::Unproved | Kind::Refused | Kind::Unusable);
     if result.as_ref().is_err_and(is_over) {
         ask.vault.remove(&entry(&ask.wanted.names), ask.held)?;
     }
@@ -238,15 +243,27 @@ async fn finish(
     let chain = with_nonce!(order.certificate())?;
     let none = || Failure::new(Kind::Unreachable, "the authority has no certificate to give");
     let text = stored::text(key, &chain.ok_or_else(none)?);
-    let stored = Stored::parse(text.as_bytes()).map_err(|why| {
-        Failure::new(Kind::Refused, format!("what was issued is unusable: {why}"))
-    })?;
-    if !stored.covers(&ask.wanted.names) {
-        let names = stored.facts.names.join(", ");
-        let words = format!("what was issued is for other names: {names}");
-        return Err(Failure::new(Kind::Refused, words));
-    }
+    let unusable = |why: String| Failure::new(Kind::Unusable, format!("what was issued {why}"));
+    let stored = Stored::parse(text.as_bytes());
+    let stored = stored.map_err(|why| unusable(format!("is unusable: {why}")))?;
+    useful(&stored, &ask.wanted.names, SystemTime::now()).map_err(unusable)?;
     Ok((text, stored))
+}
+
+/// Nothing takes the place of a good one that clients would not accept; says why they would not.
+fn useful(stored: &Stored, names: &[String], now: SystemTime) -> Result<(), String> {
+    let (begin, end) = (stored.facts.not_before, stored.facts.not_after);
+    if !stored.covers(names) {
+        return Err(format!("is for other names: {}", stored.facts.names.join(", ")));
+    }
+    if end <= now {
+        return Err(format!("has expired, on {}: is the clock of this host right?", date(end)));
+    }
+    if begin > now + SKEW {
+        let on = date(begin);
+        return Err(format!("is not valid before {on}: is the clock of this host right?"));
+    }
+    Ok(())
 }
 
 /// Looks at the order until it is as wanted.
@@ -268,5 +285,27 @@ async fn watch(
         sleep(pause).await;
         pause = (pause * 3 / 2).min(LATER);
         with_nonce!(order.refresh())?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::testing::Pki;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// A good one was replaced by one that had expired, or was to come.
+    #[test]
+    fn what_clients_would_not_accept_takes_no_place() {
+        let pair = Pki::new().pair(&["a.test"]);
+        let stored = Stored::parse(format!("{}{}", pair.key, pair.cert).as_bytes()).unwrap();
+        let judged = |name: &str, now| useful(&stored, &[name.to_owned()], now);
+        let (begin, end) = (stored.facts.not_before, stored.facts.not_after);
+        assert_eq!(judged("a.test", begin), Ok(()));
+        assert_eq!(judged("a.test", begin - SKEW), Ok(()), "clocks differ");
+        assert!(judged("a.test", begin - DAY).unwrap_err().contains("is not valid before"));
+        assert!(judged("a.test", end).unwrap_err().contains("has expired"));
+        assert!(judged("b.test", begin).unwrap_err().contains("for other names: a.test"));
     }
 }

@@ -80,6 +80,23 @@ pub fn back_off(failures: u32, cost: Cost, life: Option<Duration>, seed: &str) -
     wait.min(most).mul_f64(0.8 + 0.4 * jitter(&format!("{seed} {failures}")))
 }
 
+/// How long a certificate that came with `left` to live, the `issued`-th within a week, is good
+/// enough, however its dates or the authority's window stand: a clock that is wrong, or a window
+/// that always lies in the past, must not have the authority asked without end. Never more than a
+/// third of what is left, so that no renewal in its time is late.
+#[must_use]
+pub fn rest(left: Duration, issued: usize) -> Duration {
+    const LEAST: Duration = Duration::from_secs(10);
+    let rest = match issued {
+        // An authority may have its reasons, once.
+        0 | 1 => LEAST,
+        2 => DAY,
+        3 => 3 * DAY,
+        _ => 7 * DAY,
+    };
+    rest.min(left / 3).max(LEAST)
+}
+
 /// How often the storage is looked at for what another process has put there.
 #[must_use]
 pub fn poll(life: Option<Duration>) -> Duration {
@@ -100,6 +117,25 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Four orders a second were made, and all of them issued.
+    #[test]
+    fn what_is_due_when_it_comes_is_asked_for_seldom() {
+        for (life, left) in [(90 * DAY, 20 * DAY), (90 * DAY, 89 * DAY), (2 * MINUTE, MINUTE / 2)] {
+            let (mut now, mut issued) = (begin(), Vec::new());
+            while now < begin() + 7 * DAY && issued.len() < 100 {
+                issued.push(now);
+                now += rest(left, issued.len());
+            }
+            let most = if life > DAY { 4 } else { 100 };
+            assert!(issued.len() <= most, "{left:?}: {} in a week", issued.len());
+            assert!(issued.windows(2).all(|two| two[1] >= two[0] + Duration::from_secs(10)));
+        }
+        for life in [90 * DAY, 6 * DAY, HOUR, MINUTE, MINUTE / 2] {
+            let due = renewal((begin(), begin() + life), None, "a.test");
+            assert!((1..200).all(|issued| begin() + rest(life, issued) <= due), "{life:?} is late");
+        }
+    }
 
     fn begin() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)

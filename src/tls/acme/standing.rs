@@ -196,7 +196,8 @@ pub(super) fn due(
     };
     let renewal = stored.filter(fits).map_or(SystemTime::UNIX_EPOCH, |stored| {
         let dates = (stored.facts.not_before, stored.facts.not_after);
-        schedule::renewal(dates, ledger.window(), &stem(&wanted.names))
+        let renewal = schedule::renewal(dates, ledger.window(), &stem(&wanted.names));
+        renewal.max(ledger.rests_until())
     });
     let is_free = ledger.trouble.as_ref().is_some_and(|trouble| trouble.is_free);
     if is_eager && is_free { renewal } else { renewal.max(ledger.next_try()) }

@@ -126,3 +126,24 @@ fn the_authority_s_window_decides_and_the_order_names_what_it_replaces() {
     });
     assert_eq!(pebble.issued(), 2);
 }
+
+/// A window that always lies in the past had the authority asked once a second for ever, and all
+/// was issued.
+#[test]
+fn a_window_that_always_lies_in_the_past_is_obeyed_once() {
+    let Some(pebble) = Pebbles::new().start() else { return };
+    let (app, front) = (app(), Front::of(&pebble, usize::MAX));
+    let proxy = pebble.setup_at(&front.directory(), site(&app)).start();
+    expect_issued(&proxy, &pebble);
+    let asked = || front.seen.asked.lock().unwrap().len();
+    eventually_within(TURNS, "a renewal, and a look at the window behind it", || asked() == 2);
+    let file = super::verbs::file(&proxy);
+    eventually("the next renewal a day from now", || {
+        let json = super::verbs::told(&file, &["list", "--json"], 0);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let next: jiff::Timestamp =
+            json["certificates"][0]["acme"]["next"].as_str().unwrap().parse().unwrap();
+        (86_000..=86_400).contains(&(next.as_second() - jiff::Timestamp::now().as_second()))
+    });
+    assert_eq!(pebble.issued(), 2);
+}
