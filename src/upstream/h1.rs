@@ -308,6 +308,19 @@ impl Connection {
         self.download.is_ended()
     }
 
+    /// How much room is taken by what has been read of the answer's body and not been passed on.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.download.held()
+    }
+
+    /// The size of the buffer of which the last piece of the answer's body is all that is left;
+    /// 0 where more of it waits.
+    #[must_use]
+    pub fn last_of_buffer(&self) -> usize {
+        self.download.last_of_buffer()
+    }
+
     /// How much of the answer's body is to come, where that is known.
     #[must_use]
     pub fn body_length(&self) -> Option<u64> {
@@ -370,7 +383,7 @@ impl Flow {
     fn hold(&mut self, size: usize) -> Result<(), Error> {
         self.head = None;
         if let (Some(budget), true) = (&self.budget, size > RATION) {
-            self.head = Some(budget.hold_answer(size).ok_or(Error::Crowded)?);
+            self.head = Some(budget.hold_head(size).ok_or(Error::Crowded)?);
         }
         Ok(())
     }
