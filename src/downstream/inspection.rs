@@ -50,8 +50,8 @@ impl Inspection {
     }
 
     /// Whether so much has come in one turn over HTTP/2 that the requests are to be looked at
-    /// before the next ones are read; it asks for that once. The library makes a map of each head, and a
-    /// hundred bytes can stand for tens of KiB (RFC 7541 §7.3).
+    /// before the next ones are read; it asks for that once. The library makes a map of each
+    /// head, and a hundred bytes can stand for tens of KiB (RFC 7541 §7.3).
     pub(super) fn needs_rest(&self) -> bool {
         let Some(heads) = self.frames.borrow().as_ref().map(|frames| frames.heads()) else {
             return false;

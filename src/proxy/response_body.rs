@@ -138,7 +138,9 @@ impl Body {
     fn counted(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         let Some(budget) = &self.budget else { return frame };
         let pinned = match &mut self.source {
-            Source::Http1(lease) => lease.connection().map_or(0, |own| own.last_of_buffer()),
+            Source::Http1(lease) => {
+                lease.connection().map_or(0, |own| own.download.last_of_buffer())
+            }
             _ => 0,
         };
         let size = frame.data_ref().map_or(0, Bytes::len).max(pinned);
@@ -170,7 +172,7 @@ impl Body {
         let (Some(budget), Source::Http1(lease)) = (&self.budget, &mut self.source) else {
             return Ok(());
         };
-        let held = lease.connection().map_or(0, |own| own.held());
+        let held = lease.connection().map_or(0, |own| own.download.held());
         match &mut self.rest {
             _ if is_part && held > RATION => {
                 self.rest = Rest::None;

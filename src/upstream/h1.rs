@@ -47,7 +47,8 @@ pub struct Connection {
     io: Io,
     deadline: Deadline,
     upload: Upload,
-    download: Download,
+    /// The answer.
+    pub download: Download,
     /// How far the upload was when the answer's silence began, while there is silence.
     silent_at: Option<u64>,
     /// The longest silence of both sides while the request is not whole.
@@ -306,19 +307,6 @@ impl Connection {
     #[must_use]
     pub fn is_body_ended(&self) -> bool {
         self.download.is_ended()
-    }
-
-    /// How much room is taken by what has been read of the answer's body and not been passed on.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.download.held()
-    }
-
-    /// The size of the buffer of which the last piece of the answer's body is all that is left;
-    /// 0 where more of it waits.
-    #[must_use]
-    pub fn last_of_buffer(&self) -> usize {
-        self.download.last_of_buffer()
     }
 
     /// How much of the answer's body is to come, where that is known.
