@@ -28,18 +28,26 @@ pub const RATION: usize = 4 * 1024;
 pub const PIECE_OF_TUNNEL: usize = 16 * 1024;
 const SCRAP: usize = 1024;
 
-/// The heads of the requests under way on one connection, in bytes.
-const HEADS: usize = 640 * 1024;
+/// The heads of the requests under way on one connection, and the large ones of the answers that
+/// its client has not taken, trailers among them; in bytes.
+const HEADS: usize = 576 * 1024;
 
-/// The heads of the answers that its client has not taken, in bytes.
-const ANSWERS: usize = 512 * 1024;
-
-/// Why there is no answer when [`Budget::hold_answer`] finds too much.
+/// Why there is no answer, or no more of it, when [`Budget::hold_head`] finds too much.
 pub const CROWDED: &str =
-    "the client has not taken over 512 KiB of header in the answers on its connection";
+    "the client makes us hold over 576 KiB of header in the answers on its connection";
+
+/// Why a request is refused then.
+pub const CROWDED_REQUESTS: &str =
+    "the requests that are open on this connection have over 576 KiB of header";
 
 /// What holding a piece costs beside its bytes: the library's frame and its place in a queue.
 const PIECE: usize = 256;
+
+/// What a field takes up in the map beside its text; and where there are so many that the map has
+/// room for twice as many.
+const PLACE: usize = 72;
+const PLACE_OF_MANY: usize = 200;
+const MANY: usize = 48;
 
 /// The account of one connection.
 #[derive(Clone, Debug, Default)]
@@ -50,23 +58,22 @@ pub struct Budget(Arc<Counts>);
 struct Counts {
     /// Everything.
     held: AtomicUsize,
-    /// The heads of requests in it.
+    /// The heads in it.
     heads: AtomicUsize,
-    /// The large heads of answers in it.
-    answers: AtomicUsize,
 }
 
 impl Budget {
-    /// Counts the head of a request until the result is dropped; `None` when there are too many.
+    /// Counts the head of a request, or of an answer, until the result is dropped; `None` when
+    /// there are too many.
     #[must_use]
     pub fn hold_head(&self, size: usize) -> Option<HeadHold> {
-        self.hold_within(HEADS, Side::Request, size)
-    }
-
-    /// The same for the head of an answer.
-    #[must_use]
-    pub fn hold_answer(&self, size: usize) -> Option<HeadHold> {
-        self.hold_within(ANSWERS, Side::Answer, size)
+        let size = size + PIECE;
+        if self.0.heads.load(Ordering::Relaxed) + size > HEADS {
+            return None;
+        }
+        self.0.heads.fetch_add(size, Ordering::Relaxed);
+        self.0.held.fetch_add(size, Ordering::Relaxed);
+        Some(HeadHold { budget: self.clone(), size })
     }
 
     /// How much one direction of a tunnel may take up now, in bytes.
@@ -81,17 +88,6 @@ impl Budget {
         let size = size + PIECE;
         self.0.held.fetch_add(size, Ordering::Relaxed);
         Loan { budget: self.clone(), size }
-    }
-
-    fn hold_within(&self, most: usize, side: Side, size: usize) -> Option<HeadHold> {
-        let size = size + PIECE;
-        let heads = self.0.heads(side);
-        if heads.load(Ordering::Relaxed) + size > most {
-            return None;
-        }
-        heads.fetch_add(size, Ordering::Relaxed);
-        self.0.held.fetch_add(size, Ordering::Relaxed);
-        Some(HeadHold { budget: self.clone(), side, size })
     }
 
     /// Whether `size` more bytes would leave it with at most `most`.
@@ -121,20 +117,20 @@ impl Budget {
     }
 }
 
-impl Counts {
-    fn heads(&self, side: Side) -> &AtomicUsize {
-        match side {
-            Side::Request => &self.heads,
-            Side::Answer => &self.answers,
-        }
-    }
-}
-
-/// Room that is set aside for what an application may send.
+/// Room that is set aside for what an application may send, or taken up by what it has sent.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
     size: usize,
+}
+
+impl Reservation {
+    /// From now on it is for `size` bytes.
+    pub fn resize(&mut self, size: usize) {
+        self.budget.0.held.fetch_add(size, Ordering::Relaxed);
+        self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
+        self.size = size;
+    }
 }
 
 impl Drop for Reservation {
@@ -143,18 +139,10 @@ impl Drop for Reservation {
     }
 }
 
-/// Whose head it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Request,
-    Answer,
-}
-
 /// The head of a request under way, or of an answer.
 #[derive(Debug)]
 pub struct HeadHold {
     budget: Budget,
-    side: Side,
     size: usize,
 }
 
@@ -163,6 +151,15 @@ impl HeadHold {
     #[must_use]
     pub fn is_large(&self) -> bool {
         self.size > RATION
+    }
+
+    /// It takes up no more than `size` bytes from now on.
+    pub fn resize(&mut self, size: usize) {
+        let size = self.size.min(size + PIECE);
+        let less = self.size - size;
+        self.size = size;
+        self.budget.0.heads.fetch_sub(less, Ordering::Relaxed);
+        self.budget.0.held.fetch_sub(less, Ordering::Relaxed);
     }
 
     /// Counts until `headers` are dropped: the library does so once it has written them.
@@ -176,6 +173,19 @@ impl HeadHold {
             *value = own;
         }
     }
+}
+
+/// What fields take up, in bytes: their text, and their places in the map.
+#[must_use]
+pub fn size_of(fields: &HeaderMap) -> usize {
+    let text = fields.iter().map(|(name, value)| name.as_str().len() + value.len());
+    text.sum::<usize>() + places_of(fields)
+}
+
+/// What their places alone take up.
+#[must_use]
+pub fn places_of(fields: &HeaderMap) -> usize {
+    fields.len() * if fields.len() > MANY { PLACE_OF_MANY } else { PLACE }
 }
 
 /// A value of a field, and the head that it stands for.
@@ -192,7 +202,7 @@ impl AsRef<[u8]> for HeldValue {
 
 impl Drop for HeadHold {
     fn drop(&mut self) {
-        self.budget.0.heads(self.side).fetch_sub(self.size, Ordering::Relaxed);
+        self.budget.0.heads.fetch_sub(self.size, Ordering::Relaxed);
         self.budget.0.held.fetch_sub(self.size, Ordering::Relaxed);
     }
 }
@@ -235,10 +245,11 @@ impl Share {
         Poll::Pending
     }
 
-    /// Counts `bytes` until the last reference to them is dropped.
+    /// Counts `bytes` until the last reference to them is dropped; as `pinned`, where they are the
+    /// last that is left of a buffer as large as that.
     #[must_use]
-    pub fn hold(&self, bytes: Bytes) -> Bytes {
-        let size = bytes.len() + PIECE;
+    pub fn hold(&self, bytes: Bytes, pinned: usize) -> Bytes {
+        let size = bytes.len().max(pinned) + PIECE;
         self.hold_as(bytes, size)
     }
 
@@ -310,7 +321,7 @@ mod tests {
     fn a_piece_counts_until_its_last_part_is_gone() {
         let budget = Budget::default();
         let share = budget.share();
-        let mut piece = share.hold(piece(1000));
+        let mut piece = share.hold(piece(1000), 0);
         let part = piece.split_to(10);
         drop(piece);
         assert_eq!(budget.0.held.load(Ordering::Relaxed), 1000 + PIECE);
@@ -323,10 +334,10 @@ mod tests {
         let budget = Budget::default();
         let (greedy, modest) = (budget.share(), budget.share());
         assert_eq!(room(&greedy), Poll::Ready(READ));
-        let held = greedy.hold(piece(COMFORT));
+        let held = greedy.hold(piece(COMFORT), 0);
         assert_eq!(room(&greedy), Poll::Pending);
         assert_eq!(room(&modest), Poll::Ready(RATION));
-        let ration = modest.hold(piece(RATION));
+        let ration = modest.hold(piece(RATION), 0);
         assert_eq!(room(&modest), Poll::Pending);
         drop(ration);
         assert_eq!(room(&modest), Poll::Ready(RATION));
@@ -352,7 +363,7 @@ mod tests {
     fn who_waits_is_woken() {
         let budget = Budget::default();
         let share = budget.share();
-        let held = share.hold(piece(COMFORT));
+        let held = share.hold(piece(COMFORT), 0);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         assert!(share.poll_room(&mut Context::from_waker(&waker)).is_pending());
@@ -364,7 +375,7 @@ mod tests {
     fn heads_have_a_limit_and_count_with_the_rest() {
         let budget = Budget::default();
         let heads: Vec<_> = (0..40).map_while(|_| budget.hold_head(32 * 1024)).collect();
-        assert_eq!(heads.len(), 19);
+        assert_eq!(heads.len(), 17);
         let small = budget.hold_head(16 * 1024);
         assert!(small.is_some());
         assert!(budget.0.held.load(Ordering::Relaxed) <= HEADS);
@@ -416,13 +427,17 @@ mod tests {
                         heads.extend(hold);
                     }
                     Step::Piece(stream, size) => {
-                        parts.push((shares[stream].hold(piece(size)), pieces.len()));
+                        parts.push((shares[stream].hold(piece(size), 0), pieces.len()));
                         pieces.push((stream, size));
                     }
                     Step::Split(which, at) if !parts.is_empty() => {
                         let place = which.index(parts.len());
                         let (part, of) = &mut parts[place];
                         let at = at.index(part.len() + 1);
+                        // What is empty holds on to nothing.
+                        if at == 0 || at == part.len() {
+                            continue;
+                        }
                         let (rest, of) = (part.split_off(at), *of);
                         parts.push((rest, of));
                     }
@@ -463,14 +478,13 @@ mod tests {
         headers.insert("x", HeaderValue::from_static("short"));
         headers.insert("y", HeaderValue::from_static("the longest"));
         let before = headers.clone();
-        budget.hold_answer(60_000).unwrap().go_with(&mut headers);
+        budget.hold_head(60_000).unwrap().go_with(&mut headers);
         assert_eq!(headers, before);
         assert_eq!(budget.0.held.load(Ordering::Relaxed), 60_000 + PIECE);
-        assert!(budget.hold_answer(ANSWERS - 60_000).is_none(), "too many");
-        assert!(budget.hold_head(HEADS - PIECE).is_some(), "requests have their own room");
+        assert!(budget.hold_head(HEADS - 60_000).is_none(), "too many");
         drop(headers);
         assert_eq!(budget.0.held.load(Ordering::Relaxed), 0);
-        assert!(budget.hold_answer(ANSWERS - PIECE).is_some());
+        assert!(budget.hold_head(HEADS - PIECE).is_some());
     }
 
     /// Nothing of it changes threads today; the account must be right if it ever does.
@@ -484,7 +498,7 @@ mod tests {
                 scope.spawn(move || inbox.iter().for_each(drop));
                 scope.spawn(move || {
                     for size in 0..2000 {
-                        let mut piece = share.hold(piece(size + 1));
+                        let mut piece = share.hold(piece(size + 1), 0);
                         worker.send(piece.split_to(size / 2)).unwrap();
                     }
                 });

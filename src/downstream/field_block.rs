@@ -9,6 +9,11 @@
 //! Of the dynamic table only the kinds of its newest names are kept. That is enough: an index
 //! counts from the newest entry, and one that has been evicted is refused by the library.
 
+/// A trailer section. It waits in the library, uncounted, until all data before it has gone; no
+/// client is known that sends more than a few fields there.
+const TRAILER_BYTES: usize = 8 * 1024;
+const TRAILER_FIELDS: usize = 64;
+
 /// What is wrong with a request, so that nobody may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
@@ -21,6 +26,9 @@ pub struct FieldBlock {
     number: Number,
     /// Whether this block is a trailer section.
     is_trailers: bool,
+    /// Bytes and fields of it so far.
+    length: usize,
+    fields: usize,
     /// Of the field's name.
     kind: Kind,
     is_huffman: bool,
@@ -83,6 +91,7 @@ impl FieldBlock {
     pub fn begin(&mut self, is_trailers: bool) {
         self.at = At::Start;
         self.is_trailers = is_trailers;
+        (self.length, self.fields) = (0, 0);
     }
 
     /// Looks at more bytes of the block.
@@ -90,6 +99,10 @@ impl FieldBlock {
     /// # Errors
     /// When the request is one that the library would take.
     pub fn look(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+        self.length += bytes.len();
+        if self.is_trailers && self.length > TRAILER_BYTES {
+            return Err(LONG_TRAILERS);
+        }
         while let Some((&byte, rest)) = bytes.split_first() {
             if let At::Text(part) = self.at {
                 let (here, rest) = bytes.split_at(self.left.min(bytes.len()));
@@ -134,6 +147,10 @@ impl FieldBlock {
     fn begin_field(&mut self) -> Result<At, Malformed> {
         if self.form == Form::Resize {
             return Ok(At::Start);
+        }
+        self.fields += 1;
+        if self.is_trailers && self.fields > TRAILER_FIELDS {
+            return Err(LONG_TRAILERS);
         }
         let index = self.number.value;
         if self.form != Form::Indexed && index == 0 {
@@ -191,6 +208,7 @@ impl FieldBlock {
     }
 }
 
+const LONG_TRAILERS: Malformed = Malformed("trailers of more than 64 fields, or 8 KiB");
 const TRAILERS: Malformed = Malformed("a pseudo-field in trailers");
 const FRAGMENT: Malformed = Malformed("a path with a fragment");
 const SCHEME: Malformed = Malformed("a scheme other than https");
@@ -395,6 +413,20 @@ mod tests {
         block.begin(false);
         let string = [&[0x04, 0x80 | 64][..], &[0xff; 64]].concat();
         assert_eq!(block.look(&string), Ok(()));
+    }
+
+    /// They wait in the library until the data before them has gone, and nobody counts them.
+    #[test]
+    fn trailers_have_a_limit_and_heads_have_theirs_elsewhere() {
+        let fields = |count: usize| literal(0, 0, b"a", b"b").repeat(count);
+        assert_eq!(judge(&[], true, &fields(TRAILER_FIELDS)), Ok(()));
+        assert_eq!(judge(&[], true, &fields(TRAILER_FIELDS + 1)), Err(LONG_TRAILERS));
+        assert_eq!(judge(&[], false, &fields(TRAILER_FIELDS + 1)), Ok(()));
+        let large = literal(0, 0, b"a", &[b'b'; 126]).repeat(TRAILER_FIELDS);
+        let mut block = FieldBlock::default();
+        block.begin(true);
+        assert_eq!(block.look(&large[..TRAILER_BYTES]), Ok(()));
+        assert_eq!(block.look(&large[TRAILER_BYTES..]), Err(LONG_TRAILERS));
     }
 
     #[test]

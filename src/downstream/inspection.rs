@@ -8,6 +8,11 @@ use super::field_block::Malformed;
 use super::frames::{Frames, Patience};
 use super::guard::{Ambiguous, Guard};
 
+/// Heads that the library is given in one turn, and bytes with a head in them; and what comes in
+/// one piece with the last.
+const HEADS_A_TURN: u64 = 8;
+const BYTES_A_TURN: usize = 16 * 1024;
+
 /// The scanners of one connection, and what they have found.
 #[derive(Debug, Default)]
 pub struct Inspection {
@@ -18,6 +23,9 @@ pub struct Inspection {
     broken: Cell<Option<Ambiguous>>,
     /// Over HTTP/2.
     frames: RefCell<Option<Box<Frames>>>,
+    /// How many heads had come when the library was last given a rest, and how many bytes since.
+    rested: Cell<u64>,
+    since_rest: Cell<usize>,
     is_flooded: Cell<bool>,
     is_unwelcome: Cell<bool>,
     malformed: Cell<Option<Malformed>>,
@@ -43,6 +51,23 @@ impl Inspection {
     /// See [`Frames::has_begun`].
     pub(super) fn has_begun(&self) -> bool {
         self.frames.borrow().as_ref().is_some_and(|frames| frames.has_begun())
+    }
+
+    /// Whether so much has come in one turn over HTTP/2 that the requests are to be looked at
+    /// before the next ones are read; it asks for that once. The library makes a map of each
+    /// head, and a hundred bytes can stand for tens of KiB (RFC 7541 §7.3).
+    pub(super) fn needs_rest(&self) -> bool {
+        let Some(heads) = self.frames.borrow().as_ref().map(|frames| frames.heads()) else {
+            return false;
+        };
+        let fresh = heads - self.rested.get();
+        let needs_rest =
+            fresh >= HEADS_A_TURN || (fresh > 0 && self.since_rest.get() >= BYTES_A_TURN);
+        if needs_rest {
+            self.rested.set(heads);
+            self.since_rest.set(0);
+        }
+        needs_rest
     }
 
     /// The requests over HTTP/2 so far, with the one whose head is not whole.
@@ -112,6 +137,7 @@ impl Inspection {
                 self.is_flooded.set(true);
             }
             self.malformed.set(frames.malformed());
+            self.since_rest.set(self.since_rest.get().saturating_add(bytes.len()));
             return bytes.len();
         }
         match self.guard.borrow_mut().look(bytes) {

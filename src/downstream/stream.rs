@@ -309,6 +309,10 @@ impl hyper::rt::Read for Stream {
         if inspection.is_holding() {
             return self.poll_ahead(cx);
         }
+        if inspection.needs_rest() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let (mut is_empty, mut ahead) = (false, Bytes::new());
         ready!(self.poll_input(cx, buffer.remaining(), |bytes| {
             let passed = inspection.look(bytes);

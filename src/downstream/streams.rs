@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -63,7 +63,10 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
                 let running = Running::new(&watch);
                 let polled = future.as_mut().poll(cx);
                 drop(running);
-                if polled.is_pending() { watch.poll_run_down(cx) } else { Poll::Ready(()) }
+                if polled.is_ready() || watch.poll_ahead(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                watch.poll_run_down(cx)
             })
             .await;
         });
@@ -97,6 +100,13 @@ pub struct Watch {
     set_for: Cell<Option<u64>>,
     pieces: Cell<u64>,
     sending: RefCell<Option<Sending>>,
+    ahead: RefCell<Option<Weak<dyn Ahead>>>,
+}
+
+/// An answer of which more may come than its client has made room for.
+pub trait Ahead: fmt::Debug {
+    /// Takes what has come. Ready when that is too much, and the stream is to be given up.
+    fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 /// What hands to the library's stream what was written to a tunnel. Whoever drops it before it is
@@ -143,6 +153,20 @@ impl Watch {
         let pieces = self.pieces.get() + 1;
         self.pieces.set(pieces);
         self.waits_for.set(Some(pieces));
+    }
+
+    /// Has `answer` looked at while the client makes no room for it.
+    pub fn look_at(&self, answer: Weak<dyn Ahead>) {
+        self.ahead.replace(Some(answer));
+    }
+
+    /// Ready when too much has come that the client has made no room for.
+    fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waits_for.get().is_none() {
+            return Poll::Pending;
+        }
+        let answer = self.ahead.borrow().as_ref().and_then(Weak::upgrade);
+        answer.map_or(Poll::Pending, |answer| answer.poll_ahead(cx))
     }
 
     /// Ready when the client has made no room for the time of [`stall_timeout`].

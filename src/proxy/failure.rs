@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::headers::authority::HostError;
 use super::path::PathError;
 use super::request_body::RequestBodyError;
+use crate::downstream::budget::CROWDED_REQUESTS;
 use crate::downstream::field_block::Malformed;
 use crate::downstream::redirect::InvalidTarget;
 use crate::observe::metrics::Limit;
@@ -76,6 +77,9 @@ impl Failure {
                 SendError::Downstream(RequestBodyError::Idle | RequestBodyError::Slow) => {
                     StatusCode::REQUEST_TIMEOUT
                 }
+                SendError::Downstream(RequestBodyError::Crowded) => {
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+                }
                 SendError::Downstream(_) => StatusCode::BAD_REQUEST,
                 SendError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
                 SendError::NoBackend | SendError::Descriptors => StatusCode::SERVICE_UNAVAILABLE,
@@ -121,9 +125,7 @@ impl Failure {
                 use crate::observe::metrics::Label as _;
                 format!("over limits.{}", limit.text()).into()
             }
-            Failure::Crowded => {
-                "the requests that are open on this connection have over 640 KiB of header".into()
-            }
+            Failure::Crowded => CROWDED_REQUESTS.into(),
             Failure::Method => "this method is not forwarded".into(),
             Failure::UnknownMethod => "a method longer than any that there is".into(),
             Failure::Expectation => "an expectation other than 100-continue".into(),

@@ -19,7 +19,7 @@ use crate::config::Route;
 use crate::config::target::Protocol;
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;
-use crate::downstream::budget::{Budget, CROWDED, RATION};
+use crate::downstream::budget::{self, Budget, CROWDED, RATION};
 use crate::downstream::connection::Connection;
 use crate::tls::presented::Presented;
 use crate::upstream::h2c::download::Download;
@@ -29,8 +29,10 @@ use crate::upstream::silence::Silence;
 use crate::upstream::{h1, h2c};
 use crate::worker::view::RouteView;
 
-/// Room for so many fields is worth keeping over an exchange; ordinary requests need no more.
+/// Room for so many fields is worth keeping over an exchange; ordinary requests need no more. Over
+/// HTTP/2 there are a hundred of them.
 const FIELDS: usize = 48;
+const FIELDS_OVER_HTTP2: usize = 24;
 
 /// An answer whose head is here.
 #[derive(Debug)]
@@ -60,9 +62,9 @@ impl Forwarded {
 
     /// Counts a large head in what the client's connection holds until it has been written.
     fn counted(mut self, budget: &Budget) -> Result<Self, SendError> {
-        let size = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let size = budget::size_of(&self.headers);
         if size > RATION {
-            let hold = budget.hold_answer(size);
+            let hold = budget.hold_head(size);
             hold.ok_or_else(|| SendError::Failed(CROWDED.to_owned()))?.go_with(&mut self.headers);
         }
         Ok(self)
@@ -82,11 +84,15 @@ pub fn respond(forwarded: Forwarded, mut record: Box<Record>) -> Response<Body> 
             if lease.connection().is_some_and(|connection| !connection.is_upload_done()) {
                 // The answer came early: what is left of the request may never be read.
                 record.connection().unread.set(true);
+            } else {
+                // Nothing of its head is left.
+                record.head = None;
             }
             Response::new(Body::http1(lease, record))
         }
         Source::Http2(body) => {
             record.answered(status);
+            record.head = None;
             Response::new(Body::http2(body, record))
         }
     };
@@ -139,9 +145,14 @@ async fn over_http1(
     let stream = record.connection().stream.clone();
     // The map of the request carries the answer: the HTTP library gets it back for the next one.
     let mut headers = record.take_headers();
-    headers.clear();
-    if headers.capacity() > FIELDS {
+    let most = if version == Version::HTTP_2 { FIELDS_OVER_HTTP2 } else { FIELDS };
+    // Its capacity says nothing of the room for further values of a name.
+    if headers.capacity().max(headers.len()) > most {
         headers = HeaderMap::new();
+    }
+    headers.clear();
+    if let Some(hold) = &mut record.head {
+        hold.resize(request.head.len());
     }
     let interim = |status: StatusCode, headers: &HeaderMap| {
         if version == Version::HTTP_11 && status == StatusCode::EARLY_HINTS {
@@ -260,7 +271,8 @@ async fn over_http2(
     let idle = record.view.limits().idle_timeout;
     let mut headers = head.headers;
     let silence = Silence::within(&headers, limit);
-    let body = Download::new(body, deadline, watch, (silence, idle), underway);
+    let budget = record.connection().budget.clone();
+    let body = Download::new(body, deadline, watch, (silence, idle), underway, budget);
     hop::strip_response(&mut headers);
     Ok(Forwarded { status: head.status, headers, source: Source::Http2(body) })
 }

@@ -25,6 +25,7 @@ use super::response_body::Body;
 use crate::config::{Limits, Redirect};
 use crate::control::state::Service;
 use crate::downstream::bind::ListenerKind;
+use crate::downstream::budget;
 use crate::downstream::connection::Connection;
 use crate::downstream::redirect::{self, Advice, LOOP_EXPLANATION};
 use crate::observe::metrics::Limit;
@@ -86,6 +87,7 @@ fn fail(failure: &Failure, mut record: Box<Record>) -> Response<Body> {
     complain(failure, &reason, &record);
     record.error = Some(reason);
     drop(record.take_body());
+    record.drop_headers();
     match failure {
         Failure::RedirectLoop => answer::explanation(LOOP_EXPLANATION, record),
         _ => {
@@ -140,6 +142,7 @@ async fn answer(record: &mut Record) -> Result<Answer, Failure> {
         over_http2::well_formed(parts)?;
     }
     if let Some(budget) = &connection.budget {
+        let size = size + budget::places_of(&parts.headers);
         record.head = Some(budget.hold_head(size).ok_or(Failure::Crowded)?);
     }
     let parts = &record.parts;

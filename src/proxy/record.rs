@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 
 use super::headers::forwarded::Client;
@@ -23,6 +25,9 @@ use crate::worker::view::View;
 
 /// The client went away before it had an answer: nginx's number, which log readers know.
 const CLIENT_GONE: u16 = 499;
+
+/// So many requests of an HTTP/2 client may each hold on to the buffer that they came in.
+const FEW: u32 = 4;
 
 /// A request under way. Dropped before it is complete, it says that the client went away.
 #[derive(Debug)]
@@ -132,19 +137,33 @@ impl Record {
         self.user_agent = headers.get(header::USER_AGENT).cloned();
         self.referer = headers.get(header::REFERER).cloned();
         self.accept = headers.get(header::ACCEPT).cloned();
-        if self.head.as_ref().is_some_and(HeadHold::is_large) {
+        let is_large = self.head.as_ref().is_some_and(HeadHold::is_large);
+        let connection = self.connection();
+        if is_large || (connection.is_http2() && connection.in_flight() > FEW) {
             self.detach();
         }
         headers
     }
 
-    /// Copies what is kept of the head: as slices, a few bytes would hold on to all of it.
+    /// Drops the fields of the request, but for those that the log wants, where they are still
+    /// here: the answer is our own, and may wait for long until its client takes it.
+    pub fn drop_headers(&mut self) {
+        if !self.parts.headers.is_empty() {
+            self.take_headers();
+        }
+    }
+
+    /// Copies what is kept of the head: as slices, a few bytes would hold on to the whole buffer
+    /// that it came in, and to what came behind it.
     fn detach(&mut self) {
         for value in [&mut self.user_agent, &mut self.referer, &mut self.accept] {
             *value = value.take().and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         }
-        if let Ok(uri) = self.parts.uri.to_string().parse() {
-            self.parts.uri = uri;
+        if let Some(target) = self.parts.uri.path_and_query()
+            && let Ok(own) =
+                PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(target.as_str().as_bytes()))
+        {
+            self.parts.uri = Uri::from(own);
         }
     }
 
@@ -179,9 +198,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         // An answer of our own may have left them here.
         drop(self.take_body());
-        if !self.parts.headers.is_empty() {
-            self.take_headers();
-        }
+        self.drop_headers();
         let connection = Rc::clone(self.connection());
         if !self.is_complete {
             connection.abandon();

@@ -10,15 +10,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::headers::{hop, over_http2};
 use super::patience::Patience;
+use crate::downstream::budget::{self, RATION};
 use crate::downstream::connection::Connection;
 use crate::downstream::field_block::Malformed;
 use crate::worker::deadline::Deadline;
+
+/// So many requests of an HTTP/2 client may each hold on to the buffer that their body came in.
+const FEW: u32 = 16;
 
 /// A request's body, counted and limited.
 #[derive(Debug, Default)]
@@ -108,6 +112,8 @@ pub enum RequestBodyError {
     Miscounted,
     /// Its trailers, or something else on the same connection, break a rule of HTTP/2.
     Malformed(Malformed),
+    /// Its trailers are more than the client's connection may make us hold.
+    Crowded,
     /// It broke the protocol, or the client went away.
     Broken(Arc<hyper::Error>),
 }
@@ -123,6 +129,7 @@ impl fmt::Display for RequestBodyError {
                 f.write_str("the request body is not as long as its head says")
             }
             RequestBodyError::Malformed(Malformed(why)) => f.write_str(why),
+            RequestBodyError::Crowded => f.write_str(budget::CROWDED_REQUESTS),
             RequestBodyError::Broken(error) => write!(f, "the request body broke off: {error}"),
         }
     }
@@ -211,13 +218,16 @@ impl RequestBody {
                 Some(Ok(frame)) => frame,
             };
             let data = match frame.into_data() {
-                Ok(data) => data,
+                Ok(data) => self.detached_piece(data),
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     if is_http2 && let Err(malformed) = over_http2::well_formed_fields(&trailers) {
                         return self.give_up(RequestBodyError::Malformed(malformed));
                     }
-                    self.behind = Some(hop::kept_request_trailers(trailers));
+                    match self.counted(hop::kept_request_trailers(trailers)) {
+                        Some(trailers) => self.behind = Some(trailers),
+                        None => return self.give_up(RequestBodyError::Crowded),
+                    }
                     match self.held.take() {
                         Some(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                         None => continue,
@@ -241,6 +251,36 @@ impl RequestBody {
     fn is_to_be_held(&self) -> bool {
         let source = self.source.as_ref();
         source.is_some_and(|own| own.size_hint().exact() == Some(0) && !own.is_end_stream())
+    }
+
+    /// Trailers, counted until they are written; `None` when they are too many.
+    fn counted(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        let budget = self.connection.as_ref().and_then(|own| own.budget.as_ref());
+        let size = budget::size_of(&trailers);
+        if let (Some(budget), true) = (budget, size > RATION) {
+            let hold = budget.hold_head(size)?;
+            for value in trailers.values_mut() {
+                // As a slice it would hold on to the buffer that it came in.
+                if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+                    own.set_sensitive(value.is_sensitive());
+                    *value = own;
+                }
+            }
+            hold.go_with(&mut trailers);
+        }
+        Some(trailers)
+    }
+
+    /// The same bytes, without the buffer that they came in where they are a small part of it, and
+    /// others of the client's streams have such parts, too.
+    fn detached_piece(&self, data: Bytes) -> Bytes {
+        let is_one_of_many =
+            self.connection.as_ref().is_some_and(|own| own.is_http2() && own.in_flight() > FEW);
+        // Over HTTP/1.1 it is handed to the system at once.
+        if is_one_of_many && self.watch.is_some() && data.len() <= RATION {
+            return Bytes::copy_from_slice(&data);
+        }
+        data
     }
 
     fn malformed(&self) -> Option<Malformed> {

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::headers::hop;
 use super::record::Record;
-use crate::downstream::budget::{Budget, RATION, Share};
+use crate::downstream::budget::{self, Budget, CROWDED, HeadHold, RATION, Reservation, Share};
 use crate::downstream::streams::Watch;
 use crate::observe::metrics::Limit;
 use crate::upstream::download::READ;
@@ -29,9 +30,22 @@ pub struct Body {
     budget: Option<Budget>,
     /// Once there is a piece that counts.
     share: Option<Share>,
+    /// What has been read of it and not been handed over.
+    rest: Rest,
     /// What notices that the client makes no room for more, over HTTP/2.
     watch: Option<Rc<Watch>>,
     record: Option<Box<Record>>,
+}
+
+/// How what is left of a read is counted.
+#[derive(Debug, Default)]
+enum Rest {
+    #[default]
+    None,
+    /// Pieces that wait for their turn.
+    Whole(Reservation),
+    /// A part of trailers, or of a chunk's size, the rest of which may never come.
+    Part { _hold: HeadHold },
 }
 
 #[derive(Debug)]
@@ -89,6 +103,7 @@ impl Body {
             is_cut: false,
             budget: None,
             share: None,
+            rest: Rest::None,
             watch: None,
             record: None,
         }
@@ -98,8 +113,12 @@ impl Body {
         let streams = matches!(source, Source::Http1(_) | Source::Http2(_));
         let budget = record.connection().budget.clone().filter(|_| streams);
         let watch = budget.as_ref().and_then(|_| Watch::current(record.connection()));
+        if let (Some(watch), Source::Http2(body)) = (&watch, &source) {
+            watch.look_at(body.early());
+        }
         let record = Some(record);
-        let mut body = Self { source, is_cut: false, budget, share: None, watch, record };
+        let (share, rest) = (None, Rest::None);
+        let mut body = Self { source, is_cut: false, budget, share, rest, watch, record };
         if body.is_end_stream() {
             body.finish();
         }
@@ -109,6 +128,7 @@ impl Body {
     /// The last byte is out of our hands: the record is complete.
     fn finish(&mut self) {
         self.source = Source::Empty;
+        self.rest = Rest::None;
         if let Some(record) = self.record.take() {
             record.complete();
         }
@@ -118,7 +138,13 @@ impl Body {
     /// it.
     fn counted(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         let Some(budget) = &self.budget else { return frame };
-        let size = frame.data_ref().map_or(0, Bytes::len);
+        let pinned = match &mut self.source {
+            Source::Http1(lease) => {
+                lease.connection().map_or(0, |own| own.download.last_of_buffer())
+            }
+            _ => 0,
+        };
+        let size = frame.data_ref().map_or(0, Bytes::len).max(pinned);
         if size <= RATION && self.share.is_none() && self.is_end_stream() {
             return frame;
         }
@@ -127,15 +153,64 @@ impl Body {
             // Room for its bytes has been set aside with the stream's window.
             return frame.map_data(|data| share.hold_reserved(data));
         }
-        frame.map_data(|data| share.hold(data))
+        frame.map_data(|data| share.hold(data, pinned))
     }
 
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    /// Trailers, counted until they are written or given up.
+    fn counted_trailers(&self, mut trailers: HeaderMap) -> Result<HeaderMap, Cut> {
+        let size = budget::size_of(&trailers);
+        if let Some(budget) = &self.budget
+            && size > RATION
+        {
+            let hold = budget.hold_head(size).ok_or_else(Cut::crowded)?;
+            hold.go_with(&mut trailers);
+        }
+        Ok(trailers)
+    }
+
+    /// Counts what has been read and not been handed over; `is_part` says that it is nothing whole.
+    fn count_rest(&mut self, is_part: bool) -> Result<(), Cut> {
+        let (Some(budget), Source::Http1(lease)) = (&self.budget, &mut self.source) else {
+            return Ok(());
+        };
+        let held = lease.connection().map_or(0, |own| own.download.held());
+        match &mut self.rest {
+            _ if is_part && held > RATION => {
+                self.rest = Rest::None;
+                self.rest = Rest::Part { _hold: budget.hold_head(held).ok_or_else(Cut::crowded)? };
+            }
+            rest if held == 0 => *rest = Rest::None,
+            Rest::Whole(rest) => rest.resize(held),
+            rest => *rest = Rest::Whole(budget.reserve(held)),
+        }
+        Ok(())
+    }
+
+    /// The next piece, trailers or the end, counted.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let most = match (&self.share, &self.budget) {
             (Some(share), _) => ready!(share.poll_room(cx)),
             (None, Some(budget)) => budget.room(),
             (None, None) => READ,
         };
+        let polled = self.poll_source(cx, most);
+        if let Err(crowded) = self.count_rest(polled.is_pending()) {
+            return Poll::Ready(Some(Err(crowded)));
+        }
+        let Poll::Ready(Some(Ok(frame))) = polled else { return polled };
+        Poll::Ready(Some(match frame.into_trailers() {
+            Ok(trailers) => {
+                self.counted_trailers(hop::kept_trailers(trailers)).map(Frame::trailers)
+            }
+            Err(frame) => Ok(self.counted(frame)),
+        }))
+    }
+
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
             Source::Cut(error) => Poll::Ready(Some(Err(Cut(std::mem::take(error), None)))),
@@ -153,6 +228,16 @@ impl Body {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let (Source::Http2(body), Some(record)) = (&self.source, &mut self.record)
+            && body.is_crowded()
+        {
+            record.cut(CROWDED);
+        }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
@@ -165,7 +250,7 @@ impl HttpBody for Body {
         if let Some(watch) = &this.watch {
             watch.asked();
         }
-        let frame = match ready!(this.poll_source(cx)) {
+        let frame = match ready!(this.poll_piece(cx)) {
             None => {
                 this.finish();
                 return Poll::Ready(None);
@@ -192,15 +277,9 @@ impl HttpBody for Body {
             }
             Some(Ok(frame)) => frame,
         };
-        let frame = match frame.into_trailers() {
-            Ok(trailers) => Frame::trailers(hop::kept_trailers(trailers)),
-            Err(frame) => {
-                if let (Some(record), Some(data)) = (&mut this.record, frame.data_ref()) {
-                    record.bytes_out += data.len() as u64;
-                }
-                this.counted(frame)
-            }
-        };
+        if let (Some(record), Some(data)) = (&mut this.record, frame.data_ref()) {
+            record.bytes_out += data.len() as u64;
+        }
         if this.is_end_stream() {
             this.finish();
         } else if let Some(watch) = &this.watch {
@@ -234,6 +313,12 @@ impl HttpBody for Body {
 
 /// Why an answer broke off, and the limit that it was over.
 struct Cut(String, Option<Limit>);
+
+impl Cut {
+    fn crowded() -> Self {
+        Self(CROWDED.to_owned(), None)
+    }
+}
 
 impl From<&h1::Error> for Cut {
     fn from(error: &h1::Error) -> Self {

@@ -14,12 +14,16 @@ use super::chunked::{Chunked, Step};
 use super::h1::Error;
 use super::io::Io;
 use super::response::{self, Framing, Head, Malformed};
+use crate::downstream::budget::RATION;
 
 /// How much of an answer is read at a time: fewer, larger pieces cost less processor time.
 pub const READ: usize = 64 * 1024;
 
 /// What fills less of the buffer is copied out of it: a byte must not hold the room of 64 KiB.
 const LARGE: usize = READ / 2;
+
+/// A head that is larger has a buffer of its own: what is counted for it is what it takes.
+const SMALL_HEAD: usize = RATION;
 
 thread_local! {
     /// Where reads go: who waits for an application has no buffer of its own.
@@ -32,6 +36,8 @@ pub struct Download {
     /// What came with the head; read before `input`.
     front: Bytes,
     input: BytesMut,
+    /// The size of the buffer that the newest bytes are in.
+    buffer: usize,
     body: Body,
 }
 
@@ -74,10 +80,23 @@ impl Download {
         self.front
     }
 
-    /// How much has been read of what is not whole yet.
+    /// How much room is taken by what has been read of a head that is not whole yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.input.len()
+        self.input.capacity()
+    }
+
+    /// The size of the buffer of which the last piece is all that is left; 0 where more waits.
+    #[must_use]
+    pub fn last_of_buffer(&self) -> usize {
+        if self.front.is_empty() && self.input.is_empty() { self.buffer } else { 0 }
+    }
+
+    /// How much room is taken by what has been read and not been passed on: a few bytes hold on to
+    /// all of the buffer that they came in.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        if self.front.is_empty() && self.input.is_empty() { 0 } else { self.buffer }
     }
 
     /// Takes a whole head from what was read, if there is one; its fields go into `headers`.
@@ -93,17 +112,28 @@ impl Download {
             return Ok(None);
         }
         let input = std::mem::take(&mut self.input).freeze();
-        let head = response::parse(&input, method, headers)?;
-        match &head {
-            Some(head) => self.front = input.slice(head.length..),
-            None => self.input = BytesMut::from(input),
+        let Some(head) = response::parse(&input, method, headers)? else {
+            self.input = BytesMut::from(input);
+            return Ok(None);
+        };
+        self.front = input.slice(head.length..);
+        if head.length > SMALL_HEAD {
+            // What is left of the buffer when the head is gone, and the other way round.
+            self.front = Bytes::copy_from_slice(&self.front);
+            if self.buffer > head.length + head.length / 4 {
+                let own = Bytes::copy_from_slice(input.get(..head.length).unwrap_or_default());
+                headers.clear();
+                response::parse(&own, method, headers)?;
+            }
+            self.buffer = self.front.len();
         }
-        Ok(head)
+        Ok(Some(head))
     }
 
     /// The head was an interim one: what follows it is another.
     pub fn unread(&mut self) {
         self.input = BytesMut::from(std::mem::take(&mut self.front));
+        self.buffer = self.input.capacity();
     }
 
     /// The head was the final one: what follows it is the body.
@@ -154,7 +184,8 @@ impl Download {
             _ if self.input.is_empty() && self.front.is_empty() => Ok(None),
             Body::Length(left) => {
                 if self.front.is_empty() {
-                    self.front = self.input.split().freeze();
+                    // Without its rest, which would hold on to the buffer.
+                    self.front = std::mem::take(&mut self.input).freeze();
                 }
                 // What is left after the last byte belongs to nobody: `is_clean` sees it.
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.front.len());
@@ -165,7 +196,12 @@ impl Download {
                 Ok(Some(Some(Frame::data(self.front.split_to(here)))))
             }
             Body::Chunked(chunked) => match chunked.step(&mut self.input) {
-                Ok(Step::Data(data)) => Ok(Some(Some(Frame::data(data)))),
+                Ok(Step::Data(data)) => {
+                    if self.input.is_empty() {
+                        self.input = BytesMut::new();
+                    }
+                    Ok(Some(Some(Frame::data(data))))
+                }
                 Ok(Step::More) => Ok(None),
                 Ok(Step::End(trailers)) => {
                     self.body = Body::Ended;
@@ -174,7 +210,7 @@ impl Download {
                 Err(error) => Err(Malformed(error.0)),
             },
             Body::Close if self.front.is_empty() => {
-                Ok(Some(Some(Frame::data(self.input.split().freeze()))))
+                Ok(Some(Some(Frame::data(std::mem::take(&mut self.input).freeze()))))
             }
             Body::Close => Ok(Some(Some(Frame::data(std::mem::take(&mut self.front))))),
         }
@@ -201,8 +237,11 @@ impl Download {
             let read = ready!(pin!(io.read_buf(&mut scratch.limit(wanted))).poll(cx))?;
             if read >= LARGE && self.input.is_empty() {
                 self.input = std::mem::take(scratch);
+                self.buffer = READ;
             } else {
+                let held = self.held();
                 self.input.extend_from_slice(scratch);
+                self.buffer = self.input.capacity().max(held);
             }
             Poll::Ready(Ok(read))
         })

@@ -44,7 +44,8 @@ pub struct Connection {
     io: Io,
     deadline: Deadline,
     upload: Upload,
-    download: Download,
+    /// The answer.
+    pub download: Download,
     /// How far the upload was when the answer's silence began, while there is silence.
     silent_at: Option<u64>,
     /// The longest silence of the application, once it has begun its answer.
@@ -372,7 +373,7 @@ impl Flow {
     fn hold(&mut self, size: usize) -> Result<(), Error> {
         self.head = None;
         if let (Some(budget), true) = (&self.budget, size > RATION) {
-            self.head = Some(budget.hold_answer(size).ok_or(Error::Crowded)?);
+            self.head = Some(budget.hold_head(size).ok_or(Error::Crowded)?);
         }
         Ok(())
     }

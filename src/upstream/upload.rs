@@ -136,8 +136,13 @@ impl Upload {
             self.is_unflushed = true;
             for bytes in &mut self.queue {
                 let here = left.min(bytes.len());
-                bytes.advance(here);
                 left -= here;
+                if here == bytes.len() {
+                    // Nothing is left of it but a hold on the buffer that it came in.
+                    *bytes = Bytes::new();
+                } else {
+                    bytes.advance(here);
+                }
             }
         }
         if self.is_unflushed {
