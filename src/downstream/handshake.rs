@@ -323,9 +323,9 @@ fn kind_of(error: &rustls::Error) -> Failure {
         rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol => {
             HandshakeFailure::NothingInCommon
         }
-        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-            HandshakeFailure::ClientCertificate
-        }
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::InvalidCertRevocationList(_)
+        | rustls::Error::NoCertificatesPresented => HandshakeFailure::ClientCertificate,
         rustls::Error::AlertReceived(AlertDescription::CloseNotify) => HandshakeFailure::Io,
         rustls::Error::AlertReceived(_) => HandshakeFailure::Alert,
         rustls::Error::InvalidMessage(_)

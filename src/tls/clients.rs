@@ -9,11 +9,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{CertificateError, RootCertStore};
+use rustls::{CertRevocationListError, CertificateError, RootCertStore};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::facts::{Facts, date, moment};
-use super::files::{self, FilesError, Kept};
+use super::files::{self, FilesError, Kept, chain};
 use crate::config::ClientCertificates;
 
 /// What certificates of clients are held against.
@@ -39,7 +39,8 @@ pub struct Authorities {
 ///
 /// # Errors
 /// A file that is missing, unreadable or damaged, authorities that have all expired, and a list
-/// that is over or of none of the authorities: with such files nobody could be let in, or too many.
+/// that is over, not signed by the authority that it names or of none of the authorities: with
+/// such files nobody could be let in, or too many.
 pub fn load(
     clients: &ClientCertificates,
     now: SystemTime,
@@ -47,7 +48,7 @@ pub fn load(
 ) -> Result<Authorities, FilesError> {
     let wrong = |why: String| FilesError::of_clients(&clients.ca, why);
     let mut roots = RootCertStore::empty();
-    let mut subjects = Vec::new();
+    let mut known = Vec::new();
     let mut content = Vec::new();
     let mut ended = None;
     let mut ends = now;
@@ -61,7 +62,7 @@ pub fn load(
             continue;
         }
         ends = ends.max(facts.not_after);
-        subjects.push(subject(&authority).map_err(&wrong)?);
+        known.push(authority.clone());
         roots.add(authority).map_err(|error| {
             wrong(format!("it holds a certificate that is no authority: {error}"))
         })?;
@@ -79,7 +80,7 @@ pub fn load(
         None => None,
     };
     let text = text.as_ref().map(|(path, text)| (path.as_path(), text.as_slice()));
-    let (lists, lists_end) = revoked(clients, text, (&subjects, now), &mut content)?;
+    let (lists, lists_end) = revoked(clients, text, (&known, now), &mut content)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .with_crls(lists)
@@ -100,6 +101,7 @@ pub fn load(
 pub fn refusal(error: &rustls::Error) -> Option<String> {
     let error = match error {
         rustls::Error::NoCertificatesPresented => return Some("none was shown".to_owned()),
+        rustls::Error::InvalidCertRevocationList(error) => return Some(unusable(error)),
         rustls::Error::InvalidCertificate(error) => error,
         _ => return None,
     };
@@ -128,10 +130,29 @@ pub fn refusal(error: &rustls::Error) -> Option<String> {
     Some(words.to_owned())
 }
 
+/// What is wrong with a list by which a certificate would have to be judged.
+fn unusable(error: &CertRevocationListError) -> String {
+    let words = match error {
+        CertRevocationListError::BadSignature => {
+            "the list in client_crl of the authority that has signed it is not signed with that \
+             one's key"
+        }
+        CertRevocationListError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertRevocationListError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "a list in client_crl is signed in a way that is not known here, such as with SHA-1"
+        }
+        CertRevocationListError::IssuerInvalidForCrl => {
+            "the authority that has signed it may sign no lists (its key usage lacks cRLSign)"
+        }
+        _ => return format!("a list in client_crl is of no use: {error:?}"),
+    };
+    words.to_owned()
+}
+
 fn revoked(
     clients: &ClientCertificates,
     list: Option<(&Path, &[u8])>,
-    (subjects, now): (&[Vec<u8>], SystemTime),
+    (known, now): (&[CertificateDer<'_>], SystemTime),
     content: &mut Vec<u8>,
 ) -> Result<(Vec<CertificateRevocationListDer<'static>>, Option<SystemTime>), FilesError> {
     let Some((path, text)) = list else { return Ok((Vec::new(), None)) };
@@ -144,11 +165,11 @@ fn revoked(
     }
     let mut is_of_ours = false;
     let mut first = None;
-    for list in &lists {
-        content.extend_from_slice(list);
-        let (_, list) = CertificateRevocationList::from_der(list)
+    for der in &lists {
+        content.extend_from_slice(der);
+        let (_, list) = CertificateRevocationList::from_der(der)
             .map_err(|error| wrong(format!("it is damaged: {error}")))?;
-        is_of_ours |= subjects.iter().any(|subject| subject == list.issuer().as_raw());
+        is_of_ours |= is_of_one(known, der, &list).map_err(&wrong)?;
         let Some(next) = list.next_update() else {
             return Err(wrong("it does not say until when it holds (nextUpdate)".to_owned()));
         };
@@ -166,8 +187,122 @@ fn revoked(
     Ok((lists, first))
 }
 
-fn subject(authority: &CertificateDer<'_>) -> Result<Vec<u8>, String> {
-    let (_, certificate) =
-        X509Certificate::from_der(authority).map_err(|error| error.to_string())?;
-    Ok(certificate.subject().as_raw().to_vec())
+/// Whether a list is of one of the authorities, which has signed it.
+///
+/// That of an authority between them and the clients cannot be verified here, because its
+/// certificate comes with each client's: a handshake does that.
+fn is_of_one(
+    known: &[CertificateDer<'_>],
+    der: &[u8],
+    list: &CertificateRevocationList<'_>,
+) -> Result<bool, String> {
+    let issuer = list.issuer();
+    let parsed = known.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+    // An authority that has changed its key stands there twice under one name.
+    let verified: Vec<_> = parsed
+        .filter(|(_, authority)| authority.subject().as_raw() == issuer.as_raw())
+        .map(|(_, authority)| chain::is_signed_by(der, &list.signature_value.data, &authority))
+        .collect();
+    if verified.is_empty() || verified.contains(&Some(true)) {
+        return Ok(!verified.is_empty());
+    }
+    if !verified.contains(&Some(false)) {
+        return Err(format!(
+            "the revocation list of {issuer} is signed in a way that is not known here, such as \
+             with SHA-1, or it is damaged"
+        ));
+    }
+    Err(format!(
+        "the revocation list of {issuer} is not signed by it (damaged, or of another authority \
+         with the same name)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
+    };
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+    use crate::tls::testing::DAY;
+
+    fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A list of nobody, in PEM.
+    fn list(by: &CertifiedIssuer<'static, KeyPair>) -> String {
+        let now = SystemTime::now();
+        let list = CertificateRevocationListParams {
+            this_update: (now - DAY).into(),
+            next_update: (now + DAY).into(),
+            crl_number: SerialNumber::from(vec![1]),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(by).unwrap().pem().unwrap()
+    }
+
+    fn loaded(authorities: &[&CertifiedIssuer<'static, KeyPair>], lists: &str) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let [ca, crl] = ["ca.pem", "crl.pem"].map(|name| folder.path().join(name));
+        let text: String = authorities.iter().map(|authority| authority.pem()).collect();
+        std::fs::write(&ca, text).unwrap();
+        std::fs::write(&crl, lists).unwrap();
+        let told = |path: PathBuf| format!("{}: ", path.display());
+        let start = told(crl.clone());
+        let clients = ClientCertificates { ca, crl: Some(crl), required: true };
+        let error = load(&clients, SystemTime::now(), &[]).err()?.to_string();
+        Some(error.strip_prefix(&start).unwrap_or(&error).to_owned())
+    }
+
+    const UNSIGNED: &str = "the revocation list of CN=Ours is not signed by it (damaged, or of \
+        another authority with the same name)";
+
+    /// It was taken, and every client was refused from then on.
+    #[test]
+    fn a_list_that_its_authority_has_not_signed_is_refused() {
+        let (ours, namesake, other) = (authority("Ours"), authority("Ours"), authority("Other"));
+        assert_eq!(loaded(&[&ours], &list(&ours)), None);
+        assert_eq!(loaded(&[&ours], &list(&namesake)).unwrap(), UNSIGNED);
+        assert_eq!(loaded(&[&ours], &(list(&ours) + &list(&namesake))).unwrap(), UNSIGNED);
+        assert_eq!(loaded(&[&namesake, &ours], &list(&ours)), None, "any of that name will do");
+        assert_eq!(loaded(&[&ours], &(list(&ours) + &list(&other))), None, "of one in between");
+        assert!(loaded(&[&ours], &list(&other)).unwrap().contains("none of the authorities"));
+    }
+
+    #[test]
+    fn a_list_of_which_a_byte_has_changed_is_refused() {
+        let ours = authority("Ours");
+        let der = CertificateRevocationListDer::from_pem_slice(list(&ours).as_bytes()).unwrap();
+        for back in 1..=20 {
+            let mut bent = der.to_vec();
+            let place = bent.len() - back;
+            bent[place] ^= 1;
+            let bent = STANDARD.encode(bent);
+            let pem = format!("-----BEGIN X509 CRL-----\n{bent}\n-----END X509 CRL-----\n");
+            assert_eq!(loaded(&[&ours], &pem).unwrap(), UNSIGNED, "{back} from the end");
+        }
+    }
+
+    #[test]
+    fn a_list_that_a_handshake_cannot_use_is_told_for_what_it_is() {
+        let told = |error| refusal(&rustls::Error::InvalidCertRevocationList(error)).unwrap();
+        assert!(told(CertRevocationListError::BadSignature).contains("not signed with"));
+        assert!(told(CertRevocationListError::IssuerInvalidForCrl).contains("cRLSign"));
+        assert!(told(CertRevocationListError::UnsupportedDeltaCrl).contains("of no use"));
+    }
 }

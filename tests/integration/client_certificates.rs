@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
     SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
@@ -349,6 +351,40 @@ fn who_is_revoked_stays_out_from_the_moment_that_the_list_says_so() {
     assert_eq!(open.read_answer().status(), 421);
     let carol = with(&clients.issue("carol", 3));
     assert_eq!(ask(&proxy, &carol, "app.test", "app.test"), Some(200));
+}
+
+/// It was taken, every client was refused from then on, and the log said "other".
+#[test]
+fn a_list_that_its_authority_has_not_signed_locks_nobody_out() {
+    let (origin, clients, namesake) = (app(), Clients::new("Ours"), Clients::new("Ours"));
+    clients.revoke(&[1], SystemTime::now() + HOUR);
+    let good = std::fs::read(clients.crl()).unwrap();
+    let site = clients.of_unrevoked(Site::named("app.test").to(&origin));
+    let proxy = Setup::new().site(site).start();
+    let (alice, bob) = (with(&clients.issue("alice", 1)), with(&clients.issue("bob", 2)));
+
+    let mut bent = CertificateRevocationListDer::from_pem_slice(&good).unwrap().to_vec();
+    *bent.last_mut().unwrap() ^= 1;
+    let bent = STANDARD.encode(bent);
+    let bent = format!("-----BEGIN X509 CRL-----\n{bent}\n-----END X509 CRL-----\n");
+    namesake.revoke(&[], SystemTime::now() + HOUR);
+    let forged = std::fs::read_to_string(namesake.crl()).unwrap();
+    let file = proxy.path("portcullis.toml");
+    let words = "crl.pem: the revocation list of CN=Ours is not signed by it (damaged, or of \
+        another authority with the same name)";
+    for list in [bent, forged] {
+        write_file(&clients.crl(), &list, 0o644);
+        let reload = proxy.reload(&[]);
+        assert_ne!(reload.status.code(), Some(0), "{}", stdout(&reload));
+        assert!(stderr(&reload).contains(words), "{}", stderr(&reload));
+        let check = tools::portcullis(&["check", "-c", file.to_str().unwrap()]);
+        assert_ne!(check.status.code(), Some(0), "nor would it start: {}", stdout(&check));
+        proxy.expect_words(words);
+        assert_eq!(ask(&proxy, &alice, "app.test", "app.test"), None);
+        assert_eq!(ask(&proxy, &bob, "app.test", "app.test"), Some(200));
+    }
+    let status = tools::portcullis(&["status", "-c", file.to_str().unwrap()]);
+    assert_eq!(status.status.code(), Some(1), "{}", stdout(&status));
 }
 
 /// As the least command of OpenSSL makes them, which older servers take.

@@ -70,6 +70,39 @@ fn a_storage_that_nothing_else_needs_is_handed_over_for_what_is_stapled() {
     assert!(!proxy.words().contains("kept in memory alone"), "{}", proxy.words());
 }
 
+/// What a command of the program says of the server's configuration, and how it ends.
+fn told_by(command: &[&str], proxy: &Proxy) -> (Option<i32>, String) {
+    let file = proxy.path("portcullis.toml");
+    let output = tools::portcullis(&[command, &["-c", file.to_str().unwrap()]].concat());
+    (output.status.code(), stdout(&output) + &tools::stderr(&output))
+}
+
+/// The log had one line of it, and nothing else did.
+#[test]
+fn a_revoked_certificate_calls_for_a_person_until_it_is_good_again() {
+    let (origin, storage) = (app(), crate::harness::proxy::folder());
+    let port = tools::own_port();
+    let pair = pki::issue_asking(&[HOST], port);
+    let Some(responder) = Responder::start(port, &[(&pair, false)]) else { return };
+    let proxy = launch(&origin, &pair, storage.path(), "ocsp = true");
+    proxy.expect_words("the certificate was REVOKED on 2026-01-01");
+    for command in [&["status"][..], &["certs", "list"]] {
+        let (code, words) = told_by(command, &proxy);
+        assert_eq!(code, Some(1), "{command:?}: {words}");
+        assert!(words.contains("the certificate was REVOKED on 2026-01-01"), "{words}");
+    }
+    assert!(told_by(&["check"], &proxy).1.contains("REVOKED"));
+    drop((proxy, responder));
+
+    let Some(_responder) = Responder::start(port, &[(&pair, true)]) else { return };
+    let proxy = launch(&origin, &pair, storage.path(), "ocsp = true");
+    proxy.expect_words("an OCSP response is shown until");
+    for command in [&["status"][..], &["certs", "list"]] {
+        let (code, words) = told_by(command, &proxy);
+        assert_eq!(code, Some(0), "{command:?}: {words}");
+    }
+}
+
 #[test]
 fn a_revoked_certificate_and_a_silent_responder_are_told_and_serve() {
     let (origin, storage) = (app(), crate::harness::proxy::folder());

@@ -186,7 +186,7 @@ async fn register(key: &AccountKey, whom: Whom<'_>) -> Result<String, Failure> {
         }
         let problem = serde_json::from_slice::<instant_acme::Problem>(answer.body());
         let problem = problem.map_err(|_| strange("its answer is no ACME"))?;
-        let failure = Failure::of_problem(&problem);
+        let failure = Failure::of_request(&problem);
         let is_nonce = problem.r#type.is_some_and(|name| name.ends_with(":badNonce"));
         if !is_nonce {
             return Err(failure);

@@ -59,7 +59,7 @@ impl Failure {
     #[must_use]
     pub fn of(error: &Error) -> Self {
         match error {
-            Error::Api(problem) => Self::of_problem(problem),
+            Error::Api(problem) => Self::of_request(problem),
             Error::Timeout(_) => {
                 Self::new(Kind::Unreachable, "the authority did not finish in time")
             }
@@ -82,9 +82,23 @@ impl Failure {
         Self { retry_after: error.retry_after(), ..Self::new(kind, error.to_string()) }
     }
 
-    /// What the authority had to say (RFC 8555 §6.7).
+    /// What the authority had to say of a request, such as that for an account (RFC 8555 §6.7): who
+    /// is unauthorized there is the account, and not a name.
+    #[must_use]
+    pub fn of_request(problem: &Problem) -> Self {
+        Self::told(problem, |name, _| match name {
+            "unauthorized" | "incorrectResponse" => "",
+            name => advice(name, ""),
+        })
+    }
+
+    /// What the authority had to say of an order or of the proof of a name (RFC 8555 §6.7).
     #[must_use]
     pub fn of_problem(problem: &Problem) -> Self {
+        Self::told(problem, advice)
+    }
+
+    fn told(problem: &Problem, advice: impl Fn(&str, &str) -> &'static str) -> Self {
         let full = problem.r#type.as_deref().unwrap_or_default();
         let name = full.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(full);
         let kind = match name {
@@ -268,6 +282,19 @@ mod tests {
         assert!(told("Failed to connect to a.test").contains("reach this host"));
         assert!(told("No TXT records found for DNS challenge").contains("servers of the zone"));
         assert!(told("Non-200 status code 404").contains("does something else answer"));
+    }
+
+    /// It was asked whether something else answers for a name, where `eab` was wrong.
+    #[test]
+    fn who_is_refused_an_account_is_not_sent_to_look_for_another_server() {
+        for words in ["the EAB key is unknown", "no TXT of ours", "cannot connect the account"] {
+            assert_eq!(Failure::of_request(&problem("unauthorized", words)).words, words);
+            let api = Error::Api(problem("unauthorized", words));
+            assert_eq!(Failure::of(&api).words, words);
+        }
+        let told = Failure::of_request(&problem("externalAccountRequired", "bind it"));
+        assert_eq!(told.kind, Kind::Refused);
+        assert!(told.words.starts_with("bind it (this authority knows accounts of its own"));
     }
 
     #[test]

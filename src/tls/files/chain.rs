@@ -36,7 +36,7 @@ pub fn judge(chain: &[CertificateDer<'_>]) -> Vec<String> {
         let Some(der) = chain.get(number) else { continue };
         let broken = if below.issuer().as_raw() != above.subject().as_raw() {
             "is not issued by"
-        } else if is_signed_by(der, below, above) == Some(false) {
+        } else if is_signed_by(der, &below.signature_value.data, above) == Some(false) {
             "is not signed by"
         } else {
             continue;
@@ -89,19 +89,19 @@ fn weakness(number: usize, certificate: &X509Certificate<'_>) -> Option<String> 
     }
 }
 
-/// Whether the certificate `below`, which is `der`, is signed by the key of `above`; `None` where
-/// the algorithm is not known here.
+/// Whether `signature`, which ends the certificate or revocation list `der`, is one of the key of
+/// `by`; `None` where the algorithm is not known here.
 pub(in crate::tls) fn is_signed_by(
     der: &[u8],
-    below: &X509Certificate<'_>,
-    above: &X509Certificate<'_>,
+    signature: &[u8],
+    by: &X509Certificate<'_>,
 ) -> Option<bool> {
-    // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }
+    // SEQUENCE { tbsCertificate or tbsCertList, signatureAlgorithm, signatureValue }
     let (outer, _) = element(der)?;
     let (_, rest) = element(outer)?;
     let (signature_algorithm, _) = element(rest)?;
     let tbs = outer.get(..outer.len() - rest.len())?;
-    verifies(signature_algorithm, above, tbs, &below.signature_value.data)
+    verifies(signature_algorithm, by, tbs, signature)
 }
 
 /// Whether the signature of `message` is one of the key of `by`; `None` where the algorithm, which

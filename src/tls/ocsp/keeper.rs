@@ -8,10 +8,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use super::ask::ask;
+use super::fault::Fault;
 use super::question::Question;
 use super::response::{Span, verify};
-use super::{Staples, store, sweep};
+use super::{Staples, drop_revocation, revocation, store, store_revocation, sweep};
 use crate::tls::facts::{instant, span};
+use crate::tls::storage::StorageError;
 
 /// The shortest time between two questions about one certificate, and the first pause after a
 /// failure; each failure doubles it.
@@ -99,6 +101,10 @@ impl Task {
     async fn run(mut self) {
         let now = SystemTime::now();
         for turn in &mut self.turns {
+            // It may have been taken back.
+            if revocation(&self.storage, &turn.question, now).is_some() {
+                continue;
+            }
             if let Some(staple) = self.staples.of(&turn.question, &self.storage, now) {
                 turn.due = half_way(staple.span, now);
             }
@@ -122,11 +128,20 @@ impl Task {
         let question = Arc::clone(&turn.question);
         let answer = ask(&question).await;
         let now = SystemTime::now();
-        let verified = answer.and_then(|answer| Ok((verify(&question, &answer, now)?, answer)));
+        let verified = answer.and_then(|answer| match verify(&question, &answer, now) {
+            Ok(span) => Ok((span, answer)),
+            Err(fault) => {
+                if let Fault::Revoked(_) = fault {
+                    told(store_revocation(&self.storage, &question, &answer));
+                }
+                Err(fault)
+            }
+        });
         match verified {
             Ok((span, answer)) => {
                 turn.failures = 0;
                 turn.due = half_way(span, now);
+                told(drop_revocation(&self.storage, &question));
                 self.show(&question, span, &answer);
             }
             Err(fault) => {
@@ -165,6 +180,13 @@ impl Task {
         self.is_kept = stored.is_ok();
         sweep(&self.storage, SystemTime::now());
         let _ = self.news.send(());
+    }
+}
+
+/// What the log says anyway is not always kept beside it.
+fn told(kept: Result<(), StorageError>) {
+    if let Err(error) = kept {
+        tracing::info!("whether a certificate is revoked is told in the log alone: {error}");
     }
 }
 

@@ -4,7 +4,8 @@
 //! A [`Keeper`] in the control plane asks; no handshake waits for it. What it gets is verified,
 //! kept in memory as [`Staples`] and in the storage, and asked for again at half its life. A
 //! response whose time is over is not shown any more. What fails is said in the log and changes
-//! nothing else.
+//! nothing else, but that a certificate is revoked is kept in the storage, too, to be told by
+//! whatever looks at it.
 
 mod der;
 pub mod fault;
@@ -22,8 +23,9 @@ use rustix::fs::Mode;
 use rustls::sign::CertifiedKey;
 
 use super::storage::{Folder, StorageError};
+use fault::Fault;
 pub use keeper::Keeper;
-use question::{Key, Question, is_required_by};
+use question::{Key, Question, is_entry, is_required_by};
 use response::{Span, verify};
 
 /// The folder of the storage. What is in it is no secret, and is verified each time that it is
@@ -78,12 +80,39 @@ impl Staples {
 
 /// Has the next start begin with this response.
 fn store(storage: &Path, question: &Question, response: &[u8]) -> Result<(), StorageError> {
+    write(storage, &question.entry(), response)
+}
+
+/// Keeps the word that a certificate is revoked, for whoever asks what is wrong.
+fn store_revocation(storage: &Path, question: &Question, word: &[u8]) -> Result<(), StorageError> {
+    write(storage, &question.revocation_entry(), word)
+}
+
+/// A certificate that was on hold is good again.
+fn drop_revocation(storage: &Path, question: &Question) -> Result<(), StorageError> {
+    let entry = question.revocation_entry();
+    let Some(folder) = Folder::open(storage, FOLDER)? else { return Ok(()) };
+    if folder.read(&entry)?.is_none() {
+        return Ok(());
+    }
+    folder.remove(&entry, &folder.lock()?)
+}
+
+/// That a certificate is revoked, where its responder has said so last; it was verified once, and
+/// is verified again.
+fn revocation(storage: &Path, question: &Question, now: SystemTime) -> Option<Fault> {
+    let folder = Folder::open(storage, FOLDER).ok()??;
+    let word = folder.read(&question.revocation_entry()).ok()??;
+    verify(question, &word, now).err().filter(|fault| matches!(fault, Fault::Revoked(_)))
+}
+
+fn write(storage: &Path, entry: &str, response: &[u8]) -> Result<(), StorageError> {
     let folder = match Folder::open(storage, FOLDER)? {
         Some(folder) => folder,
         None => Folder::create(storage, FOLDER)?,
     };
     let lock = folder.lock()?;
-    folder.write(&question.entry(), response, Mode::RUSR | Mode::WUSR, &lock)
+    folder.write(entry, response, Mode::RUSR | Mode::WUSR, &lock)
 }
 
 /// Removes responses from the storage whose time is over: those of certificates that are gone would
@@ -110,14 +139,9 @@ fn sweep(storage: &Path, now: SystemTime) {
     }
 }
 
-/// Whether this is a name of [`Question::entry`].
-fn is_entry(name: &str) -> bool {
-    let digest = name.strip_suffix(".der");
-    digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// One sentence about a certificate that clients refuse without a response (RFC 7633), where none
-/// is in the storage, or none is asked for.
+/// One sentence about a certificate that is revoked, as its responder has said last, or that
+/// clients refuse without a response (RFC 7633), where none is in the storage, or none is asked
+/// for.
 #[must_use]
 pub fn judge(
     certified: &CertifiedKey,
@@ -126,10 +150,14 @@ pub fn judge(
     now: SystemTime,
 ) -> Option<String> {
     let leaf = certified.cert.first()?;
+    let question = Question::of(&certified.cert);
+    let asked = question.as_ref().filter(|_| is_on);
+    if let Some(revoked) = asked.and_then(|question| revocation(storage, question, now)) {
+        return Some(revoked.to_string());
+    }
     if !is_required_by(leaf) {
         return None;
     }
-    let question = Question::of(&certified.cert);
     let is_there = question
         .as_ref()
         .is_some_and(|question| Staples::default().of(question, storage, now).is_some());

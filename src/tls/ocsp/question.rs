@@ -49,14 +49,24 @@ impl Question {
         })
     }
 
-    /// The entry of the storage.
+    /// The entry of the storage for what may be shown.
     #[must_use]
     pub fn entry(&self) -> String {
+        self.stem() + ".der"
+    }
+
+    /// The entry of the storage for the word that the certificate is revoked.
+    #[must_use]
+    pub fn revocation_entry(&self) -> String {
+        self.stem() + REVOCATION
+    }
+
+    fn stem(&self) -> String {
         use std::fmt::Write as _;
         self.key.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
-        }) + ".der"
+        })
     }
 
     /// The host and port of the responder.
@@ -89,6 +99,16 @@ impl Question {
         Some([hash(issuer.subject().as_raw()), hash(key)])
     }
 }
+
+/// Whether this is a name of [`Question::entry`] or [`Question::revocation_entry`].
+#[must_use]
+pub(super) fn is_entry(name: &str) -> bool {
+    let digest = name.strip_suffix(REVOCATION).or_else(|| name.strip_suffix(".der"));
+    digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// How the entries end that say that a certificate is revoked.
+const REVOCATION: &str = ".revoked.der";
 
 /// Whether clients are to refuse the certificate without a response beside it (RFC 7633).
 #[must_use]

@@ -212,7 +212,7 @@ fn is_delegate(
         && delegate.issuer().as_raw() == issuer.subject().as_raw()
         && moment(validity.not_before.timestamp()) <= now + SLACK
         && now <= moment(validity.not_after.timestamp())
-        && chain::is_signed_by(der, delegate, issuer) == Some(true)
+        && chain::is_signed_by(der, &delegate.signature_value.data, issuer) == Some(true)
 }
 
 fn time(element: Element<'_>) -> Option<SystemTime> {

@@ -18,7 +18,7 @@ use super::der::{
 use super::fault::Fault;
 use super::question::{Question, SHA1};
 use super::response::{Span, ends, verify};
-use super::{judge, store, sweep};
+use super::{drop_revocation, judge, store, store_revocation, sweep};
 use crate::config::TlsSource;
 use crate::tls::Certificates;
 use crate::tls::testing::{DAY, config, site};
@@ -327,4 +327,33 @@ fn a_certificate_that_insists_on_a_response_is_told_where_there_is_none() {
     let nobody = told(vec![insistence()], true).0.unwrap();
     assert!(nobody.contains("names no responder"), "{nobody}");
     assert_eq!(told(vec![ours()], true), (None, None));
+}
+
+/// Only the log said so.
+#[test]
+fn a_certificate_that_is_revoked_is_told_while_its_responder_says_so() {
+    let (folder, now) = (tempfile::tempdir().unwrap(), now());
+    let storage = folder.path().join("storage");
+    let authority = Authority::named("A");
+    let source = files(folder.path(), &authority, vec![responder("http://ocsp.test/")]);
+    let config = config(&storage, vec![site(&["a.test"], source)]);
+    let certificates = Certificates::load(&config, now).unwrap();
+    let certified = certificates.table().for_name("a.test").unwrap();
+    let question = &certificates.questions().0[0];
+    let revoked = element(context(1), &[&time(now - 9 * DAY)]);
+    let word = Answer { status: revoked, ..Answer::good(question, now) };
+    store_revocation(&storage, question, &word.signed(&KeyPair::generate().unwrap(), None))
+        .unwrap();
+    assert_eq!(judge(&certified, true, &storage, now), None, "anybody could say so");
+    let word = word.signed(authority.issuer.key(), None);
+    store_revocation(&storage, question, &word).unwrap();
+    assert!(judge(&certified, true, &storage, now).unwrap().contains("was REVOKED on"));
+    assert_eq!(judge(&certified, false, &storage, now), None, "nobody would take it back");
+    let calls = certificates.survey(&config, None, now)[0].calls(now);
+    assert!(calls[0].contains("REVOKED"), "{calls:?}");
+    drop_revocation(&storage, question).unwrap();
+    assert_eq!(judge(&certified, true, &storage, now), None);
+    store_revocation(&storage, question, &word).unwrap();
+    sweep(&storage, now + 2 * DAY);
+    assert_eq!(judge(&certified, true, &storage, now), None, "it is not kept for ever");
 }
