@@ -168,7 +168,11 @@ impl Stage {
                 eventually("the connections to end", || fresh.proxy.connections_open() == 0);
                 gained
             };
-            let (first, second) = (wave(), wave());
+            let (mut first, mut second) = (wave(), wave());
+            if second > first + HELD / 4 {
+                // A busy machine may have been looked at before it held all of the first.
+                (first, second) = (second, wave());
+            }
             let left = own(&fresh.proxy).saturating_sub(before) / COUNT;
             println!("    {name}: {first} KiB for each connection, then {second}; {left} stay");
             assert!(first.max(second) <= HELD, "{first}, then {second} KiB for each connection");
