@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Plane;
 use crate::config::Hsts;
+use crate::tls::acme::Standing;
 use crate::tls::hsts::book::Book;
 use crate::tls::hsts::{Progress, header, is_storm};
 use crate::tls::storage::StorageError;
@@ -175,11 +176,13 @@ impl Plane {
         is_news
     }
 
-    /// Whether a certificate of a site should have been renewed, or never came.
+    /// Whether a certificate of a site should have been renewed or never came, or its renewal has
+    /// failed and not succeeded since.
     fn fails(&self, site: &str, now: SystemTime) -> bool {
         let certificates = self.state.certificates.inventory();
         let mut of_site = certificates.iter().filter(|certificate| certificate.site == site);
         of_site.any(|certificate| certificate.source.is_stopgap() || certificate.is_late(now))
+            || has_failed(&self.acme.standings(), site)
     }
 
     /// Leads a site down, or has it begin anew; its name is answered.
@@ -191,6 +194,11 @@ impl Plane {
         tracing::info!("site {name}: hsts is {}", if reset { "reset" } else { "started anew" });
         Ok(name)
     }
+}
+
+fn has_failed(standings: &[Standing], site: &str) -> bool {
+    let mut of_site = standings.iter().filter(|standing| standing.site == site);
+    of_site.any(|standing| standing.failures > 0 || standing.fault.is_some())
 }
 
 fn is_ramp(setting: Hsts) -> bool {
@@ -322,5 +330,21 @@ mod tests {
             Look { site: "a.test", setting: RAMP, now: at(DAY), is_quiet: true, is_kept: false };
         let seen = b.0.look(&book, &look, read).unwrap().unwrap();
         assert_eq!((seen.step().0, seen.left()), (1, Some(DAY)));
+    }
+
+    #[test]
+    fn a_renewal_that_has_failed_is_trouble_of_its_own_site() {
+        let standing = |failures, fault| Standing {
+            site: "a.test".to_owned(),
+            failures,
+            fault,
+            ..Standing::default()
+        };
+        let words = "the disk is full".to_owned();
+        let fault = crate::tls::acme::standing::Fault { at: at(0), words, next: at(60) };
+        assert!(!has_failed(&[standing(0, None)], "a.test"));
+        assert!(has_failed(&[standing(0, None), standing(1, None)], "a.test"));
+        assert!(has_failed(&[standing(0, Some(fault))], "a.test"));
+        assert!(!has_failed(&[standing(1, None)], "b.test"));
     }
 }

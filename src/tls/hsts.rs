@@ -2,8 +2,8 @@
 //!
 //! A ramp climbs from five minutes over a day, a week and a month to a year. On each step it stays
 //! for as long as that step's own `max-age`, and at least a day, of quiet time: time in which this
-//! program ran, no storm of failed handshakes was seen, and no certificate of the site was
-//! late. Trouble does not lead down, which would take nothing back that browsers were
+//! program ran, no storm of failed handshakes was seen, no certificate of the site was late, and no
+//! renewal failed. Trouble does not lead down, which would take nothing back that browsers were
 //! told, but the step begins anew. Time is counted by what passes between two looks, so that a
 //! clock that is set forward skips nothing and one that is set back costs one look.
 
