@@ -72,12 +72,13 @@ impl Judge<'_, '_> {
             self.judge_unreachable(file);
             routes.clear();
         }
+        let tls = self.tls(file);
         Site {
             hosts: values(&file.host),
-            tls: self.tls(file),
             key_type: file.key_type.value().copied().unwrap_or(self.acme.key_type),
             policy: self.policy(file, &redirect),
-            hsts: self.hsts(file, &redirect),
+            hsts: self.hsts(file, &redirect, &tls),
+            tls,
             redirect,
             routes,
         }

@@ -317,7 +317,7 @@ fn check_tells_the_danger_and_the_rules_of_the_preload_list() {
     let folder = crate::harness::proxy::folder();
     let file = folder.path().join("portcullis.toml");
     let check = |hsts: &str, keys: &str| {
-        let text = format!("[[site]]\nhost = 'a.test'\nto = '8080'\nhsts = {hsts}\n{keys}\n");
+        let text = format!("[[site]]\nhost = 'shop.test'\nto = '8080'\nhsts = {hsts}\n{keys}\n");
         write_file(&file, &text, 0o644);
         let output = tools::portcullis(&["check", "-c", file.to_str().unwrap()]);
         (output.status.code(), stdout(&output) + &stderr(&output))
@@ -338,4 +338,6 @@ fn check_tells_the_danger_and_the_rules_of_the_preload_list() {
     let preload = "{ max_age = '1y', include_subdomains = true, preload = true }";
     let (code, words) = check(preload, "redirect = 'off'");
     assert!(code == Some(78) && words.contains("on the same host"), "{words}");
+    let (code, words) = check(preload, "tls = 'local'");
+    assert!(code == Some(78) && words.contains("every browser trusts"), "{words}");
 }

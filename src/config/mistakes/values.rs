@@ -170,6 +170,27 @@ fn a_bad_value_in_a_site_is_told_with_its_place() {
 }
 
 #[test]
+fn names_that_the_preload_list_does_not_take_are_told_with_their_place() {
+    let preload = "hsts = { max_age = \"1y\", include_subdomains = true, preload = true }";
+    let site = |hosts: &str, keys: &str| {
+        format!("[[site]]\nhost = {hosts}\nto = \"8080\"\n{preload}\n{keys}\n")
+    };
+    for (hosts, keys, why) in [
+        ("\"example.com\"", "tls = \"local\"", "a certificate that every browser trusts"),
+        ("[\"localhost\", \"app.internal\"]", "", "nobody gets for `localhost`"),
+        ("\"127.0.0.1\"", "", "is an address"),
+        ("\"*\"", "", "`*` is none"),
+        ("[\"a.b.f.example\", \"*.f.example\"]", "", "is a name below one"),
+    ] {
+        assert_one(&errors(&site(hosts, keys)), "4:8 the preload list takes no such site", why);
+    }
+    assert_eq!(errors(&site("\"example.co.uk\"", "")), Vec::<String>::new());
+    let doubts =
+        |hosts| warnings(&site(hosts, "")).iter().filter(|it| it.contains("looks like")).count();
+    assert_eq!((doubts("\"a.github.io\""), doubts("\"example.co.uk\"")), (1, 0));
+}
+
+#[test]
 fn certificates_on_demand_are_judged_where_they_stand() {
     let site = |hosts: &str, tls: &str| {
         errors(&format!("[[site]]\nhost = {hosts}\nto = \"8080\"\ntls = {{ {tls} }}"))
