@@ -65,6 +65,9 @@ impl Judge<'_, '_> {
         if let Some(problem) = is_preload(hsts).then(|| preload::doubt(&hosts)).flatten() {
             self.report.add(span, problem);
         }
+        if matches!(hsts, Hsts::Ramp { .. }) && !std::mem::replace(&mut self.is_ramp_told, true) {
+            self.report.add(span, end_of_a_ramp());
+        }
         hsts
     }
 }
@@ -147,4 +150,17 @@ fn danger(hsts: Hsts) -> Option<Problem> {
         _ => return None,
     };
     Some(Problem::warning(message).help(help))
+}
+
+/// Said once, however many sites have one.
+fn end_of_a_ramp() -> Problem {
+    Problem::warning(
+        "`ramp` ends at a year, after five weeks and more without trouble: from then on browsers \
+         that were here refuse plain HTTP and every certificate in error for a year, nobody can \
+         click that away, and it cannot be taken back from who does not come again",
+    )
+    .help(
+        "`portcullis certs hsts` shows how far each site is; `portcullis certs hsts reset HOST` \
+         leads who comes again down to nothing",
+    )
 }

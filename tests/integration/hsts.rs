@@ -322,9 +322,10 @@ fn check_tells_the_danger_and_the_rules_of_the_preload_list() {
         let output = tools::portcullis(&["check", "-c", file.to_str().unwrap()]);
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
-    let (code, words) = check("'ramp'", "");
+    let (code, words) = check("'5m'", "");
     assert!(code == Some(0) && !words.contains(":4:"), "{words}");
     for (hsts, why) in [
+        ("'ramp'", "certs hsts reset HOST"),
         ("'1y'", "cannot be taken back"),
         ("{ ramp = true, include_subdomains = true }", "binds every name below"),
         ("{ max_age = '1y', include_subdomains = true, preload = true }", "takes months"),

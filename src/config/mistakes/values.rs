@@ -191,6 +191,16 @@ fn names_that_the_preload_list_does_not_take_are_told_with_their_place() {
 }
 
 #[test]
+fn the_end_of_a_ramp_is_told_once() {
+    let site =
+        |host: &str| format!("[[site]]\nhost = \"{host}\"\nto = \"8080\"\nhsts = \"ramp\"\n");
+    let told = warnings(&(site("a.example") + &site("b.example")));
+    let of_ramps: Vec<_> = told.iter().filter(|it| it.contains("ends at a year")).collect();
+    assert!(of_ramps.len() == 1 && of_ramps[0].starts_with("4:8 "), "{told:#?}");
+    assert!(of_ramps[0].contains("certs hsts reset HOST"), "{told:#?}");
+}
+
+#[test]
 fn certificates_on_demand_are_judged_where_they_stand() {
     let site = |hosts: &str, tls: &str| {
         errors(&format!("[[site]]\nhost = {hosts}\nto = \"8080\"\ntls = {{ {tls} }}"))
