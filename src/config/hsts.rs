@@ -1,5 +1,7 @@
 //! For how long browsers insist on HTTPS: what that means, and what the preload list wants.
 
+mod preload;
+
 use std::time::Duration;
 
 use super::duration::Period;
@@ -7,8 +9,10 @@ use super::file;
 use super::kinds::{Hsts as Written, HstsWord};
 use super::problems::Problem;
 use super::read::At;
+use super::resolve::values;
 use super::sites::Judge;
-use super::{Hsts, Redirect};
+use super::{Hsts, Redirect, TlsSource};
+use crate::proxy::headers::host::HostPattern;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -17,7 +21,12 @@ const LONG: Duration = Duration::from_secs(30 * 86_400);
 
 impl Judge<'_, '_> {
     /// Reads `hsts` and says what it does.
-    pub(super) fn hsts(&mut self, file: &At<file::Site>, redirect: &Redirect) -> Hsts {
+    pub(super) fn hsts(
+        &mut self,
+        file: &At<file::Site>,
+        redirect: &Redirect,
+        tls: &TlsSource,
+    ) -> Hsts {
         let Some(At { value, span }) = file.hsts.given() else { return Hsts::Off };
         let hsts = match value {
             Written::Word(HstsWord::Off) => Hsts::Off,
@@ -41,12 +50,23 @@ impl Judge<'_, '_> {
             self.report.add(span, problem);
             return hsts;
         }
-        if let Some(problem) = unfit_for_preload(hsts, redirect, self.server.http.is_empty()) {
+        let hosts: Vec<HostPattern> = values(&file.host);
+        let unfit = unfit_for_preload(hsts, redirect, self.server.http.is_empty())
+            .or_else(|| is_preload(hsts).then(|| preload::unfit(&hosts, tls)).flatten());
+        if let Some(reason) = unfit {
+            let problem = Problem::error(format!("the preload list takes no such site: {reason}"))
+                .help("the rules stand at https://hstspreload.org; leave `preload` out otherwise");
             self.report.add(span, problem);
             return hsts;
         }
         if let Some(problem) = danger(hsts) {
             self.report.add(span, problem);
+        }
+        if let Some(problem) = is_preload(hsts).then(|| preload::doubt(&hosts)).flatten() {
+            self.report.add(span, problem);
+        }
+        if matches!(hsts, Hsts::Ramp { .. }) && !std::mem::replace(&mut self.is_ramp_told, true) {
+            self.report.add(span, end_of_a_ramp());
         }
         hsts
     }
@@ -80,8 +100,12 @@ fn of_table(table: &file::HstsTable) -> Result<Hsts, Box<Problem>> {
     }
 }
 
+fn is_preload(hsts: Hsts) -> bool {
+    matches!(hsts, Hsts::For { preload: true, .. })
+}
+
 /// What <https://hstspreload.org/#submission-requirements> asks for and is not so.
-fn unfit_for_preload(hsts: Hsts, redirect: &Redirect, no_http: bool) -> Option<Problem> {
+fn unfit_for_preload(hsts: Hsts, redirect: &Redirect, no_http: bool) -> Option<String> {
     let Hsts::For { max_age, include_subdomains, preload: true } = hsts else { return None };
     let reason = if max_age < YEAR {
         "`max_age` is less than a year"
@@ -94,10 +118,7 @@ fn unfit_for_preload(hsts: Hsts, redirect: &Redirect, no_http: bool) -> Option<P
     } else {
         return None;
     };
-    Some(
-        Problem::error(format!("the preload list takes no such site: {reason}"))
-            .help("the rules stand at https://hstspreload.org; leave `preload` out otherwise"),
-    )
+    Some(reason.to_owned())
 }
 
 /// What cannot be taken back, in words.
@@ -129,4 +150,17 @@ fn danger(hsts: Hsts) -> Option<Problem> {
         _ => return None,
     };
     Some(Problem::warning(message).help(help))
+}
+
+/// Said once, however many sites have one.
+fn end_of_a_ramp() -> Problem {
+    Problem::warning(
+        "`ramp` ends at a year, after five weeks and more without trouble: from then on browsers \
+         that were here refuse plain HTTP and every certificate in error for a year, nobody can \
+         click that away, and it cannot be taken back from who does not come again",
+    )
+    .help(
+        "`portcullis certs hsts` shows how far each site is; `portcullis certs hsts reset HOST` \
+         leads who comes again down to nothing",
+    )
 }

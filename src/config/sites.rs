@@ -35,7 +35,8 @@ pub(super) fn sites(
     if let (true, Some(at)) = (sites.is_empty(), file.site.given()) {
         report.add(&at.span, Problem::error("there is no site: nothing would be forwarded"));
     }
-    let mut judge = Judge { server, limits, acme, base, names: HashMap::new(), report };
+    let mut judge =
+        Judge { server, limits, acme, base, names: HashMap::new(), is_ramp_told: false, report };
     sites.iter().map(|site| judge.site(site)).collect()
 }
 
@@ -48,6 +49,8 @@ pub(super) struct Judge<'j, 's> {
     pub base: &'j Path,
     /// The line on which each name was first given.
     pub names: HashMap<HostPattern, usize>,
+    /// Whether it was said what a ramp of `hsts` leads to.
+    pub is_ramp_told: bool,
     pub report: &'j mut Report<'s>,
 }
 
@@ -72,12 +75,13 @@ impl Judge<'_, '_> {
             self.judge_unreachable(file);
             routes.clear();
         }
+        let tls = self.tls(file);
         Site {
             hosts: values(&file.host),
-            tls: self.tls(file),
             key_type: file.key_type.value().copied().unwrap_or(self.acme.key_type),
             policy: self.policy(file, &redirect),
-            hsts: self.hsts(file, &redirect),
+            hsts: self.hsts(file, &redirect, &tls),
+            tls,
             redirect,
             routes,
         }

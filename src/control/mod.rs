@@ -314,7 +314,10 @@ impl Plane {
                         break;
                     }
                 }
-                _ = watch.tick() => self.renew().await,
+                _ = watch.tick() => {
+                    self.heed_storm();
+                    self.renew().await;
+                }
                 () = self.watch.changed() => {
                     self.renew().await;
                     // Links may lead elsewhere now.
@@ -328,6 +331,7 @@ impl Plane {
                 Some(request) = requests.recv() => self.answer(request, sender).await,
             }
         }
+        self.heed_storm();
         self.acme.stop();
         self.staples.stop();
         self.abandon_upgrade().await;

@@ -2,10 +2,10 @@
 //!
 //! A ramp climbs from five minutes over a day, a week and a month to a year. On each step it stays
 //! for as long as that step's own `max-age`, and at least a day, of quiet time: time in which this
-//! program ran, no storm of failed handshakes was seen, and no certificate of the site was late.
-//! Trouble does not lead down, which would take nothing back that browsers have been told, but the
-//! step begins anew. Time is counted by what passes between two looks, so that a clock that is set
-//! forward skips nothing and one that is set back costs one look.
+//! program ran, no storm of failed handshakes was seen, no certificate of the site was late, and no
+//! renewal failed. Trouble does not lead down, which would take nothing back that browsers were
+//! told, but the step begins anew. Time is counted by what passes between two looks, so that a
+//! clock that is set forward skips nothing and one that is set back costs one look.
 
 pub mod book;
 pub mod told;
@@ -37,6 +37,10 @@ pub struct Progress {
     quiet: u64,
     /// The last look, in seconds since 1970.
     seen: u64,
+    /// When this step last began anew, in seconds since 1970: two processes on one storage tell by
+    /// it that the other has seen trouble.
+    #[serde(default)]
+    anew: u64,
     /// Whether `max-age=0` is sent instead.
     reset: bool,
     /// Why what was kept cannot be read. It may have been a reset: nothing is sent then, which
@@ -57,6 +61,7 @@ impl Progress {
             step: 0,
             quiet: 0,
             seen: seconds(now),
+            anew: seconds(now),
             reset: false,
             damage: None,
             is_closed: false,
@@ -113,6 +118,25 @@ impl Progress {
         (self.step.min(STEPS.len() - 1) + 1, STEPS.len())
     }
 
+    /// What was kept, for a process that begins to look `now`: what passed before counts for
+    /// nothing, because nobody here knows what was seen in it.
+    #[must_use]
+    pub fn taken_up(self, now: SystemTime) -> Self {
+        Self { seen: seconds(now), ..self }
+    }
+
+    /// Whether `other` tells of the same step, begun at the same time.
+    #[must_use]
+    pub fn is_abreast_of(&self, other: &Self) -> bool {
+        (self.step(), self.anew) == (other.step(), other.anew)
+    }
+
+    /// Whether trouble would take anything from it.
+    #[must_use]
+    pub fn has_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
     /// Takes a look at `now`. Whether the step is another afterwards.
     pub fn look(&mut self, now: SystemTime, is_quiet: bool) -> bool {
         let now = seconds(now);
@@ -122,15 +146,16 @@ impl Progress {
             return false;
         }
         if !is_quiet {
-            self.quiet = 0;
+            (self.quiet, self.anew) = (0, now);
             return false;
         }
-        self.quiet = self.quiet.saturating_add(passed.unwrap_or(0));
+        let Some(passed @ 1..) = passed else { return false };
+        self.quiet = self.quiet.saturating_add(passed);
         if self.step + 1 >= STEPS.len() || self.quiet < self.needed() {
             return false;
         }
         self.step += 1;
-        self.quiet = 0;
+        (self.quiet, self.anew) = (0, now);
         true
     }
 

@@ -1,6 +1,7 @@
 //! `Strict-Transport-Security`: what is sent, and the way back down.
 
 use std::fs;
+use std::io::Read as _;
 
 use crate::harness::setup::write_file;
 use crate::harness::tools::{self, stderr, stdout};
@@ -113,6 +114,78 @@ fn a_ramp_goes_on_where_it_was() {
     assert_eq!(sent(&proxy, "far.test").as_deref(), Some("max-age=2592000"));
     let far = fs::read_to_string(hsts.join("far.test.json")).unwrap();
     assert!(far.contains("\"step\":3"), "{far}");
+}
+
+/// A ramp that is half a minute short of a month.
+const NEAR: &str = r#"{"setting":"ramp","step":2,"quiet":604770,"seen":1000,"reset":false}"#;
+
+/// A site with [`NEAR`], in a storage of its own; where that is.
+fn near(origin: &Origin) -> (tempfile::TempDir, std::path::PathBuf, Setup) {
+    let folder = crate::harness::proxy::folder();
+    let storage = folder.path().join("storage");
+    let hsts = storage.join("hsts");
+    fs::create_dir_all(&hsts).unwrap();
+    for path in [&storage, &hsts] {
+        crate::harness::proxy::open_to_proxy(path, 0o700);
+    }
+    let place = hsts.join("near.test.json");
+    write_file(&place, NEAR, 0o600);
+    let setup = Setup::new()
+        .acme(&format!("storage = '{}'", storage.display()))
+        .site(Site::named("near.test").to(origin).key("hsts = 'ramp'"));
+    (folder, place, setup)
+}
+
+/// Handshakes of clients that trust nobody.
+fn storm(proxy: &Proxy) {
+    let config = rustls::ClientConfig::builder_with_protocol_versions(rustls::ALL_VERSIONS);
+    let config = config.with_root_certificates(rustls::RootCertStore::empty());
+    let config = std::sync::Arc::new(config.with_no_client_auth());
+    for _ in 0..30 {
+        let name = "near.test".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(config.clone(), name).unwrap();
+        let mut socket = std::net::TcpStream::connect(proxy.https()).unwrap();
+        client.complete_io(&mut socket).unwrap_err();
+        // Until the server has noticed.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+}
+
+fn has_begun_anew(place: &std::path::Path) -> bool {
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(place).unwrap()).unwrap();
+    kept["step"] == 2 && kept["quiet"] == 0
+}
+
+/// What had not been kept yet was forgotten, and the next process climbed after a minute.
+#[test]
+fn a_storm_is_kept_over_a_stop_right_after_it() {
+    let origin = app();
+    let (_folder, place, setup) = near(&origin);
+    let mut proxy = setup.start();
+    storm(&proxy);
+    proxy.stop();
+    assert!(has_begun_anew(&place), "{}", fs::read_to_string(&place).unwrap());
+}
+
+#[test]
+fn a_storm_is_kept_over_an_upgrade_right_after_it() {
+    let origin = app();
+    let (_folder, place, setup) = near(&origin);
+    let proxy = Proxy::start_copy(setup);
+    storm(&proxy);
+    proxy.upgrade();
+    crate::harness::eventually("the ramp begins anew", || has_begun_anew(&place));
+}
+
+/// It took as long as ten looks, and another process on the storage climbed meanwhile.
+#[test]
+fn a_storm_is_kept_while_it_lasts() {
+    let origin = app();
+    let (_folder, place, setup) = near(&origin);
+    let mut proxy = setup.start();
+    storm(&proxy);
+    crate::harness::eventually("the ramp begins anew", || has_begun_anew(&place));
+    proxy.kill();
 }
 
 /// What is lost may have been a reset: nobody is bound again by itself.
@@ -244,14 +317,15 @@ fn check_tells_the_danger_and_the_rules_of_the_preload_list() {
     let folder = crate::harness::proxy::folder();
     let file = folder.path().join("portcullis.toml");
     let check = |hsts: &str, keys: &str| {
-        let text = format!("[[site]]\nhost = 'a.test'\nto = '8080'\nhsts = {hsts}\n{keys}\n");
+        let text = format!("[[site]]\nhost = 'shop.test'\nto = '8080'\nhsts = {hsts}\n{keys}\n");
         write_file(&file, &text, 0o644);
         let output = tools::portcullis(&["check", "-c", file.to_str().unwrap()]);
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
-    let (code, words) = check("'ramp'", "");
+    let (code, words) = check("'5m'", "");
     assert!(code == Some(0) && !words.contains(":4:"), "{words}");
     for (hsts, why) in [
+        ("'ramp'", "certs hsts reset HOST"),
         ("'1y'", "cannot be taken back"),
         ("{ ramp = true, include_subdomains = true }", "binds every name below"),
         ("{ max_age = '1y', include_subdomains = true, preload = true }", "takes months"),
@@ -265,4 +339,6 @@ fn check_tells_the_danger_and_the_rules_of_the_preload_list() {
     let preload = "{ max_age = '1y', include_subdomains = true, preload = true }";
     let (code, words) = check(preload, "redirect = 'off'");
     assert!(code == Some(78) && words.contains("on the same host"), "{words}");
+    let (code, words) = check(preload, "tls = 'local'");
+    assert!(code == Some(78) && words.contains("every browser trusts"), "{words}");
 }

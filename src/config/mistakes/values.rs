@@ -170,6 +170,37 @@ fn a_bad_value_in_a_site_is_told_with_its_place() {
 }
 
 #[test]
+fn names_that_the_preload_list_does_not_take_are_told_with_their_place() {
+    let preload = "hsts = { max_age = \"1y\", include_subdomains = true, preload = true }";
+    let site = |hosts: &str, keys: &str| {
+        format!("[[site]]\nhost = {hosts}\nto = \"8080\"\n{preload}\n{keys}\n")
+    };
+    for (hosts, keys, why) in [
+        ("\"example.com\"", "tls = \"local\"", "a certificate that every browser trusts"),
+        ("[\"localhost\", \"app.internal\"]", "", "nobody gets for `localhost`"),
+        ("\"127.0.0.1\"", "", "is an address"),
+        ("\"*\"", "", "`*` is none"),
+        ("[\"a.b.f.example\", \"*.f.example\"]", "", "is a name below one"),
+    ] {
+        assert_one(&errors(&site(hosts, keys)), "4:8 the preload list takes no such site", why);
+    }
+    assert_eq!(errors(&site("\"example.co.uk\"", "")), Vec::<String>::new());
+    let doubts =
+        |hosts| warnings(&site(hosts, "")).iter().filter(|it| it.contains("looks like")).count();
+    assert_eq!((doubts("\"a.github.io\""), doubts("\"example.co.uk\"")), (1, 0));
+}
+
+#[test]
+fn the_end_of_a_ramp_is_told_once() {
+    let site =
+        |host: &str| format!("[[site]]\nhost = \"{host}\"\nto = \"8080\"\nhsts = \"ramp\"\n");
+    let told = warnings(&(site("a.example") + &site("b.example")));
+    let of_ramps: Vec<_> = told.iter().filter(|it| it.contains("ends at a year")).collect();
+    assert!(of_ramps.len() == 1 && of_ramps[0].starts_with("4:8 "), "{told:#?}");
+    assert!(of_ramps[0].contains("certs hsts reset HOST"), "{told:#?}");
+}
+
+#[test]
 fn certificates_on_demand_are_judged_where_they_stand() {
     let site = |hosts: &str, tls: &str| {
         errors(&format!("[[site]]\nhost = {hosts}\nto = \"8080\"\ntls = {{ {tls} }}"))

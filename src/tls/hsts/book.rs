@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 
 use super::Progress;
-use crate::tls::storage::{Folder, StorageError};
+use crate::tls::storage::{Folder, Lock, StorageError};
 
 /// The name of the folder.
 pub const FOLDER: &str = "hsts";
@@ -50,9 +50,32 @@ impl Book {
     pub fn write(&self, site: &str, progress: &Progress) -> Result<(), StorageError> {
         let folder = Folder::create(&self.storage, FOLDER)?;
         let lock = folder.lock()?;
-        let text = serde_json::to_vec(progress).unwrap_or_default();
-        folder.write(&file(site), &text, Mode::RUSR | Mode::WUSR, &lock)
+        keep(&folder, site, progress, &lock)
     }
+
+    /// The same, where `before` is what is there: no other process has written since it was read.
+    /// Whether it was.
+    ///
+    /// # Errors
+    /// As [`Book::write`].
+    pub fn write_over(
+        &self,
+        site: &str,
+        before: Option<&Progress>,
+        progress: &Progress,
+    ) -> Result<bool, StorageError> {
+        let folder = Folder::create(&self.storage, FOLDER)?;
+        let lock = folder.lock()?;
+        if self.read(site).as_ref() != before {
+            return Ok(false);
+        }
+        keep(&folder, site, progress, &lock).map(|()| true)
+    }
+}
+
+fn keep(folder: &Folder, site: &str, progress: &Progress, lock: &Lock) -> Result<(), StorageError> {
+    let text = serde_json::to_vec(progress).unwrap_or_default();
+    folder.write(&file(site), &text, Mode::RUSR | Mode::WUSR, lock)
 }
 
 /// A name of a site has nothing that means something in a path but, perhaps, an asterisk.
