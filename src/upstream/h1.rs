@@ -1,8 +1,7 @@
 //! HTTP/1.1 to an application: one request and its answer on one connection.
 //!
 //! The request's own task reads and writes the socket: no second task, no channel, no buffer that
-//! outlives the exchange. Both directions move at once, so that an answer which comes before the
-//! request's end is passed on at once.
+//! outlives the exchange. Both directions move at once: answers may come before the request's end.
 
 use std::future::poll_fn;
 use std::io;

@@ -19,7 +19,7 @@ use super::order;
 use super::renewal_info;
 use super::roots::Roots;
 use super::schedule;
-use super::standing::{self, Fault, Standing};
+use super::standing::{self, Fault, Round, Standing};
 use super::stored::{self, Damage, Stored};
 use super::transport::Transport;
 use super::vault::{Held, Vault};
@@ -63,18 +63,6 @@ pub(super) struct Keeper {
     pub(super) served: Option<CertificateDer<'static>>,
     /// Why the storage did not work at the last attempt.
     pub(super) fault: Option<Fault>,
-}
-
-/// How a certificate stands after somebody has looked once.
-pub(super) struct Round {
-    /// What is kept.
-    pub(super) stored: Option<Stored>,
-    /// When it is to be asked for.
-    pub(super) due: SystemTime,
-    /// When something is to be done about it: not after it is due.
-    pub(super) look: SystemTime,
-    /// Whether it was revoked, and nothing has taken its place.
-    pub(super) is_withdrawn: bool,
 }
 
 impl Keeper {

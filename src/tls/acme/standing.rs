@@ -52,6 +52,18 @@ pub struct Fault {
     pub next: SystemTime,
 }
 
+/// How a certificate stands after somebody has looked once.
+pub(super) struct Round {
+    /// What is kept.
+    pub(super) stored: Option<Stored>,
+    /// When it is to be asked for.
+    pub(super) due: SystemTime,
+    /// When something is to be done about it: not after it is due.
+    pub(super) look: SystemTime,
+    /// Whether it was revoked, and nothing has taken its place.
+    pub(super) is_withdrawn: bool,
+}
+
 impl Standing {
     /// From what is kept; `due` is when the certificate is to be asked for.
     pub(super) fn of(

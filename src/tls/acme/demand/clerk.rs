@@ -16,8 +16,8 @@ use super::shelf::{Demand, Wish};
 use super::terms::{Rule, Terms};
 use crate::observe::rate_limited::RateLimited;
 use crate::tls::acme::failure::Failure;
-use crate::tls::acme::keeper::Round;
 use crate::tls::acme::ledger::Ledger;
+use crate::tls::acme::standing::Round;
 use crate::tls::acme::stored::{self, Stored};
 
 /// Handshakes that may wait for the same name: the other places are for other names.

@@ -10,7 +10,7 @@ use super::book::Verdict;
 use super::question::{self, Answer};
 use super::terms::{Rule, Terms};
 use crate::tls::acme::failure::{Failure, Kind};
-use crate::tls::acme::keeper::Round;
+use crate::tls::acme::standing::Round;
 
 /// For everything that is done for one name, the wait for its turn and for another process counted.
 const LIMIT: Duration = Duration::from_secs(900);
