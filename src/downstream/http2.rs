@@ -78,13 +78,17 @@ pub async fn serve(connection: &Rc<Connection>) -> Ending {
             let is_unwelcome = stream.inspection().is_unwelcome();
             // Both set the deadline to now, to be seen; then it is set anew as well.
             let state = (phase, is_draining, is_unwelcome);
+            let mut is_past = false;
             if armed.replace(state) != Some(state) {
                 connection.deadline.clear();
-                if let Some(time) = time_for(phase, limits, &mut idle) {
-                    connection.deadline.set(time);
+                match time_for(phase, limits, &mut idle) {
+                    // The next piece of a frame may come before the wheel has turned.
+                    Some(Duration::ZERO) => is_past = true,
+                    Some(time) => connection.deadline.set(time),
+                    None => {}
                 }
             }
-            let is_overdue = connection.deadline.poll(cx).is_ready();
+            let is_overdue = is_past || connection.deadline.poll(cx).is_ready();
             let is_over = is_overdue && matches!(phase, Phase::Idle(_));
             // Who sends what means something else to somebody behind us may start anew.
             let is_condemned = connection.malformed().is_some();
