@@ -56,6 +56,9 @@ pub enum Manner {
 /// How often an application that dawdles is asked before it answers.
 const DAWDLING: u32 = 3;
 
+/// How often a connection is looked at for the next request, once all has come.
+const LATE: u32 = 64;
+
 /// What has happened on a connection.
 #[derive(Default)]
 struct Log {
@@ -75,8 +78,8 @@ pub fn play(
 ) -> (Vec<Seen>, bool) {
     let (wire, log) = (Wire::default(), Rc::new(Log::default()));
     let mut pieces = pieces.iter();
-    // Who dawdles is given time at the end.
-    let mut late = 64;
+    // Who dawdles is given time at the end, however many requests came in one piece.
+    let (mut late, mut known) = (LATE, 0);
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&flag));
     let mut cx = Context::from_waker(&waker);
@@ -99,7 +102,11 @@ pub fn play(
                 Some(piece) => wire.arrive(piece),
                 None if ends && !wire.has_ended() => wire.end(),
                 None if late == 0 || log.in_flight.get() == 0 => break 'sessions true,
-                None => late -= 1,
+                None => {
+                    let begun = log.seen.borrow().len();
+                    late = if begun > known { LATE } else { late - 1 };
+                    known = begun;
+                }
             }
             flag.0.store(true, Ordering::Relaxed);
             if parks {
